@@ -1,0 +1,68 @@
+//! What a node wants done: the closed list of [`Effect`]s.
+
+use crate::event::ConnectionId;
+use naust_wire::ShardId;
+use naust_wire::options::NamespaceOptions;
+
+/// What the shell is to do. The order of effects on one shard and one connection is to be kept.
+pub enum Effect {
+    /// Send whole packets to a connection.
+    Send {
+        /// To whom.
+        to: ConnectionId,
+        /// The packets.
+        bytes: Vec<u8>,
+    },
+    /// Close a connection once everything sent to it has left.
+    Close(ConnectionId),
+    /// Stop (`true`) or go on reading from a connection: its requests under way are at their bound.
+    Pause(ConnectionId, bool),
+    /// To a disk thread; answered by `Event::Written`.
+    Write {
+        /// Whose.
+        shard: ShardId,
+        /// What.
+        write: naust_log::Write,
+    },
+    /// To a background thread; answered by `Event::Extended`.
+    Extend {
+        /// Whose.
+        shard: ShardId,
+        /// What.
+        extend: naust_log::Extend,
+    },
+    /// To a background thread; answered by `Event::Trimmed`.
+    Trim {
+        /// Whose.
+        shard: ShardId,
+        /// What.
+        trim: naust_log::Trim,
+    },
+    /// To this worker's views thread.
+    Views {
+        /// Whose.
+        shard: ShardId,
+        /// What.
+        job: crate::views::Job,
+    },
+    /// To this worker's reads thread.
+    Read {
+        /// Whose.
+        shard: ShardId,
+        /// What.
+        job: crate::answer::Job,
+    },
+    /// Open (or create) a shard in the background; answered by `Event::Opened`.
+    Open {
+        /// Which.
+        shard: ShardId,
+        /// With which options.
+        options: NamespaceOptions,
+    },
+    /// Close a shard and remove its directory.
+    Remove(ShardId),
+    /// Everything under way is finished.
+    Drained,
+    /// The node can't go on; the sentence is for the operator.
+    Stop(String),
+}
