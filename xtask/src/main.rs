@@ -1,1 +1,55 @@
-fn main() {}
+//! The project's own chores. `cargo xtask ci` is what CI runs after the tests; every step can be run alone.
+
+mod bench;
+mod ci;
+mod codegen;
+mod shell;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about = "The project's own chores")]
+struct Args {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Everything that CI checks beside `cargo test --workspace`.
+    Ci,
+    /// The rules of docs/STYLE.md that a machine can check: arrows between crates, sizes, names.
+    Tidy,
+    /// Regenerate the Cap'n Proto code (needs `capnp` and `capnpc-rust`).
+    Codegen {
+        /// Change nothing; fail when the checked-in code differs from what would be generated.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Feed every decoder mutated input for a short, bounded while.
+    FuzzSmoke {
+        /// Seconds for each target under libFuzzer.
+        #[arg(long, default_value_t = 10)]
+        seconds: u32,
+    },
+    /// Run the simulator on seeds derived from the commit, and on all seeds that ever failed.
+    Sim {
+        /// How many fresh seeds.
+        #[arg(long, default_value_t = 200)]
+        seeds: u64,
+    },
+    /// Measure Naust beside its limits and peers and print the tables.
+    Bench(bench::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Args::parse().chore {
+        Chore::Ci => ci::run_all(),
+        Chore::Tidy => tidy::run(),
+        Chore::Codegen { check } => codegen::run(check),
+        Chore::FuzzSmoke { seconds } => ci::fuzz_smoke(seconds),
+        Chore::Sim { seeds } => ci::simulate(seeds),
+        Chore::Bench(args) => bench::run(&args),
+    }
+}
