@@ -1,0 +1,127 @@
+//! Every bound of the product, in one file, with the relations between them asserted at compile time.
+//!
+//! A bound that users can meet has an error code; the pages in `docs/errors/` quote these names.
+
+/// Longest body of a log frame, in bytes: it fits the 24 bits that the frame header gives it.
+pub const FRAME_BODY_BYTES_MAX: usize = 16 * 1024 * 1024 - 1;
+/// Size of a frame header in bytes; a multiple of 8, so that bodies are 8-byte aligned.
+pub const FRAME_HEADER_BYTES: usize = 56;
+/// Frames begin at multiples of this many bytes.
+pub const FRAME_ALIGN: usize = 8;
+/// Log bytes that one segment covers.
+pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+/// Size of a packet header in bytes.
+pub const PACKET_HEADER_BYTES: usize = 24;
+/// Longest body of a packet, in bytes. A commit's packet body is its frame's body.
+pub const PACKET_BODY_BYTES_MAX: usize = FRAME_BODY_BYTES_MAX;
+
+/// Longest key, in bytes (the table engine panics near 64 KiB).
+pub const KEY_BYTES_MAX: usize = 32 * 1024;
+/// Longest value or record, in bytes: it must fit a frame with its key and the op around it.
+pub const VALUE_BYTES_MAX: usize = 14 * 1024 * 1024;
+/// Longest name of a namespace, keyspace, stream or cursor, in bytes of UTF-8.
+pub const NAME_BYTES_MAX: usize = 255;
+/// Ops in one commit.
+pub const OPS_PER_COMMIT_MAX: usize = 16_384;
+/// Conditions in one commit.
+pub const CONDITIONS_PER_COMMIT_MAX: usize = 4_096;
+/// Names that one commit may use.
+pub const NAMES_PER_COMMIT_MAX: usize = 1_024;
+/// Delete-range ops in one commit.
+pub const RANGE_DELETES_PER_COMMIT_MAX: usize = 16;
+/// Keys that one delete-range removes before it says where to go on.
+pub const RANGE_DELETE_KEYS_MAX: usize = 10_000;
+/// Log bytes of recent writes that `unchanged` conditions can look back on.
+pub const RECENT_WRITES_LOG_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Rows in one page of a scan, and records in one read of a stream.
+pub const PAGE_ROWS_MAX: usize = 10_000;
+/// Rows in one page when the caller names no limit.
+pub const PAGE_ROWS_DEFAULT: usize = 1_000;
+/// Bytes of keys and values in one page; the last row may pass it.
+pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of raw frames in one read of the log; one whole frame may pass it.
+pub const LOG_READ_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Longest that a read may wait for news, in milliseconds.
+pub const WAIT_MS_MAX: u64 = 60_000;
+
+/// Sessions of one shard; the one longest unused goes first when another is opened.
+pub const SESSIONS_PER_SHARD_MAX: usize = 100_000;
+/// Replies that a session keeps: a client may have this many unacknowledged commits under way.
+pub const SESSION_WINDOW_MAX: usize = 1_024;
+/// A session's life without a commit, in milliseconds of log time, when its opener names none.
+pub const SESSION_TTL_MS_DEFAULT: u64 = 10 * 60 * 1000;
+/// Longest such life that an opener may ask for.
+pub const SESSION_TTL_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+
+/// Default window of history, in milliseconds of log time.
+pub const HISTORY_MS_DEFAULT: u64 = 60_000;
+/// Default window of history, in log bytes; whichever of the two is less.
+pub const HISTORY_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
+
+/// Keyspaces of one namespace.
+pub const KEYSPACES_PER_NAMESPACE_MAX: usize = 1_024;
+/// Streams of one namespace.
+pub const STREAMS_PER_NAMESPACE_MAX: usize = 65_536;
+/// Cursors of one stream.
+pub const CURSORS_PER_STREAM_MAX: usize = 4_096;
+/// Namespaces of one cluster.
+pub const NAMESPACES_MAX: usize = 16_384;
+
+/// Connections that a node holds; the next one is told `Overloaded` and closed.
+pub const CONNECTIONS_MAX: usize = 4_096;
+/// Requests under way in a node over all connections; the next one is answered `Overloaded`.
+pub const REQUESTS_MAX: usize = 131_072;
+/// Bytes of requests under way in a node; past it requests are answered `Overloaded`.
+pub const REQUEST_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Requests under way on one connection; past it the node stops reading from that connection.
+pub const REQUESTS_PER_CONNECTION_MAX: usize = 16_384;
+/// Bytes of replies waiting for one connection's socket; past it the node stops reading from that connection.
+pub const REPLY_BYTES_PER_CONNECTION_MAX: usize = 8 * 1024 * 1024;
+/// Log bytes proposed but not yet applied, a shard; past it commits are answered `Overloaded`.
+pub const UNAPPLIED_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Commits proposed but not yet applied, a shard.
+pub const UNAPPLIED_FRAMES_MAX: usize = 131_072;
+/// Milliseconds that a packet may take from its first byte to its last.
+pub const PACKET_MS_MAX: u64 = 30_000;
+
+// Messages.
+
+/// Longest body of a commit or control frame, in bytes: a little less than a frame's, so that a reply to a read of the
+/// log, which holds whole frames, fits a packet.
+pub const COMMIT_BODY_BYTES_MAX: usize = FRAME_BODY_BYTES_MAX - 4095;
+/// Longest sentence in an error reply, in bytes; longer ones are cut.
+pub const DETAIL_BYTES_MAX: usize = 4096;
+/// Longest token, address, version or client's own name, in bytes.
+pub const TEXT_BYTES_MAX: usize = 4096;
+/// Floors in one control entry.
+pub const FLOORS_PER_CONTROL_MAX: usize = 4_096;
+/// Nodes of one cluster.
+pub const NODES_MAX: usize = 1_024;
+/// Replicas of one shard.
+pub const REPLICAS_PER_SHARD_MAX: usize = 64;
+/// Longest that a namespace may wait for a sync under interval durability, in milliseconds.
+pub const INTERVAL_MS_MAX: u32 = 60_000;
+
+const _: () = {
+    assert!(FRAME_HEADER_BYTES.is_multiple_of(FRAME_ALIGN));
+    assert!(SEGMENT_BYTES.is_multiple_of(FRAME_ALIGN as u64));
+    assert!((FRAME_BODY_BYTES_MAX + FRAME_HEADER_BYTES) as u64 <= SEGMENT_BYTES / 2);
+    assert!(PACKET_BODY_BYTES_MAX <= FRAME_BODY_BYTES_MAX);
+    assert!(VALUE_BYTES_MAX + KEY_BYTES_MAX + 4096 <= FRAME_BODY_BYTES_MAX);
+    assert!(NAMES_PER_COMMIT_MAX <= u16::MAX as usize);
+    assert!(CONDITIONS_PER_COMMIT_MAX <= u16::MAX as usize);
+    assert!(PAGE_BYTES_MAX + VALUE_BYTES_MAX <= PACKET_BODY_BYTES_MAX);
+    assert!(LOG_READ_BYTES_MAX + 64 < PACKET_BODY_BYTES_MAX);
+    assert!(RECENT_WRITES_LOG_BYTES <= HISTORY_BYTES_DEFAULT);
+    assert!(REQUESTS_PER_CONNECTION_MAX <= REQUESTS_MAX);
+    assert!(COMMIT_BODY_BYTES_MAX.is_multiple_of(8));
+    assert!(VALUE_BYTES_MAX + KEY_BYTES_MAX + 4096 <= COMMIT_BODY_BYTES_MAX);
+    assert!(COMMIT_BODY_BYTES_MAX + FRAME_HEADER_BYTES + 1024 <= PACKET_BODY_BYTES_MAX);
+    // A page: its rows, the row that passes its bytes, 40 bytes of layout a row, and the key to go on from.
+    assert!(
+        PAGE_BYTES_MAX + VALUE_BYTES_MAX + 2 * KEY_BYTES_MAX + 40 * PAGE_ROWS_MAX + 1024
+            <= PACKET_BODY_BYTES_MAX
+    );
+    assert!(SESSION_WINDOW_MAX <= REQUESTS_PER_CONNECTION_MAX);
+};
