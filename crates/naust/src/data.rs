@@ -1,0 +1,376 @@
+//! The data directory of a node: who may use it, whose it is, and where things lie in it.
+//!
+//! ```text
+//!   DATA/LOCK                    held by the process that uses it (`flock`); its text is that process's number
+//!   DATA/NODE                    format, node id and cluster id, with a checksum; written once
+//!   DATA/shards/0000002a/log/    the log of shard 42
+//!   DATA/shards/0000002a/tables/ its tables
+//!   DATA/shards/0000002a.gone/   a removed shard, until a background thread has deleted it
+//! ```
+//! A node's id is made with its directory, so a wiped node is a new node.
+
+use naust_wire::{NodeId, ShardId};
+use std::fs;
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+
+/// Version of the layout of data directories that this release writes.
+pub const FORMAT: u32 = 1;
+
+/// Why a data directory can't be used; each in a sentence for the operator.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DataError {
+    /// Another process has it.
+    #[error("the data directory {path} is already in use by process {process}")]
+    InUse {
+        /// Which directory.
+        path: PathBuf,
+        /// What that process wrote into the lock file.
+        process: String,
+    },
+    /// A later release wrote it.
+    #[error(
+        "the data directory {path} has the format {found}, which is newer than this release's \
+         ({FORMAT}): use a newer release"
+    )]
+    NewerFormat {
+        /// Which directory.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+    },
+    /// Its identity file is no identity.
+    #[error("{path} is damaged or no identity of a Naust node: {what}")]
+    Identity {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// The operating system refused.
+    #[error("can't {action} {path}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// Who a data directory belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The node.
+    pub node: NodeId,
+    /// The cluster it was made for.
+    pub cluster: u64,
+}
+
+/// A data directory, locked for this process as long as the value lives.
+#[derive(Debug)]
+pub struct DataDirectory {
+    path: PathBuf,
+    identity: Identity,
+    _lock: fs::File,
+}
+
+impl DataDirectory {
+    /// Opens a data directory, or makes a new one with a fresh identity.
+    ///
+    /// # Errors
+    /// [`DataError`].
+    pub fn open(path: &Path) -> Result<DataDirectory, DataError> {
+        make_directory(path)?;
+        let lock = lock(path)?;
+        let identity = match read_identity(path)? {
+            Some(identity) => identity,
+            None => write_identity(path)?,
+        };
+        let shards = path.join("shards");
+        make_directory(&shards)?;
+        let directory = DataDirectory { path: path.to_owned(), identity, _lock: lock };
+        directory.sweep()?;
+        Ok(directory)
+    }
+
+    /// Reads the identity without locking anything: for tools that look from outside. `None`: there is none yet.
+    ///
+    /// # Errors
+    /// [`DataError`].
+    pub fn peek(path: &Path) -> Result<Option<Identity>, DataError> {
+        read_identity(path)
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Where it lies.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the log of a shard lies.
+    #[must_use]
+    pub fn log(&self, shard: ShardId) -> PathBuf {
+        log_path(&self.path, shard)
+    }
+
+    /// Where the tables of a shard lie.
+    #[must_use]
+    pub fn tables(&self, shard: ShardId) -> PathBuf {
+        shard_path(&self.path, shard).join("tables")
+    }
+
+    /// The shards that have a directory here, in order.
+    ///
+    /// # Errors
+    /// [`DataError::Io`].
+    pub fn shards(&self) -> Result<Vec<ShardId>, DataError> {
+        shards(&self.path)
+    }
+
+    /// Makes the directory of a shard, durably, if it is not there.
+    ///
+    /// # Errors
+    /// [`DataError::Io`].
+    pub fn make(&self, shard: ShardId) -> Result<(), DataError> {
+        make_directory(&shard_path(&self.path, shard))
+    }
+
+    /// Removes a shard: its name is gone durably at once, then its files. Nothing may have it open for writing.
+    ///
+    /// # Errors
+    /// [`DataError::Io`].
+    pub fn remove(&self, shard: ShardId) -> Result<(), DataError> {
+        let from = shard_path(&self.path, shard);
+        let gone = from.with_extension("gone");
+        match fs::rename(&from, &gone) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(failed("remove", &from)(error)),
+        }
+        sync_directory(&self.path.join("shards"))?;
+        fs::remove_dir_all(&gone).map_err(failed("remove", &gone))
+    }
+
+    /// Deletes what was removed in an earlier life but not to the end.
+    fn sweep(&self) -> Result<(), DataError> {
+        let shards = self.path.join("shards");
+        for entry in fs::read_dir(&shards).map_err(failed("read", &shards))? {
+            let path = entry.map_err(failed("read", &shards))?.path();
+            if path.extension().is_some_and(|extension| extension == "gone") {
+                fs::remove_dir_all(&path).map_err(failed("remove", &path))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where the log of a shard lies in a data directory.
+#[must_use]
+pub fn log_path(data: &Path, shard: ShardId) -> PathBuf {
+    shard_path(data, shard).join("log")
+}
+
+/// The shards that have a directory in a data directory, in order. Needs no lock.
+///
+/// # Errors
+/// [`DataError::Io`].
+pub fn shards(data: &Path) -> Result<Vec<ShardId>, DataError> {
+    let path = data.join("shards");
+    let mut shards = Vec::new();
+    for entry in fs::read_dir(&path).map_err(failed("read", &path))? {
+        let name = entry.map_err(failed("read", &path))?.file_name();
+        let number = name.to_str().filter(|name| name.len() == 8);
+        if let Some(number) = number.and_then(|name| u32::from_str_radix(name, 16).ok()) {
+            shards.push(ShardId(number));
+        }
+    }
+    shards.sort_unstable();
+    Ok(shards)
+}
+
+fn shard_path(data: &Path, shard: ShardId) -> PathBuf {
+    data.join("shards").join(format!("{:08x}", shard.0))
+}
+
+fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> DataError + 'a {
+    move |source| DataError::Io { action, path: path.to_owned(), source }
+}
+
+fn make_directory(path: &Path) -> Result<(), DataError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(path).map_err(failed("make the directory", path))?;
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync_directory(parent),
+        _ => sync_directory(Path::new(".")),
+    }
+}
+
+fn sync_directory(path: &Path) -> Result<(), DataError> {
+    let sync = || fs::File::open(path)?.sync_all();
+    sync().map_err(failed("sync the directory", path))
+}
+
+fn lock(data: &Path) -> Result<fs::File, DataError> {
+    let path = data.join("LOCK");
+    let mut options = fs::OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    let mut file = options.open(&path).map_err(failed("write to", &path))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(fs::TryLockError::WouldBlock) => {
+            let mut process = String::new();
+            // Whoever holds it may not have written its number yet.
+            drop(file.take(32).read_to_string(&mut process));
+            let process = match process.trim() {
+                "" => "of an unknown number".to_owned(),
+                number => number.to_owned(),
+            };
+            return Err(DataError::InUse { path: data.to_owned(), process });
+        }
+        Err(fs::TryLockError::Error(error)) => return Err(failed("lock", &path)(error)),
+    }
+    let mut write = || {
+        file.set_len(0)?;
+        file.rewind()?;
+        writeln!(file, "{}", std::process::id())
+    };
+    write().map_err(failed("write to", &path))?;
+    Ok(file)
+}
+
+fn read_identity(data: &Path) -> Result<Option<Identity>, DataError> {
+    let path = data.join("NODE");
+    let text = match fs::read(&path) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed("read", &path)(error)),
+    };
+    let wrong = |what| DataError::Identity { path: path.clone(), what };
+    let field = |name: &'static str, at: usize| {
+        text.lines().nth(at).and_then(|line| line.strip_prefix(name)).map(str::trim)
+    };
+    // The format comes first, so that a later release may change all that follows.
+    let format = field("naust format", 0).and_then(|number| number.parse().ok());
+    let found: u32 = format.ok_or_else(|| wrong("its first line names no format"))?;
+    if found > FORMAT {
+        return Err(DataError::NewerFormat { path: data.to_owned(), found });
+    }
+    let hex = |name, at| field(name, at).and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    let node = hex("node", 1).ok_or_else(|| wrong("it names no node"))?;
+    let cluster = hex("cluster", 2).ok_or_else(|| wrong("it names no cluster"))?;
+    let identity = Identity { node: NodeId(node), cluster };
+    if text != identity_text(identity) || node == 0 {
+        return Err(wrong("its checksum is wrong"));
+    }
+    Ok(Some(identity))
+}
+
+fn write_identity(data: &Path) -> Result<Identity, DataError> {
+    let path = data.join("NODE");
+    let identity = Identity { node: NodeId(random().max(1)), cluster: random() };
+    let new = data.join("NODE.new");
+    let write = || {
+        let mut file = fs::File::create(&new)?;
+        file.write_all(identity_text(identity).as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&new, &path)
+    };
+    write().map_err(failed("write to", &path))?;
+    sync_directory(data)?;
+    Ok(identity)
+}
+
+fn identity_text(identity: Identity) -> String {
+    let text = format!(
+        "naust format {FORMAT}\nnode {:016x}\ncluster {:016x}\n",
+        identity.node.0, identity.cluster
+    );
+    let crc = naust_wire::packet::crc32c(&[text.as_bytes()]);
+    format!("{text}crc {crc:08x}\n")
+}
+
+/// 64 bits from the operating system: the keys of the standard library's hash maps come from there.
+fn random() -> u64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    let mut bytes = [0u8; 8];
+    match fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)) {
+        Ok(()) => u64::from_le_bytes(bytes),
+        Err(_) => RandomState::new().build_hasher().finish(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_keeps_its_identity_and_serves_one_process() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("a/b");
+        let first = DataDirectory::open(&path).unwrap();
+        let identity = first.identity();
+        let refused = DataDirectory::open(&path).unwrap_err().to_string();
+        let process = std::process::id();
+        assert!(refused.contains(&format!("already in use by process {process}")), "{refused}");
+        drop(first);
+        assert_eq!(DataDirectory::open(&path).unwrap().identity(), identity);
+        let other = DataDirectory::open(&root.path().join("c")).unwrap();
+        assert_ne!(other.identity().node, identity.node);
+    }
+
+    #[test]
+    fn a_newer_format_and_damage_are_told_apart() {
+        let root = tempfile::tempdir().unwrap();
+        drop(DataDirectory::open(root.path()).unwrap());
+        let node = root.path().join("NODE");
+        let text = fs::read_to_string(&node).unwrap();
+        fs::write(&node, "naust format 2\nwho knows\n").unwrap();
+        let newer = DataDirectory::open(root.path()).unwrap_err();
+        assert!(matches!(newer, DataError::NewerFormat { found: 2, .. }), "{newer}");
+        for position in 0..text.len() {
+            let mut bytes = text.clone().into_bytes();
+            bytes[position] ^= 1;
+            fs::write(&node, bytes).unwrap();
+            assert!(DataDirectory::open(root.path()).is_err(), "bit flipped in byte {position}");
+        }
+        fs::write(&node, text).unwrap();
+        DataDirectory::open(root.path()).unwrap();
+    }
+
+    #[test]
+    fn removed_shards_are_gone_even_when_the_removal_was_cut_short() {
+        let root = tempfile::tempdir().unwrap();
+        let data = DataDirectory::open(root.path()).unwrap();
+        for shard in [0, 7, 0xffff_ffff] {
+            data.make(ShardId(shard)).unwrap();
+        }
+        data.remove(ShardId(7)).unwrap();
+        data.remove(ShardId(8)).unwrap();
+        assert_eq!(data.shards().unwrap(), [ShardId(0), ShardId(0xffff_ffff)]);
+        fs::create_dir_all(root.path().join("shards/00000009.gone/log")).unwrap();
+        drop(data);
+        let data = DataDirectory::open(root.path()).unwrap();
+        assert_eq!(data.shards().unwrap(), [ShardId(0), ShardId(0xffff_ffff)]);
+        assert!(!root.path().join("shards/00000009.gone").exists());
+    }
+
+    #[test]
+    fn a_path_that_can_be_no_directory_is_one_clear_sentence() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("file");
+        fs::write(&file, "").unwrap();
+        let refused = DataDirectory::open(&file.join("data")).unwrap_err().to_string();
+        assert!(refused.starts_with("can't make the directory"), "{refused}");
+    }
+}
