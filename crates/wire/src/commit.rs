@@ -7,6 +7,7 @@
 mod check;
 mod draft;
 
+pub(crate) use check::{check_key, check_range};
 pub use draft::{Draft, DraftCondition, DraftOp};
 
 use crate::code::Code;

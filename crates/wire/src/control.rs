@@ -1,9 +1,15 @@
 //! Everything logged that is not a commit. `encode`/`decode` turn it into and out of a frame's body.
 
+use crate::code::Code;
 use crate::ids::{Offset, SessionId};
+use crate::limits::{FLOORS_PER_CONTROL_MAX, NAME_BYTES_MAX, SESSION_TTL_MS_MAX};
+use crate::message::{Message, Refusal, bounded, build, text};
+use crate::name;
+use crate::naust_capnp as schema;
 use crate::options::{KeyspaceOptions, NamespaceOptions, StreamOptions};
 
 /// A control entry.
+#[allow(missing_docs)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Control {
     /// Opens a session; its id is the offset of this frame. `nonce` tells a client's own retries apart. `ttl_ms` 0: default.
@@ -38,4 +44,133 @@ pub enum Floored {
     Stream(String),
     /// A FIFO keyspace's rows.
     Keyspace(String),
+}
+
+impl Control {
+    /// Refuses what no node takes, whatever its state: bad names and options, and lists over their limits. The decoder
+    /// does it too; a client does it before it sends.
+    ///
+    /// # Errors
+    /// `BadName`, `BadArgument` or `TooLarge`.
+    pub fn check(&self) -> Result<(), Refusal> {
+        match self {
+            Control::OpenSession { ttl_ms, .. } if *ttl_ms > SESSION_TTL_MS_MAX => {
+                let detail =
+                    format!("a session of {ttl_ms} ms; at most {SESSION_TTL_MS_MAX} it can be");
+                Err(Refusal::new(Code::BadArgument, detail))
+            }
+            Control::OpenSession { .. } => Ok(()),
+            Control::CloseSession(session) if *session == SessionId::NONE => {
+                Err(Refusal::new(Code::BadArgument, "there is no session zero"))
+            }
+            Control::CloseSession(_) => Ok(()),
+            Control::SetKeyspace { name, options } => {
+                name::check(name)?;
+                options.check()
+            }
+            Control::SetStream { name, .. } => name::check(name),
+            Control::Floors(floors) => {
+                bounded("floors in an entry", floors.len(), FLOORS_PER_CONTROL_MAX)?;
+                floors.iter().try_for_each(|floor| match &floor.of {
+                    Floored::Stream(name) | Floored::Keyspace(name) => name::check(name),
+                })
+            }
+            Control::CreateNamespace { name, options } => {
+                name::check_namespace(name)?;
+                options.check()
+            }
+            Control::DeleteNamespace(name) => name::check_namespace(name),
+        }
+    }
+
+    /// Appends the entry's bytes to `out`: a packet's body and a frame's.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        build::<schema::control::Owned>(self.words(), out, |mut root| match self {
+            Control::OpenSession { ttl_ms, nonce } => {
+                let mut to = root.init_open_session();
+                to.set_ttl_ms(*ttl_ms);
+                to.set_nonce(*nonce);
+            }
+            Control::CloseSession(session) => root.set_close_session(session.0),
+            Control::SetKeyspace { name, options } => {
+                let mut to = root.init_set_keyspace();
+                to.set_name(name);
+                options.write(to.init_options());
+            }
+            Control::SetStream { name, options } => {
+                let mut to = root.init_set_stream();
+                to.set_name(name);
+                options.write(to.init_options());
+            }
+            Control::Floors(floors) => {
+                let mut list = root.init_floors(floors.len() as u32);
+                for (i, floor) in floors.iter().enumerate() {
+                    let mut to = list.reborrow().get(i as u32);
+                    to.set_offset(floor.offset.0);
+                    match &floor.of {
+                        Floored::Stream(name) => to.set_stream(name),
+                        Floored::Keyspace(name) => to.set_keyspace(name),
+                    }
+                }
+            }
+            Control::CreateNamespace { name, options } => {
+                let mut to = root.init_create_namespace();
+                to.set_namespace(name);
+                options.write(to.init_namespace_options());
+            }
+            Control::DeleteNamespace(name) => root.set_delete_namespace(name),
+        });
+    }
+
+    fn words(&self) -> usize {
+        match self {
+            Control::Floors(floors) => 16 + floors.len() * 8,
+            _ => 64,
+        }
+    }
+
+    /// Reads an entry from its bytes, and checks it.
+    ///
+    /// # Errors
+    /// `Malformed`, `UnknownKind`, or as [`Control::check`].
+    pub fn decode(body: &[u8]) -> Result<Control, Refusal> {
+        use schema::control::Which;
+        let message = Message::once(body)?;
+        let root: schema::control::Reader<'_> = message.root()?;
+        let control = match root.which()? {
+            Which::OpenSession(from) => {
+                Control::OpenSession { ttl_ms: from.get_ttl_ms(), nonce: from.get_nonce() }
+            }
+            Which::CloseSession(session) => Control::CloseSession(SessionId(session)),
+            Which::SetKeyspace(from) => Control::SetKeyspace {
+                name: text(from.get_name()?, NAME_BYTES_MAX)?,
+                options: KeyspaceOptions::read(from.get_options()?)?,
+            },
+            Which::SetStream(from) => Control::SetStream {
+                name: text(from.get_name()?, NAME_BYTES_MAX)?,
+                options: StreamOptions::read(from.get_options()?),
+            },
+            Which::Floors(list) => {
+                let list = list?;
+                bounded("floors in an entry", list.len() as usize, FLOORS_PER_CONTROL_MAX)?;
+                Control::Floors(list.iter().map(read_floor).collect::<Result<_, _>>()?)
+            }
+            Which::CreateNamespace(from) => Control::CreateNamespace {
+                name: text(from.get_namespace()?, NAME_BYTES_MAX)?,
+                options: NamespaceOptions::read(from.get_namespace_options()?)?,
+            },
+            Which::DeleteNamespace(name) => Control::DeleteNamespace(text(name?, NAME_BYTES_MAX)?),
+        };
+        control.check()?;
+        Ok(control)
+    }
+}
+
+fn read_floor(from: schema::floor::Reader<'_>) -> Result<Floor, Refusal> {
+    use schema::floor::Which;
+    let of = match from.which()? {
+        Which::Stream(name) => Floored::Stream(text(name?, NAME_BYTES_MAX)?),
+        Which::Keyspace(name) => Floored::Keyspace(text(name?, NAME_BYTES_MAX)?),
+    };
+    Ok(Floor { of, offset: Offset(from.get_offset()) })
 }

@@ -115,7 +115,7 @@ impl Header {
     /// Where the next frame begins.
     #[must_use]
     pub const fn end(&self) -> Offset {
-        Offset(self.offset.0 + self.frame_bytes())
+        self.offset.plus(self.frame_bytes())
     }
 
     /// Appends header, body and padding to `out` and returns the frame's checksum.
@@ -157,32 +157,20 @@ pub struct Frame<'a> {
     pub body: &'a [u8],
 }
 
-/// Reads the header at the start of `bytes` without looking at the checksum, to learn how long the frame is.
+/// Reads the header at the start of `bytes` without looking at the checksum, to learn how long the frame may be. None of
+/// it can be trusted before [`read`] has seen the whole frame: a rotten byte may look like a frame of another release.
 ///
 /// # Errors
 /// [`Bad`], except for [`Bad::Crc`].
 pub fn peek(bytes: &[u8]) -> Result<(Header, u32), Bad> {
-    let Some(head) = bytes.first_chunk::<FRAME_HEADER_BYTES>() else {
-        return Err(if bytes.iter().all(|b| *b == 0) && bytes.len() >= 2 {
-            Bad::Blank
-        } else {
-            Bad::Short(FRAME_HEADER_BYTES)
-        });
-    };
-    if head[0..2] != MAGIC {
-        return Err(if head.iter().all(|b| *b == 0) { Bad::Blank } else { Bad::Magic });
-    }
+    let head = head(bytes)?;
     if head[3] != VERSION {
         return Err(Bad::Version(head[3]));
-    }
-    let body_bytes = u32_at(head, 4);
-    if body_bytes as usize > FRAME_BODY_BYTES_MAX {
-        return Err(Bad::Length(body_bytes));
     }
     let kind = Kind::from_number(head[2]).ok_or(Bad::Kind(head[2]))?;
     let header = Header {
         kind,
-        body_bytes,
+        body_bytes: u32_at(head, 4),
         crc_before: u32_at(head, 12),
         term: Term(u64_at(head, 16)),
         index: Index(u64_at(head, 24)),
@@ -195,21 +183,38 @@ pub fn peek(bytes: &[u8]) -> Result<(Header, u32), Bad> {
 
 /// Reads and checks the frame at the start of `bytes`.
 ///
+/// Magic, length and checksum stand where they stand in every version of the format, so a frame of another release is
+/// told from a rotten one: [`Bad::Version`] and [`Bad::Kind`] are answered only if the checksum is right.
+///
 /// # Errors
-/// [`Bad`]: also for a frame that is whole but of an unknown version or kind.
+/// [`Bad`]. Padding that is not zero is [`Bad::Crc`] too.
 pub fn read(bytes: &[u8]) -> Result<Frame<'_>, Bad> {
-    let (header, crc) = peek(bytes)?;
-    let body_end = FRAME_HEADER_BYTES + header.body_bytes as usize;
-    if bytes.len() < frame_bytes(header.body_bytes as usize) {
-        return Err(Bad::Short(frame_bytes(header.body_bytes as usize)));
+    let head = head(bytes)?;
+    let body_end = FRAME_HEADER_BYTES + u32_at(head, 4) as usize;
+    let end = body_end.next_multiple_of(FRAME_ALIGN);
+    if bytes.len() < end {
+        return Err(Bad::Short(end));
     }
     let body = &bytes[FRAME_HEADER_BYTES..body_end];
-    let mut head = [0u8; FRAME_HEADER_BYTES];
-    head.copy_from_slice(&bytes[..FRAME_HEADER_BYTES]);
-    if checksum(&head, body) != crc {
+    if checksum(head, body) != u32_at(head, 8) || bytes[body_end..end].iter().any(|b| *b != 0) {
         return Err(Bad::Crc);
     }
+    let (header, crc) = peek(bytes)?;
     Ok(Frame { header, crc, body })
+}
+
+/// The bytes of a header with the right magic and a length within the limit.
+fn head(bytes: &[u8]) -> Result<&[u8; FRAME_HEADER_BYTES], Bad> {
+    let seen = &bytes[..bytes.len().min(FRAME_HEADER_BYTES)];
+    if seen.len() >= MAGIC.len() && !seen.starts_with(&MAGIC) {
+        return Err(if seen.iter().all(|b| *b == 0) { Bad::Blank } else { Bad::Magic });
+    }
+    let head = seen.first_chunk().ok_or(Bad::Short(FRAME_HEADER_BYTES))?;
+    let body_bytes = u32_at(head, 4);
+    if body_bytes as usize > FRAME_BODY_BYTES_MAX {
+        return Err(Bad::Length(body_bytes));
+    }
+    Ok(head)
 }
 
 fn checksum(head: &[u8; FRAME_HEADER_BYTES], body: &[u8]) -> u32 {
@@ -262,8 +267,7 @@ mod tests {
         fn a_flipped_bit_is_seen(body in proptest::collection::vec(any::<u8>(), 0..80), at: usize, bit in 0u8..8) {
             let mut out = Vec::new();
             header(&body).write(&body, &mut out);
-            let covered = FRAME_HEADER_BYTES + body.len();
-            let at = at % covered;
+            let at = at % out.len();
             out[at] ^= 1 << bit;
             let local = (48..56).contains(&at);
             prop_assert_eq!(read(&out).is_ok(), local);
@@ -285,8 +289,33 @@ mod tests {
     }
 
     #[test]
+    fn another_releases_frame_is_told_from_a_rotten_one() {
+        for (byte, bad) in [(2, Bad::Kind(99)), (3, Bad::Version(99))] {
+            let mut out = Vec::new();
+            header(b"x").write(b"x", &mut out);
+            out[byte] = 99;
+            assert_eq!(read(&out), Err(Bad::Crc));
+            let head = *out.first_chunk().unwrap();
+            out[8..12].copy_from_slice(&checksum(&head, b"x").to_le_bytes());
+            assert_eq!(read(&out), Err(bad));
+        }
+    }
+
+    #[test]
+    fn a_frame_that_is_not_whole_says_how_much_it_needs() {
+        let mut out = Vec::new();
+        header(b"body").write(b"body", &mut out);
+        for cut in 0..out.len() {
+            let needed = if cut < FRAME_HEADER_BYTES { FRAME_HEADER_BYTES } else { out.len() };
+            assert_eq!(read(&out[..cut]), Err(Bad::Short(needed)));
+        }
+    }
+
+    #[test]
     fn unwritten_space_is_told_from_garbage() {
         assert_eq!(read(&[0; 64]), Err(Bad::Blank));
+        assert_eq!(read(&[0; 2]), Err(Bad::Blank));
         assert_eq!(read(&[9; 64]), Err(Bad::Magic));
+        assert_eq!(read(&[9; 2]), Err(Bad::Magic));
     }
 }

@@ -72,10 +72,10 @@ impl Offset {
     /// Beyond any log.
     pub const MAX: Offset = Offset(u64::MAX);
 
-    /// This offset moved on by `bytes`.
+    /// This offset moved on by `bytes`, or [`Offset::MAX`] beyond it: offsets come from strangers too.
     #[must_use]
     pub const fn plus(self, bytes: u64) -> Offset {
-        Offset(self.0 + bytes)
+        Offset(self.0.saturating_add(bytes))
     }
 }
 

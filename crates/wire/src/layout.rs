@@ -161,6 +161,11 @@ impl<'o> Layout<'o> {
         self.out[place.at + byte..place.at + byte + 2].copy_from_slice(&value.to_le_bytes());
     }
 
+    /// Gives the buffer back; the message is everything behind where it began.
+    pub(crate) fn into_out(self) -> &'o mut Vec<u8> {
+        self.out
+    }
+
     fn zeros(&mut self, bytes: usize) -> usize {
         let at = self.out.len();
         self.out.resize(at + bytes, 0);

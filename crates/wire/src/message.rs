@@ -131,6 +131,37 @@ where
     out.extend_from_slice(capnp::Word::words_to_bytes(&gathered));
 }
 
+/// Copies a text of at most `max` bytes.
+pub(crate) fn text(text: capnp::text::Reader<'_>, max: usize) -> Result<String, Refusal> {
+    if text.len() > max {
+        let detail = format!("a text of {} bytes; at most {max} are taken here", text.len());
+        return Err(Refusal::new(Code::TooLarge, detail));
+    }
+    Ok(text.to_str()?.to_owned())
+}
+
+/// Copies bytes of which at most `max` are taken.
+pub(crate) fn data(data: &[u8], max: usize) -> Result<Vec<u8>, Refusal> {
+    if data.len() > max {
+        let detail = format!("a field of {} bytes; at most {max} are taken here", data.len());
+        return Err(Refusal::new(Code::TooLarge, detail));
+    }
+    Ok(data.to_vec())
+}
+
+/// Refuses a count over its limit.
+pub(crate) fn bounded(what: &str, count: usize, max: usize) -> Result<(), Refusal> {
+    if count > max {
+        return Err(over(what, count, max));
+    }
+    Ok(())
+}
+
+/// The refusal of a count over its limit.
+pub(crate) fn over(what: &str, count: usize, max: usize) -> Refusal {
+    Refusal::new(Code::TooLarge, format!("{count} {what}; at most {max} are taken"))
+}
+
 /// The first segment of a message under construction is never larger than this, in words.
 const WORDS_MAX: usize = 4 * 1024 * 1024;
 

@@ -1,5 +1,10 @@
 //! Options of namespaces, keyspaces and streams.
 
+use crate::code::Code;
+use crate::limits::INTERVAL_MS_MAX;
+use crate::message::Refusal;
+use crate::naust_capnp as schema;
+
 /// How a keyspace's tree is compacted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Compaction {
@@ -65,4 +70,108 @@ pub struct NamespaceOptions {
     pub history_bytes: u64,
     /// When a commit is acknowledged.
     pub durability: Durability,
+}
+
+impl KeyspaceOptions {
+    /// Refuses limits of age or size for a keyspace that is not FIFO: nothing would heed them.
+    ///
+    /// # Errors
+    /// [`Code::BadArgument`].
+    pub fn check(&self) -> Result<(), Refusal> {
+        let limited = self.max_bytes != 0 || self.max_age_ms != 0;
+        if limited && self.compaction != Compaction::Fifo {
+            let detail = "limits of age and size are for FIFO keyspaces only";
+            return Err(Refusal::new(Code::BadArgument, detail));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn write(self, mut to: schema::keyspace_options::Builder<'_>) {
+        to.set_compaction(match self.compaction {
+            Compaction::Levelled => schema::Compaction::Levelled,
+            Compaction::WriteOptimised => schema::Compaction::WriteOptimised,
+            Compaction::Fifo => schema::Compaction::Fifo,
+        });
+        to.set_compression(match self.compression {
+            Compression::None => schema::Compression::None,
+            Compression::Lz4 => schema::Compression::Lz4,
+        });
+        to.set_max_bytes(self.max_bytes);
+        to.set_max_age_ms(self.max_age_ms);
+    }
+
+    pub(crate) fn read(
+        from: schema::keyspace_options::Reader<'_>,
+    ) -> Result<KeyspaceOptions, Refusal> {
+        Ok(KeyspaceOptions {
+            compaction: match from.get_compaction()? {
+                schema::Compaction::Levelled => Compaction::Levelled,
+                schema::Compaction::WriteOptimised => Compaction::WriteOptimised,
+                schema::Compaction::Fifo => Compaction::Fifo,
+            },
+            compression: match from.get_compression()? {
+                schema::Compression::None => Compression::None,
+                schema::Compression::Lz4 => Compression::Lz4,
+            },
+            max_bytes: from.get_max_bytes(),
+            max_age_ms: from.get_max_age_ms(),
+        })
+    }
+}
+
+impl StreamOptions {
+    pub(crate) fn write(self, mut to: schema::stream_options::Builder<'_>) {
+        to.set_max_age_ms(self.max_age_ms);
+        to.set_max_bytes(self.max_bytes);
+        to.set_max_records(self.max_records);
+    }
+
+    pub(crate) fn read(from: schema::stream_options::Reader<'_>) -> StreamOptions {
+        StreamOptions {
+            max_age_ms: from.get_max_age_ms(),
+            max_bytes: from.get_max_bytes(),
+            max_records: from.get_max_records(),
+        }
+    }
+}
+
+impl NamespaceOptions {
+    /// Refuses an interval of no milliseconds or of more than [`INTERVAL_MS_MAX`].
+    ///
+    /// # Errors
+    /// [`Code::BadArgument`].
+    pub fn check(&self) -> Result<(), Refusal> {
+        match self.durability {
+            Durability::IntervalMs(ms) if ms == 0 || ms > INTERVAL_MS_MAX => {
+                let detail =
+                    format!("an interval of {ms} ms; from 1 to {INTERVAL_MS_MAX} it can be");
+                Err(Refusal::new(Code::BadArgument, detail))
+            }
+            Durability::IntervalMs(_) | Durability::Quorum => Ok(()),
+        }
+    }
+
+    pub(crate) fn write(self, mut to: schema::namespace_options::Builder<'_>) {
+        to.set_history_ms(self.history_ms);
+        to.set_history_bytes(self.history_bytes);
+        let mut durability = to.init_durability();
+        match self.durability {
+            Durability::Quorum => durability.set_quorum(()),
+            Durability::IntervalMs(ms) => durability.set_interval_ms(ms),
+        }
+    }
+
+    pub(crate) fn read(
+        from: schema::namespace_options::Reader<'_>,
+    ) -> Result<NamespaceOptions, Refusal> {
+        use schema::namespace_options::durability::Which;
+        Ok(NamespaceOptions {
+            history_ms: from.get_history_ms(),
+            history_bytes: from.get_history_bytes(),
+            durability: match from.get_durability().which()? {
+                Which::Quorum(()) => Durability::Quorum,
+                Which::IntervalMs(ms) => Durability::IntervalMs(ms),
+            },
+        })
+    }
 }

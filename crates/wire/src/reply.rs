@@ -1,10 +1,21 @@
-//! Replies, as plain values. The hot ones (`Committed`, `Row`) are encoded without building a value first where it pays.
+//! Replies, as plain values, and their way in and out of packets.
+//!
+//! The hot ones are written without building a value first: [`write_committed`], [`write_row`], [`write_frames`], and
+//! the pages of [`RowsWriter`] and [`RecordsWriter`]. [`write`] takes any.
+
+mod decode;
+mod encode;
+mod pages;
+
+pub use encode::{write, write_committed, write_frames, write_row};
+pub use pages::{RecordsWriter, RowsWriter};
 
 use crate::code::{Code, Outcome};
 use crate::ids::{NodeId, Offset, SessionId, ShardId};
 use crate::options::{KeyspaceOptions, NamespaceOptions, StreamOptions};
 
 /// A reply.
+#[allow(missing_docs)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// The request failed.

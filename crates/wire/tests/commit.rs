@@ -265,7 +265,7 @@ fn many_names_are_distinct_too() {
 fn the_sequences_of_a_session_begin_at_one() {
     let mut draft = Draft::default();
     draft.absent("k", b"a").unwrap();
-    let mut encode = |session, sequence| {
+    let encode = |session, sequence| {
         draft.encode(SessionId(session), Sequence(sequence), Sequence(0), &mut Vec::new()).is_ok()
     };
     assert!(encode(0, 0) && encode(5, 1));

@@ -11,7 +11,7 @@ use crate::limits::{
     COMMIT_BODY_BYTES_MAX, CONDITIONS_PER_COMMIT_MAX, KEY_BYTES_MAX, NAMES_PER_COMMIT_MAX,
     OPS_PER_COMMIT_MAX, RANGE_DELETES_PER_COMMIT_MAX, VALUE_BYTES_MAX,
 };
-use crate::message::Refusal;
+use crate::message::{Refusal, bounded};
 use crate::name;
 
 /// Up to this many names are compared each with each; more are sorted, which allocates.
@@ -19,9 +19,7 @@ const NAMES_COMPARED_MAX: usize = 32;
 
 /// Checks an encoded commit. See [`Commit::check`].
 pub(super) fn encoded(commit: &Commit<'_>) -> Result<(), Refusal> {
-    if commit.body.len() > COMMIT_BODY_BYTES_MAX {
-        return Err(over("bytes in a commit", commit.body.len(), COMMIT_BODY_BYTES_MAX));
-    }
+    bounded("bytes in a commit", commit.body.len(), COMMIT_BODY_BYTES_MAX)?;
     let names = commit.names.len() as usize;
     let mut rules = Rules::begin(
         [names, commit.conditions_len(), commit.ops_len()],
@@ -97,15 +95,9 @@ impl Rules {
                 "a commit has at least one op or condition",
             ));
         }
-        if names > NAMES_PER_COMMIT_MAX {
-            return Err(over("names in a commit", names, NAMES_PER_COMMIT_MAX));
-        }
-        if conditions > CONDITIONS_PER_COMMIT_MAX {
-            return Err(over("conditions in a commit", conditions, CONDITIONS_PER_COMMIT_MAX));
-        }
-        if ops > OPS_PER_COMMIT_MAX {
-            return Err(over("ops in a commit", ops, OPS_PER_COMMIT_MAX));
-        }
+        bounded("names in a commit", names, NAMES_PER_COMMIT_MAX)?;
+        bounded("conditions in a commit", conditions, CONDITIONS_PER_COMMIT_MAX)?;
+        bounded("ops in a commit", ops, OPS_PER_COMMIT_MAX)?;
         if session != SessionId::NONE && sequence == Sequence(0) {
             return Err(Refusal::new(Code::BadArgument, "the sequences of a session begin at 1"));
         }
@@ -156,10 +148,8 @@ impl Rules {
             }
             Op::DeleteRange { space, from, to } => {
                 self.range_deletes += 1;
-                if self.range_deletes > RANGE_DELETES_PER_COMMIT_MAX {
-                    let (count, max) = (self.range_deletes, RANGE_DELETES_PER_COMMIT_MAX);
-                    return Err(over("delete-range ops in a commit", count, max));
-                }
+                let count = self.range_deletes;
+                bounded("delete-range ops in a commit", count, RANGE_DELETES_PER_COMMIT_MAX)?;
                 self.index(space)?;
                 self.range(from, to)
             }
@@ -188,9 +178,7 @@ impl Rules {
     }
 
     fn value(&mut self, value: &[u8]) -> Result<(), Refusal> {
-        if value.len() > VALUE_BYTES_MAX {
-            return Err(over("bytes in a value", value.len(), VALUE_BYTES_MAX));
-        }
+        bounded("bytes in a value", value.len(), VALUE_BYTES_MAX)?;
         self.bytes += data_bytes(value.len());
         Ok(())
     }
@@ -227,11 +215,6 @@ fn check_bound(key: &[u8]) -> Result<(), Refusal> {
         return Err(Refusal::new(Code::KeySize, detail));
     }
     Ok(())
-}
-
-/// The refusal of a count over its limit.
-pub(crate) fn over(what: &str, count: usize, max: usize) -> Refusal {
-    Refusal::new(Code::TooLarge, format!("{count} {what}; at most {max} are taken"))
 }
 
 /// A name that stands there twice, if one does: one keyspace under two indices would pass for two.

@@ -4,11 +4,10 @@
 //! followed by what its elements lead to, in their order.
 
 use super::{Condition, Op, check};
-use crate::code::Code;
 use crate::ids::{Offset, Sequence, SessionId};
 use crate::layout::{Layout, Place, Size, WORD, data_bytes};
 use crate::limits::{COMMIT_BODY_BYTES_MAX, NAMES_PER_COMMIT_MAX};
-use crate::message::Refusal;
+use crate::message::{Refusal, bounded, over};
 use crate::{name, naust_capnp as schema};
 use std::borrow::Cow;
 
@@ -92,7 +91,7 @@ impl<'a> Draft<'a> {
         name::check(&name)?;
         let index = self.names.len();
         if index >= NAMES_PER_COMMIT_MAX {
-            return Err(check::over("names in a commit", index + 1, NAMES_PER_COMMIT_MAX));
+            return Err(over("names in a commit", index + 1, NAMES_PER_COMMIT_MAX));
         }
         self.names.push(name);
         Ok(u16::try_from(index).expect("the names are bounded below 2^16"))
@@ -239,11 +238,7 @@ impl<'a> Draft<'a> {
     ) -> Result<(), Refusal> {
         check::draft(self, session, sequence)?;
         let bytes = self.encoded_bytes_max();
-        if bytes > COMMIT_BODY_BYTES_MAX {
-            let detail =
-                format!("a commit of {bytes} bytes; at most {COMMIT_BODY_BYTES_MAX} are taken");
-            return Err(Refusal::new(Code::TooLarge, detail));
-        }
+        bounded("bytes in a commit", bytes, COMMIT_BODY_BYTES_MAX)?;
         out.reserve(bytes);
         let (mut layout, root) = Layout::begin(out, COMMIT);
         layout.u64(root, 0, session.0);
