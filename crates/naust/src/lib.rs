@@ -6,9 +6,13 @@
 //! * [`config`]: everything that can be set, from file, environment and flags;
 //! * [`data`]: the data directory, its lock and its identity;
 //! * [`disk`]: the real disk under a shard's log;
-//! * [`queue`]: bounded queues that wake only who sleeps.
+//! * [`queue`]: bounded queues that wake only who sleeps; [`life`]: threads that end together;
+//! * [`receive`] and [`outgoing`]: the two directions of a connection.
 
 pub mod config;
 pub mod data;
 pub mod disk;
+pub mod life;
+pub mod outgoing;
 pub mod queue;
+pub mod receive;
