@@ -1,0 +1,254 @@
+//! Which tables of a tree to merge next: pure rules over the shape of its runs.
+//!
+//! * **Levelled**: flushes wait as runs of level 0; some of them together are merged into level 1, whose overflow is
+//!   merged table by table into level 2, and so on. Each level above 0 is one run.
+//! * **Write-optimised**: runs of about one size, next to each other in age, are merged into one. A row is rewritten
+//!   once a size class.
+//! * **FIFO**: nothing is merged but runs too small to be tables of their own; tables go whole when all of their rows
+//!   lie below the retention floor. (Under the other two they do as well.)
+//!
+//! Every plan keeps the order of runs: what it merges lies side by side in age, or overlaps nothing between.
+
+use crate::cache::StoreOptions;
+use crate::view::Run;
+use naust_wire::options::Compaction;
+use std::sync::Arc;
+
+/// What is to be done with some tables of a tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Plan {
+    /// Merge them into new tables in this level; in level 0, as a run in the place of the oldest.
+    Merge {
+        /// Tables.
+        inputs: Vec<u64>,
+        /// Where the new tables go.
+        level: u8,
+    },
+    /// Move them as they are into this level.
+    Move {
+        /// Tables.
+        inputs: Vec<u64>,
+        /// Where they go.
+        level: u8,
+    },
+    /// Forget them: all their rows lie below the retention floor.
+    Drop {
+        /// Tables.
+        inputs: Vec<u64>,
+    },
+}
+
+impl Plan {
+    /// The tables that the plan takes.
+    pub fn inputs(&self) -> &[u64] {
+        match self {
+            Plan::Merge { inputs, .. } | Plan::Move { inputs, .. } | Plan::Drop { inputs } => {
+                inputs
+            }
+        }
+    }
+}
+
+/// A table, as far as strategies care.
+#[derive(Clone, Debug)]
+pub(crate) struct TableShape {
+    id: u64,
+    bytes: u64,
+    newest: u64,
+    first_key: Vec<u8>,
+    last_key: Vec<u8>,
+}
+
+/// A run, as far as strategies care.
+#[derive(Clone, Debug)]
+pub(crate) struct RunShape {
+    level: u8,
+    tables: Vec<TableShape>,
+}
+
+impl RunShape {
+    fn bytes(&self) -> u64 {
+        self.tables.iter().map(|table| table.bytes).sum()
+    }
+
+    fn overlapping<'a>(
+        &'a self,
+        first: &'a [u8],
+        last: &'a [u8],
+    ) -> impl Iterator<Item = &'a TableShape> {
+        self.tables.iter().filter(move |table| {
+            table.first_key.as_slice() <= last && table.last_key.as_slice() >= first
+        })
+    }
+}
+
+/// The shape of runs.
+pub(crate) fn shape(runs: &[Arc<Run>]) -> Vec<RunShape> {
+    let table = |table: &Arc<crate::table::Table>| TableShape {
+        id: table.record().id,
+        bytes: table.record().bytes,
+        newest: table.record().newest,
+        first_key: table.first_key().to_vec(),
+        last_key: table.last_key().to_vec(),
+    };
+    let run = |run: &Arc<Run>| RunShape {
+        level: run.level,
+        tables: run.tables.iter().map(table).collect(),
+    };
+    runs.iter().map(run).collect()
+}
+
+/// The next plan for a tree, if any is due. `runs`: newest first.
+pub(crate) fn choose(
+    compaction: Compaction,
+    runs: &[RunShape],
+    options: &StoreOptions,
+    retention_floor: u64,
+) -> Option<Plan> {
+    expired(runs, retention_floor).or_else(|| match compaction {
+        Compaction::Levelled => levelled(runs, options),
+        Compaction::WriteOptimised => write_optimised(runs, options),
+        Compaction::Fifo => fifo(runs, options),
+    })
+}
+
+/// Runs that wait for a merge.
+pub(crate) fn backlog(compaction: Compaction, runs: &[RunShape], options: &StoreOptions) -> usize {
+    match compaction {
+        Compaction::Levelled => runs.iter().filter(|run| run.level == 0).count(),
+        // Runs of one size class that have not been merged yet; the rest is as it should be.
+        Compaction::WriteOptimised => alike(runs).map_or(0, |(_, count)| count),
+        Compaction::Fifo => runs.iter().take_while(|run| is_small(run, options)).count(),
+    }
+}
+
+fn ids<'a>(tables: impl IntoIterator<Item = &'a TableShape>) -> Vec<u64> {
+    tables.into_iter().map(|table| table.id).collect()
+}
+
+fn expired(runs: &[RunShape], retention_floor: u64) -> Option<Plan> {
+    let tables = runs.iter().flat_map(|run| &run.tables);
+    let inputs = ids(tables.filter(|table| table.newest < retention_floor));
+    (!inputs.is_empty()).then_some(Plan::Drop { inputs })
+}
+
+fn levelled(runs: &[RunShape], options: &StoreOptions) -> Option<Plan> {
+    let flushed: Vec<&RunShape> = runs.iter().filter(|run| run.level == 0).collect();
+    let waiting = flushed.len() as f64 / options.flushes_per_merge as f64;
+    let fullest = runs
+        .iter()
+        .filter(|run| run.level > 0)
+        .map(|run| (run.bytes() as f64 / level_bytes(run.level, options), run))
+        .max_by(|one, other| one.0.total_cmp(&other.0));
+    match fullest {
+        Some((fullness, run)) if fullness > waiting.max(1.0) => Some(overflow(run, runs)),
+        _ if waiting >= 1.0 => Some(settle(&flushed, runs, options)),
+        _ => None,
+    }
+}
+
+fn level_bytes(level: u8, options: &StoreOptions) -> f64 {
+    options.level_bytes as f64 * (options.level_ratio as f64).powi(i32::from(level) - 1)
+}
+
+/// Level 0 into level 1.
+fn settle(flushed: &[&RunShape], runs: &[RunShape], options: &StoreOptions) -> Plan {
+    let first_level = runs.iter().find(|run| run.level == 1);
+    // Keys that only grow, as of a journal: the oldest flushes overlap nothing and need no rewriting.
+    let mut inputs: Vec<&TableShape> = Vec::new();
+    for run in flushed.iter().rev() {
+        let apart = run.tables.iter().all(|table| {
+            let overlaps = |other: &&TableShape| {
+                table.first_key <= other.last_key && table.last_key >= other.first_key
+            };
+            table.bytes >= options.table_bytes / 4
+                && !inputs.iter().any(|other| overlaps(other))
+                && !first_level
+                    .is_some_and(|level| level.tables.iter().any(|other| overlaps(&other)))
+        });
+        if !apart {
+            break;
+        }
+        inputs.extend(&run.tables);
+    }
+    if !inputs.is_empty() {
+        return Plan::Move { inputs: ids(inputs), level: 1 };
+    }
+    let tables = || flushed.iter().flat_map(|run| &run.tables);
+    let first = tables().map(|table| &table.first_key).min().expect("a run has a table");
+    let last = tables().map(|table| &table.last_key).max().expect("a run has a table");
+    let mut inputs = ids(tables());
+    if let Some(level) = first_level {
+        inputs.extend(ids(level.overlapping(first, last)));
+        // A small neighbour at the lower end is taken along, or a journal would leave crumbs for ever.
+        let before = level.tables.iter().rev().find(|table| table.last_key < *first);
+        inputs.extend(
+            before.filter(|table| table.bytes < options.table_bytes / 2).map(|table| table.id),
+        );
+    }
+    Plan::Merge { inputs, level: 1 }
+}
+
+/// The table of a level that is cheapest to merge into the next one.
+fn overflow(run: &RunShape, runs: &[RunShape]) -> Plan {
+    let level = run.level + 1;
+    let next = runs.iter().find(|run| run.level == level);
+    let cost = |table: &TableShape| {
+        let bytes: u64 = below(table, next).iter().map(|table| table.bytes).sum();
+        bytes as f64 / table.bytes as f64
+    };
+    let costs = run.tables.iter().map(|table| (cost(table), table));
+    let cheapest = costs.min_by(|one, other| one.0.total_cmp(&other.0));
+    let (_, table) = cheapest.expect("a run has a table");
+    let below = below(table, next);
+    if below.is_empty() {
+        return Plan::Move { inputs: vec![table.id], level };
+    }
+    Plan::Merge { inputs: ids(std::iter::once(table).chain(below)), level }
+}
+
+fn below<'a>(table: &'a TableShape, next: Option<&'a RunShape>) -> Vec<&'a TableShape> {
+    let overlapping = |next: &'a RunShape| next.overlapping(&table.first_key, &table.last_key);
+    next.map_or(Vec::new(), |next| overlapping(next).collect())
+}
+
+fn write_optimised(runs: &[RunShape], options: &StoreOptions) -> Option<Plan> {
+    let (start, count) = alike(runs)?;
+    (count >= options.runs_per_merge).then(|| merge_runs(&runs[start..start + count]))
+}
+
+/// The longest sequence of neighbouring runs none of which is more than twice as large as every newer one of the
+/// sequence: where it begins, and how many there are.
+fn alike(runs: &[RunShape]) -> Option<(usize, usize)> {
+    let bytes: Vec<u64> = runs.iter().map(RunShape::bytes).collect();
+    let sequence = |start: usize| {
+        let mut largest = bytes[start];
+        let mut count = 1;
+        for next in &bytes[start + 1..] {
+            if *next > largest * 2 {
+                break;
+            }
+            largest = largest.max(*next);
+            count += 1;
+        }
+        (start, count)
+    };
+    (0..runs.len()).map(sequence).max_by_key(|(start, count)| (*count, std::cmp::Reverse(*start)))
+}
+
+fn fifo(runs: &[RunShape], options: &StoreOptions) -> Option<Plan> {
+    let is_crumb = |run: &RunShape| is_small(run, options);
+    let start = runs.iter().position(is_crumb)?;
+    let count = runs[start..].iter().take_while(|run| is_crumb(run)).count();
+    (count >= options.runs_per_merge).then(|| merge_runs(&runs[start..start + count]))
+}
+
+fn is_small(run: &RunShape, options: &StoreOptions) -> bool {
+    run.level == 0 && run.bytes() < options.table_bytes / 4
+}
+
+/// Whole neighbouring runs into one, in the place of the oldest.
+fn merge_runs(runs: &[RunShape]) -> Plan {
+    let level = runs.iter().map(|run| run.level).max().unwrap_or(0);
+    Plan::Merge { inputs: ids(runs.iter().flat_map(|run| &run.tables)), level }
+}

@@ -1,0 +1,289 @@
+//! The tables of one shard, as the machine sees them.
+
+use crate::cache::StoreOptions;
+use crate::fault;
+use crate::job::{Ended, LsmDone, LsmJob, Unit, Work};
+use crate::manifest::{self, Manifest, TreeRecord};
+use crate::memtable::Memtable;
+use crate::reader::LsmReader;
+use crate::shard::{OnDisk, Shard, Tree};
+use crate::strategy;
+use crate::table::Table;
+use crate::view::{Run, View};
+use crate::writer::Directory;
+use naust_machine::{Fault, Mark, Tables, TreeId};
+use naust_wire::Offset;
+use naust_wire::limits::KEY_BYTES_MAX;
+use naust_wire::options::KeyspaceOptions;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs::{self, File};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Numbers under which caches know the shards of this process.
+static NEXT_TREE: AtomicU64 = AtomicU64::new(0);
+
+/// What the owner keeps of a tree.
+struct Owned {
+    tree: Arc<Tree>,
+    active: Arc<Memtable>,
+    mark: Mark,
+    compacting: bool,
+}
+
+/// The tables of one shard, on disk. See [`Tables`].
+///
+/// Dropping it stops its running jobs and waits for them; jobs that have not begun do nothing any more.
+pub struct LsmTables {
+    shard: Arc<Shard>,
+    trees: BTreeMap<TreeId, Owned>,
+    units: VecDeque<Unit>,
+    flushing: bool,
+    /// Trees that may need a compaction.
+    restless: BTreeSet<TreeId>,
+}
+
+impl LsmTables {
+    /// Opens the tables in a directory, which is made if there is none. Nothing else may have it open.
+    ///
+    /// # Errors
+    /// [`Fault`]: the directory can't be read or written, or a file in it is damaged, missing, or of a newer format.
+    pub fn open(path: &Path, options: StoreOptions) -> Result<LsmTables, Fault> {
+        make_directory(path)?;
+        let manifest = Manifest::read(path)?.unwrap_or_default();
+        remove_strangers(path, &manifest)?;
+        let directory = Directory {
+            path: path.to_path_buf(),
+            tree: NEXT_TREE.fetch_add(1, Ordering::Relaxed),
+            next_table: AtomicU64::new(manifest.next_table),
+            options,
+        };
+        let mut trees = BTreeMap::new();
+        for record in manifest.trees {
+            let runs = open_runs(&directory, &record)?;
+            let disk = OnDisk { mark: record.mark, runs: Arc::new(runs) };
+            trees.insert(TreeId(record.id), (record.options, disk));
+        }
+        let marks: Vec<(TreeId, Mark)> =
+            trees.iter().map(|(id, (_, disk))| (*id, disk.mark)).collect();
+        let shard = Arc::new(Shard::new(directory, trees));
+        let owned = |(id, mark): (TreeId, Mark)| {
+            let tree = shard.tree(id).expect("the shard was made with this tree");
+            (id, Owned { active: tree.view().active.clone(), tree, mark, compacting: false })
+        };
+        let trees: BTreeMap<TreeId, Owned> = marks.into_iter().map(owned).collect();
+        let restless = trees.keys().copied().collect();
+        Ok(LsmTables { shard, trees, units: VecDeque::new(), flushing: false, restless })
+    }
+
+    fn plan(&self, id: TreeId, owned: &Owned) -> Option<LsmJob> {
+        let runs = owned.tree.view().runs.clone();
+        let options = &self.shard.directory.options;
+        let compaction = owned.tree.options().compaction;
+        let floor = owned.tree.retention_floor();
+        let plan = strategy::choose(compaction, &strategy::shape(&runs), options, floor)?;
+        let work = Work::Compact { id, tree: owned.tree.clone(), runs, plan };
+        Some(LsmJob { shard: self.shard.clone(), work })
+    }
+}
+
+impl Tables for LsmTables {
+    type Reader = LsmReader;
+    type Job = LsmJob;
+
+    fn reader(&self) -> LsmReader {
+        LsmReader::new(self.shard.clone())
+    }
+
+    fn make(&mut self, id: TreeId, options: &KeyspaceOptions) -> Result<(), Fault> {
+        if let Some(owned) = self.trees.get(&id) {
+            owned.tree.set_options(*options);
+            self.restless.insert(id);
+            return Ok(());
+        }
+        let tree = Arc::new(Tree::new(*options, Arc::default()));
+        self.shard.add_tree(id, tree.clone());
+        let active = tree.view().active.clone();
+        let owned = Owned { tree, active, mark: Mark::default(), compacting: false };
+        self.trees.insert(id, owned);
+        Ok(())
+    }
+
+    fn trees(&self) -> Vec<TreeId> {
+        self.trees.keys().copied().collect()
+    }
+
+    fn put(
+        &mut self,
+        id: TreeId,
+        key: &[u8],
+        at: Offset,
+        value: Option<&[u8]>,
+    ) -> Result<(), Fault> {
+        assert!(key.len() <= KEY_BYTES_MAX, "a key was let through that is too long");
+        let owned = self.trees.get(&id).expect("a row is put into a tree that was made");
+        owned.active.insert(key, at.0, value);
+        Ok(())
+    }
+
+    fn unflushed_bytes(&self, id: TreeId) -> u64 {
+        self.trees.get(&id).map_or(0, |owned| owned.active.bytes())
+    }
+
+    fn flushing_bytes(&self) -> u64 {
+        let memtables = self.units.iter().flat_map(|unit| &unit.trees);
+        memtables.map(|(_, _, memtable)| memtable.bytes()).sum()
+    }
+
+    fn backlog(&self) -> usize {
+        let options = &self.shard.directory.options;
+        let runs = |id: &TreeId| {
+            let tree = &self.trees.get(id)?.tree;
+            let shape = strategy::shape(&tree.view().runs);
+            Some(strategy::backlog(tree.options().compaction, &shape, options))
+        };
+        self.restless.iter().filter_map(runs).max().unwrap_or(0)
+    }
+
+    fn rotate(&mut self, trees: &[TreeId], mark: Mark) -> Result<(), Fault> {
+        let mut order: Vec<TreeId> = trees.to_vec();
+        order.sort_unstable();
+        order.dedup();
+        let mut unit = Unit { mark, trees: Vec::with_capacity(order.len()) };
+        for id in order {
+            let owned = self.trees.get_mut(&id).expect("a tree is rotated that was made");
+            // Of a tree without new rows a new, empty memory is sealed: its active one goes on taking rows.
+            let mut sealed: Arc<Memtable> = Arc::default();
+            if !owned.active.is_empty() {
+                std::mem::swap(&mut sealed, &mut owned.active);
+                owned.tree.change(|view| View {
+                    active: owned.active.clone(),
+                    sealed: std::iter::once(&sealed).chain(&view.sealed).cloned().collect(),
+                    runs: view.runs.clone(),
+                });
+            }
+            unit.trees.push((id, owned.tree.clone(), sealed));
+        }
+        self.units.push_back(unit);
+        Ok(())
+    }
+
+    fn mark(&self, id: TreeId) -> Mark {
+        self.trees.get(&id).map(|owned| owned.mark).unwrap_or_default()
+    }
+
+    fn set_history_floor(&mut self, floor: Offset) {
+        self.shard.history_floor.store(floor.0, Ordering::Relaxed);
+    }
+
+    fn set_retention_floor(&mut self, id: TreeId, floor: Offset) {
+        if let Some(owned) = self.trees.get(&id) {
+            owned.tree.set_retention_floor(floor.0);
+            self.restless.insert(id);
+        }
+    }
+
+    fn job(&mut self) -> Option<LsmJob> {
+        if !self.flushing
+            && let Some(unit) = self.units.front()
+        {
+            self.flushing = true;
+            return Some(LsmJob { shard: self.shard.clone(), work: Work::Flush(unit.clone()) });
+        }
+        let candidates: Vec<TreeId> = self.restless.iter().copied().collect();
+        for id in candidates {
+            let owned = &self.trees[&id];
+            if owned.compacting {
+                continue;
+            }
+            if let Some(job) = self.plan(id, owned) {
+                self.trees.get_mut(&id).expect("it was found above").compacting = true;
+                return Some(job);
+            }
+            self.restless.remove(&id);
+        }
+        None
+    }
+
+    fn done(&mut self, done: LsmDone) -> Result<(), Fault> {
+        match done.ended {
+            Ended::Flush => {
+                self.flushing = false;
+                done.result?;
+                let unit = self.units.pop_front().expect("a unit stays until it is flushed");
+                for (id, ..) in unit.trees {
+                    self.trees.get_mut(&id).expect("trees never go").mark = unit.mark;
+                    self.restless.insert(id);
+                }
+            }
+            Ended::Compact(id) => {
+                self.trees.get_mut(&id).expect("trees never go").compacting = false;
+                if done.result.is_err() {
+                    // Tried again after the next flush, not at once: the disk may be full.
+                    self.restless.remove(&id);
+                }
+                done.result?;
+            }
+        }
+        Ok(())
+    }
+
+    fn size(&self, id: TreeId) -> (u64, u64) {
+        let Some(owned) = self.trees.get(&id) else {
+            return (0, 0);
+        };
+        let runs = owned.tree.view().runs.clone();
+        let tables = || runs.iter().flat_map(|run| &run.tables).map(|table| table.record());
+        (tables().map(|table| table.bytes).sum(), tables().map(|table| table.rows).sum())
+    }
+}
+
+impl Drop for LsmTables {
+    fn drop(&mut self) {
+        self.shard.close();
+    }
+}
+
+fn make_directory(path: &Path) -> Result<(), Fault> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let made = fs::create_dir_all(path).and_then(|()| match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
+        _ => Ok(()),
+    });
+    made.map_err(|error| fault::io("making directory", path, &error))
+}
+
+/// Removes what an interrupted job left: files that the manifest doesn't name.
+fn remove_strangers(path: &Path, manifest: &Manifest) -> Result<(), Fault> {
+    let doing = "looking through directory";
+    let runs = manifest.trees.iter().flat_map(|tree| &tree.runs);
+    let named: BTreeSet<String> =
+        runs.flat_map(|(_, tables)| tables).map(|table| format!("{}.table", table.id)).collect();
+    let entries = fs::read_dir(path).map_err(|error| fault::io(doing, path, &error))?;
+    for entry in entries {
+        let entry = entry.map_err(|error| fault::io(doing, path, &error))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let ours = name.ends_with(".table") || name == manifest::FILE_NEXT;
+        if ours && !named.contains(&name) {
+            let file = entry.path();
+            fs::remove_file(&file).map_err(|error| fault::io("removing", &file, &error))?;
+        }
+    }
+    Ok(())
+}
+
+fn open_runs(directory: &Directory, record: &TreeRecord) -> Result<Vec<Arc<Run>>, Fault> {
+    let mut runs = Vec::with_capacity(record.runs.len());
+    for (level, tables) in &record.runs {
+        let open = |table: &crate::table::TableRecord| {
+            let cache = &directory.options.cache;
+            Table::open(&directory.path, table.clone(), directory.tree, cache).map(Arc::new)
+        };
+        let tables = tables.iter().map(open).collect::<Result<Vec<_>, Fault>>()?;
+        runs.push(Arc::new(Run { level: *level, tables }));
+    }
+    Ok(runs)
+}
