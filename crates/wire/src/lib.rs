@@ -36,7 +36,8 @@ pub use code::{Code, Outcome};
 pub use ids::{Index, LogTime, NodeId, Offset, RequestId, Sequence, SessionId, ShardId, Term};
 
 /// Code generated from `schema/naust.capnp` by `cargo xtask codegen`.
-#[allow(missing_docs, unused_qualifications, clippy::all, clippy::pedantic, clippy::disallowed_types)]
+#[allow(missing_docs, unused_qualifications)]
+#[allow(clippy::all, clippy::pedantic, clippy::unwrap_used, clippy::disallowed_types)]
 #[rustfmt::skip]
 #[path = "generated/naust_capnp.rs"]
 pub mod naust_capnp;

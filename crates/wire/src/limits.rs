@@ -125,3 +125,47 @@ const _: () = {
     );
     assert!(SESSION_WINDOW_MAX <= REQUESTS_PER_CONNECTION_MAX);
 };
+
+// The client.
+
+/// Requests under way in one client, those that wait for their turn among them; the next is refused with `Overloaded`.
+pub const CLIENT_REQUESTS_MAX: usize = 65_536;
+/// Bytes of packets that wait for a client's connection; past it requests wait. The last packet may pass it.
+pub const CLIENT_OUTGOING_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+// The machine.
+
+/// Bytes of keys that one delete-range removes before it says where to go on.
+pub const RANGE_DELETE_KEY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Comparisons of recent writes with `unchanged` ranges in one commit: it bounds how long a commit can hold up the others.
+pub const UNCHANGED_STEPS_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of replies that one session keeps; past it the oldest are forgotten.
+pub const SESSION_REPLY_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of replies that the sessions of one shard keep together; past it the session longest unused goes.
+pub const SESSIONS_REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Records in one row of a stream's index.
+pub const STREAM_CHUNK_RECORDS_MAX: usize = 256;
+/// Readers that hold history of one shard.
+pub const HOLDS_PER_SHARD_MAX: usize = 1_024;
+/// Milliseconds of log time that a reader may hold history before it has to renew.
+pub const HOLD_MS_MAX: u64 = 60_000;
+/// Shortest window of history, in milliseconds of log time: a read of one page must fit.
+pub const HISTORY_MS_MIN: u64 = 1_000;
+/// Shortest window of history, in log bytes.
+pub const HISTORY_BYTES_MIN: u64 = 1024 * 1024;
+/// Points of log time whose offsets are remembered; the older, the fewer.
+pub const TIME_POINTS_MAX: usize = 4_096;
+/// Units of memtables that are rotated but not yet flushed; the next rotation waits.
+pub const ROTATIONS_UNFLUSHED_MAX: usize = 8;
+/// Cursors that a description of a namespace lists; it is cut there.
+pub const DESCRIBED_CURSORS_MAX: usize = 10_000;
+/// Rows of a stream's index that one look at its retention reads.
+pub const RETENTION_CHUNKS_MAX: usize = 1_024;
+
+const _: () = {
+    assert!(SESSION_REPLY_BYTES_MAX <= SESSIONS_REPLY_BYTES_MAX);
+    assert!(RANGE_DELETE_KEY_BYTES_MAX >= KEY_BYTES_MAX);
+    assert!(HISTORY_BYTES_MIN <= HISTORY_BYTES_DEFAULT && HISTORY_MS_MIN <= HISTORY_MS_DEFAULT);
+    assert!(STREAM_CHUNK_RECORDS_MAX <= u16::MAX as usize);
+    assert!(HOLD_MS_MAX >= WAIT_MS_MAX);
+};

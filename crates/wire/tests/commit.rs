@@ -1,6 +1,8 @@
 //! Commits: what a draft says is what its bytes say, to our reader and to the generated one; and what a stranger may
 //! send in place of them.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod strategies;
 
 use naust_wire::code::Code;

@@ -1,6 +1,8 @@
 //! Control entries, reads, questions and replies: what is encoded is decoded; what a stranger sends is answered; and what
 //! the writers of hot replies put into a packet is what the plain values say.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod strategies;
 
 use naust_wire::ask::Ask;
