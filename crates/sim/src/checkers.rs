@@ -1,0 +1,71 @@
+//! What must hold, one small file a property. A checker looks at one shard's [`Case`] and tells what is wrong.
+//!
+//! Each is a pure function of what was asked, answered and committed, so each is tested with histories that are wrong.
+
+pub mod commits;
+pub mod frames;
+pub mod freshness;
+pub mod pages;
+pub mod records;
+pub mod refusals;
+pub mod replies;
+pub mod rows;
+
+use crate::chronicle::Chronicle;
+use crate::history::{Request, Violation};
+use crate::model::Model;
+use naust_wire::ShardId;
+use naust_wire::options::NamespaceOptions;
+
+/// What is judged: one shard, what it committed, what that means, and what its clients were told.
+pub struct Case<'a> {
+    /// Which shard.
+    pub shard: ShardId,
+    /// Its options.
+    pub options: NamespaceOptions,
+    /// What it committed.
+    pub chronicle: &'a Chronicle,
+    /// What that means.
+    pub model: &'a Model,
+    /// What its clients asked, in order.
+    pub requests: &'a [&'a Request],
+    /// Which faults may excuse an error.
+    pub excuses: Excuses,
+}
+
+/// Faults of a life that may excuse errors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Excuses {
+    /// The disk was full at times.
+    pub disk_full: bool,
+    /// Bits rotted, or the disk failed.
+    pub damage: bool,
+    /// The process ended at times, or a disk stopped it.
+    pub restarts: bool,
+}
+
+/// A checker.
+pub type Checker = fn(&Case<'_>, &mut Vec<Violation>);
+
+/// All of them, by name.
+pub const ALL: [(&str, Checker); 7] = [
+    (commits::NAME, commits::check),
+    (rows::NAME, rows::check),
+    (records::NAME, records::check),
+    (freshness::NAME, freshness::check),
+    (frames::NAME, frames::check),
+    (refusals::NAME, refusals::check),
+    (replies::NAME, replies::check),
+];
+
+impl Case<'_> {
+    /// Asks all checkers.
+    #[must_use]
+    pub fn judge(&self) -> Vec<Violation> {
+        let mut violations = Vec::new();
+        for (_, checker) in ALL {
+            checker(self, &mut violations);
+        }
+        violations
+    }
+}

@@ -1,0 +1,68 @@
+//! The raw log is shown to its readers as it was committed: whole frames, in order, without gaps.
+
+use super::Case;
+use crate::history::{Asked, Request, Violation};
+use naust_wire::Offset;
+use naust_wire::frame::{self, Kind};
+use naust_wire::limits::FRAME_HEADER_BYTES;
+use naust_wire::read::{Level, Query};
+use naust_wire::reply::Reply;
+
+/// Its name in reports.
+pub const NAME: &str = "frames";
+
+/// See the module.
+pub fn check(case: &Case<'_>, violations: &mut Vec<Violation>) {
+    for request in case.requests {
+        if let Err(what) = judge(case, request) {
+            let what = format!("shard {}: {what}; asked at {}", case.shard, request.sent);
+            violations.push(Violation::new(NAME, what));
+        }
+    }
+}
+
+fn judge(case: &Case<'_>, request: &Request) -> Result<(), String> {
+    let Asked::Read(read) = &request.asked else { return Ok(()) };
+    let Query::Log { from, .. } = read.query else { return Ok(()) };
+    let Some(Reply::Frames { first, data, next, end }) = request.reply() else { return Ok(()) };
+    if *first > *next || *next > *end {
+        return Err(format!("first {first}, next {next} and end {end} are out of order"));
+    }
+    let shown = parse(*first, data, case.chronicle.segment_bytes())?;
+    let known: Vec<(Offset, u32)> = case
+        .chronicle
+        .from(*first)
+        .take_while(|entry| entry.header.offset < *next)
+        .map(|entry| (entry.header.offset, entry.crc))
+        .collect();
+    if shown != known {
+        let told = shown.iter().zip(&known).take_while(|(a, b)| a == b).count();
+        let (shown, known) = (shown.get(told), known.get(told));
+        return Err(format!("from {from} on frame {told} is {shown:?}, not {known:?}"));
+    }
+    if read.level == Level::Linearizable && *end <= request.frontier {
+        return Err(format!("ends at {end}, though {} had been told before", request.frontier));
+    }
+    Ok(())
+}
+
+/// Offset and checksum of each frame but padding.
+fn parse(first: Offset, data: &[u8], segment_bytes: u64) -> Result<Vec<(Offset, u32)>, String> {
+    let mut frames = Vec::new();
+    let mut at = 0;
+    while at < data.len() {
+        let offset = first.0 + at as u64;
+        let rest = segment_bytes - offset % segment_bytes;
+        if rest < FRAME_HEADER_BYTES as u64 {
+            at += rest as usize;
+            continue;
+        }
+        let frame =
+            frame::read(&data[at..]).map_err(|bad| format!("at {offset} no frame: {bad}"))?;
+        if frame.header.kind != Kind::Padding {
+            frames.push((frame.header.offset, frame.crc));
+        }
+        at += frame.header.frame_bytes() as usize;
+    }
+    Ok(frames)
+}

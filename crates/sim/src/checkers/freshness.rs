@@ -1,0 +1,54 @@
+//! No answer is older than it may be, none tells of what is not committed, and commits follow what was known before them.
+
+use super::Case;
+use crate::history::{Asked, Request, Violation};
+use naust_wire::Offset;
+use naust_wire::read::Level;
+use naust_wire::reply::Reply;
+
+/// Its name in reports.
+pub const NAME: &str = "freshness";
+
+/// See the module.
+pub fn check(case: &Case<'_>, violations: &mut Vec<Violation>) {
+    for request in case.requests {
+        if let Err(what) = judge(case, request) {
+            let sent = request.sent;
+            let shard = case.shard;
+            let what = format!("shard {shard}: asked at {sent} {:?}: {what}", request.asked);
+            violations.push(Violation::new(NAME, what));
+        }
+    }
+}
+
+fn judge(case: &Case<'_>, request: &Request) -> Result<(), String> {
+    let Some(reply) = request.reply() else { return Ok(()) };
+    let frontier = request.frontier;
+    let at = match reply {
+        Reply::Committed(committed) if !committed.duplicate => {
+            return later(committed.offset, frontier);
+        }
+        Reply::Done(offset) => return later(*offset, frontier),
+        Reply::Row { at, .. } | Reply::Rows { at, .. } | Reply::Described { at, .. } => *at,
+        _ => return Ok(()),
+    };
+    if at >= case.chronicle.end() && at > Offset::FIRST {
+        return Err(format!("answered as of {at}, but the log ends at {}", case.chronicle.end()));
+    }
+    let Asked::Read(read) = &request.asked else { return Ok(()) };
+    match read.level {
+        Level::Linearizable if at < frontier => {
+            Err(format!("answered as of {at}, though {frontier} had been told before"))
+        }
+        Level::AtLeast(least) if at < least => Err(format!("answered as of {at} only")),
+        Level::Exactly(exactly) if at != exactly => Err(format!("answered as of {at}")),
+        _ => Ok(()),
+    }
+}
+
+fn later(offset: Offset, frontier: Offset) -> Result<(), String> {
+    if offset > frontier {
+        return Ok(());
+    }
+    Err(format!("committed at {offset}, though {frontier} had been told before it was sent"))
+}

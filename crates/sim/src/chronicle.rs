@@ -1,0 +1,170 @@
+//! What a shard committed, as seen from outside: every frame that was ever shown, by offset.
+//!
+//! A chronicle only grows. A frame that is shown again must be the frame that was shown before; a frame that is new must
+//! follow the last one. What no longer holds is a violation, told in a sentence.
+
+use naust_wire::Offset;
+use naust_wire::frame::{self, Header, Kind};
+use naust_wire::limits::FRAME_HEADER_BYTES;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A committed frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its header.
+    pub header: Header,
+    /// Its checksum.
+    pub crc: u32,
+    /// Its body.
+    pub body: Arc<[u8]>,
+}
+
+/// The committed frames of one shard.
+#[derive(Clone, Debug)]
+pub struct Chronicle {
+    segment_bytes: u64,
+    entries: BTreeMap<u64, Entry>,
+    /// Where the next frame would follow, and the checksum that it must carry as that of the one before.
+    next: Option<(u64, u32)>,
+}
+
+impl Chronicle {
+    /// A chronicle of a log whose segments have this length.
+    #[must_use]
+    pub fn new(segment_bytes: u64) -> Chronicle {
+        Chronicle { segment_bytes, entries: BTreeMap::new(), next: None }
+    }
+
+    /// The length of the log's segments.
+    #[must_use]
+    pub fn segment_bytes(&self) -> u64 {
+        self.segment_bytes
+    }
+
+    /// Takes what was shown as the log from `first` on; returns how many frames were new.
+    ///
+    /// # Errors
+    /// A sentence that tells what can't be true together.
+    pub fn learn(&mut self, first: Offset, data: &[u8]) -> Result<usize, String> {
+        let mut at = 0;
+        let mut new = 0;
+        while at < data.len() {
+            let offset = first.0 + at as u64;
+            let rest = self.segment_bytes - offset % self.segment_bytes;
+            if rest < FRAME_HEADER_BYTES as u64 {
+                at += rest as usize;
+                continue;
+            }
+            let frame = frame::read(&data[at..])
+                .map_err(|bad| format!("at {offset} no frame is shown: {bad}"))?;
+            if frame.header.offset.0 != offset {
+                let says = frame.header.offset;
+                return Err(format!("the frame shown at {offset} says that it lies at {says}"));
+            }
+            at += frame.header.frame_bytes() as usize;
+            new += usize::from(self.take(&frame)?);
+        }
+        Ok(new)
+    }
+
+    fn take(&mut self, frame: &frame::Frame<'_>) -> Result<bool, String> {
+        let offset = frame.header.offset.0;
+        if let Some(known) = self.entries.get(&offset) {
+            let same = known.crc == frame.crc && *known.body == *frame.body;
+            let what = "was shown before with other bytes";
+            return if same { Ok(false) } else { Err(format!("the frame at {offset} {what}")) };
+        }
+        if let Some((next, crc)) = self.next {
+            if offset != next && offset != self.after_gap(next) {
+                return Err(format!("a frame at {offset} is new, but the log went on at {next}"));
+            }
+            if frame.header.crc_before != crc {
+                return Err(format!("the frame at {offset} does not follow the one before it"));
+            }
+        }
+        self.next = Some((frame.header.end().0, frame.crc));
+        let entry = Entry { header: frame.header, crc: frame.crc, body: frame.body.into() };
+        self.entries.insert(offset, entry);
+        Ok(true)
+    }
+
+    /// Where a frame lies that does not fit the segment behind `next`, when the rest is too short for padding.
+    fn after_gap(&self, next: u64) -> u64 {
+        let rest = self.segment_bytes - next % self.segment_bytes;
+        if rest < FRAME_HEADER_BYTES as u64 { next + rest } else { next }
+    }
+
+    /// Forgets what lies at or above `from`: a power cut may have taken it, as its durability allowed.
+    pub fn forget(&mut self, from: Offset) {
+        self.entries.split_off(&from.0);
+        self.next = self.entries.values().next_back().map(|last| (last.header.end().0, last.crc));
+    }
+
+    /// The frame that begins at `offset`.
+    #[must_use]
+    pub fn at(&self, offset: Offset) -> Option<&Entry> {
+        self.entries.get(&offset.0)
+    }
+
+    /// All frames but padding, from an offset on.
+    pub fn from(&self, offset: Offset) -> impl Iterator<Item = &Entry> {
+        let frames = self.entries.range(offset.0..).map(|(_, entry)| entry);
+        frames.filter(|entry| entry.header.kind != Kind::Padding)
+    }
+
+    /// The last frame but padding.
+    #[must_use]
+    pub fn last(&self) -> Option<&Entry> {
+        self.entries.values().rev().find(|entry| entry.header.kind != Kind::Padding)
+    }
+
+    /// Where the frame after the last would begin at the earliest.
+    #[must_use]
+    pub fn end(&self) -> Offset {
+        Offset(self.next.map_or(Offset::FIRST.0, |(next, _)| next))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use naust_wire::{Index, LogTime, Term};
+
+    fn frame(offset: u64, crc_before: u32, body: &[u8], out: &mut Vec<u8>) -> u32 {
+        let header = Header {
+            kind: Kind::Commit,
+            body_bytes: body.len() as u32,
+            crc_before,
+            term: Term(1),
+            index: Index(1),
+            offset: Offset(offset),
+            time: LogTime(1),
+            synced: Offset(0),
+        };
+        header.write(body, out)
+    }
+
+    #[test]
+    fn a_log_may_be_shown_again_but_not_otherwise() {
+        let mut chronicle = Chronicle::new(1 << 20);
+        let first = Offset::FIRST.0;
+        let mut shown = Vec::new();
+        let crc = frame(first, 0, b"12345678", &mut shown);
+        frame(first + 64, crc, b"abcdefgh", &mut shown);
+        assert_eq!(chronicle.learn(Offset(first), &shown), Ok(2));
+        assert_eq!(chronicle.learn(Offset(first), &shown), Ok(0));
+        assert_eq!(chronicle.end(), Offset(first + 128));
+        let mut other = Vec::new();
+        frame(first + 64, crc, b"ABCDEFGH", &mut other);
+        assert!(chronicle.learn(Offset(first + 64), &other).is_err());
+        let mut gap = Vec::new();
+        frame(first + 256, 1, b"x", &mut gap);
+        assert!(chronicle.learn(Offset(first + 256), &gap).is_err());
+        let mut stranger = Vec::new();
+        frame(first + 128, 99, b"x", &mut stranger);
+        assert!(chronicle.learn(Offset(first + 128), &stranger).is_err());
+        chronicle.forget(Offset(first + 64));
+        assert_eq!(chronicle.learn(Offset(first + 64), &other), Ok(1));
+    }
+}

@@ -1,0 +1,255 @@
+//! A second opinion: what the frames of one shard mean, folded as plainly as possible.
+//!
+//! It shares no code with `machine`. It keeps every version for ever, so that any answer, of any moment, can be judged
+//! at any later time. What it says of a frame is the [`Verdict`] that every replica must come to.
+
+pub mod sessions;
+pub mod space;
+pub mod timeline;
+
+use crate::chronicle::Entry;
+use naust_wire::commit::{Commit, Condition, Op, position_in};
+use naust_wire::control::{Control, Floored};
+use naust_wire::frame::Kind;
+use naust_wire::limits::{FRAME_HEADER_BYTES, RANGE_DELETE_KEYS_MAX};
+use naust_wire::message::{Message, Refusal};
+use naust_wire::options::{KeyspaceOptions, StreamOptions};
+use naust_wire::reply::{Committed, RangeDeleted, Refused};
+use naust_wire::{Code, Offset, SessionId};
+use sessions::{Admission, Sessions};
+use space::{Keyspace, Record, Stream};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a frame came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It has no meaning of its own.
+    Nothing,
+    /// The commit happened.
+    Applied(Committed),
+    /// A condition failed.
+    Refused(Refused),
+    /// It could not be done.
+    Failed(Code),
+    /// It had been done before, by the frame at this offset, and came to this.
+    Duplicate(Box<Verdict>),
+    /// A control entry took effect.
+    Done,
+    /// A session was opened.
+    Session(SessionId),
+}
+
+/// The views of one shard, at every offset.
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    /// By name.
+    pub keyspaces: BTreeMap<String, Keyspace>,
+    /// By name.
+    pub streams: BTreeMap<String, Stream>,
+    /// What each frame came to.
+    pub verdicts: BTreeMap<Offset, Verdict>,
+    sessions: Sessions,
+    next: Offset,
+}
+
+impl Model {
+    /// Where the next frame to be folded begins at the earliest.
+    #[must_use]
+    pub fn next(&self) -> Offset {
+        self.next
+    }
+
+    /// Folds the next frame.
+    ///
+    /// # Errors
+    /// A sentence: the frame should never have been committed.
+    pub fn fold(&mut self, entry: &Entry) -> Result<(), String> {
+        let header = &entry.header;
+        assert!(header.offset >= self.next, "frames are folded once and in order");
+        self.next = header.end();
+        let wrong = |refusal: Refusal| {
+            format!("the frame at {} should not have been admitted: {refusal}", header.offset)
+        };
+        let verdict = match header.kind {
+            Kind::Empty | Kind::Configure | Kind::Padding => Verdict::Nothing,
+            Kind::Commit => self.commit(entry).map_err(wrong)?,
+            Kind::Control => self.control(entry).map_err(wrong)?,
+        };
+        self.verdicts.insert(header.offset, verdict);
+        Ok(())
+    }
+
+    fn commit(&mut self, entry: &Entry) -> Result<Verdict, Refusal> {
+        let message = Message::new(&entry.body)?;
+        let commit = Commit::read(&message)?;
+        commit.check()?;
+        let time = entry.header.time;
+        let numbers = (commit.session(), commit.sequence(), commit.acked_below());
+        match self.sessions.admit(numbers, time) {
+            Admission::Refused(code) => return Ok(Verdict::Failed(code)),
+            Admission::Known(verdict) => return Ok(Verdict::Duplicate(Box::new(verdict))),
+            Admission::New => {}
+        }
+        let verdict = match self.guard(&commit, entry)? {
+            Some(verdict) => verdict,
+            None => self.apply(&commit, entry)?,
+        };
+        self.sessions.remember(numbers, &verdict);
+        Ok(verdict)
+    }
+
+    /// The verdict of the first condition that fails.
+    fn guard(&self, commit: &Commit<'_>, entry: &Entry) -> Result<Option<Verdict>, Refusal> {
+        let at = entry.header.offset;
+        for (number, condition) in commit.conditions().enumerate() {
+            let (holds, found) = self.condition(commit, &condition?)?;
+            if !holds {
+                let condition = number as u16;
+                return Ok(Some(Verdict::Refused(Refused { condition, at, found })));
+            }
+        }
+        Ok(None)
+    }
+
+    fn condition(
+        &self,
+        commit: &Commit<'_>,
+        condition: &Condition<'_>,
+    ) -> Result<(bool, Offset), Refusal> {
+        let version = |space: u16, key: &[u8]| -> Result<Offset, Refusal> {
+            let Some(keyspace) = self.keyspaces.get(commit.name(space)?) else {
+                return Ok(Offset::ZERO);
+            };
+            let floor = keyspace.floor.last().map_or(Offset::ZERO, |(_, floor)| *floor);
+            let row = keyspace.get(key, Offset::MAX, floor);
+            Ok(row.map_or(Offset::ZERO, |(version, _)| version))
+        };
+        Ok(match *condition {
+            Condition::Version { space, key, offset } => {
+                let found = version(space, key)?;
+                (found == offset, found)
+            }
+            Condition::Absent { space, key } => {
+                let found = version(space, key)?;
+                (found == Offset::ZERO, found)
+            }
+            Condition::Unchanged { space, from, to, since } => {
+                let keyspace = self.keyspaces.get(commit.name(space)?);
+                let newest = keyspace.and_then(|keyspace| keyspace.newest_write(from, to));
+                let newest = newest.unwrap_or(Offset::ZERO);
+                (newest <= since, newest)
+            }
+        })
+    }
+
+    fn apply(&mut self, commit: &Commit<'_>, entry: &Entry) -> Result<Verdict, Refusal> {
+        let at = entry.header.offset;
+        let mut committed = Committed { offset: at, ..Committed::default() };
+        for op in commit.ops() {
+            match op? {
+                Op::Put { space, key, value } => {
+                    let keyspace = self.keyspace(commit.name(space)?, at);
+                    let row = keyspace.rows.entry(key.to_vec()).or_default();
+                    row.set(at, Some(value.to_vec()));
+                }
+                Op::Delete { space, key } => self.delete(commit.name(space)?, key, at),
+                Op::DeleteRange { space, from, to } => {
+                    committed.ranges.push(self.delete_range(commit.name(space)?, from, to, at));
+                }
+                Op::Append { space, value } => {
+                    let body_at = at.plus(FRAME_HEADER_BYTES as u64);
+                    let id = body_at.plus(position_in(&entry.body, value) as u64);
+                    let record = Record { commit: at, value: value.to_vec() };
+                    self.stream(commit.name(space)?, at).records.insert(id.0, record);
+                    committed.ids.push(id);
+                }
+                Op::Advance { space, cursor, offset } => {
+                    let stream = self.stream(commit.name(space)?, at);
+                    let cursor = commit.name(cursor)?.to_owned();
+                    stream.cursors.entry(cursor).or_default().set(at, offset);
+                }
+            }
+        }
+        Ok(Verdict::Applied(committed))
+    }
+
+    fn keyspace(&mut self, name: &str, at: Offset) -> &mut Keyspace {
+        let keyspace = self.keyspaces.entry(name.to_owned()).or_default();
+        if keyspace.options.last().is_none() {
+            keyspace.options.set(at, KeyspaceOptions::default());
+        }
+        keyspace
+    }
+
+    fn stream(&mut self, name: &str, at: Offset) -> &mut Stream {
+        let stream = self.streams.entry(name.to_owned()).or_default();
+        if stream.options.last().is_none() {
+            stream.options.set(at, StreamOptions::default());
+        }
+        stream
+    }
+
+    fn delete(&mut self, name: &str, key: &[u8], at: Offset) {
+        let keyspace = self.keyspace(name, at);
+        keyspace.rows.entry(key.to_vec()).or_default().set(at, None);
+    }
+
+    fn delete_range(
+        &mut self,
+        name: &str,
+        from: &[u8],
+        to: Option<&[u8]>,
+        at: Offset,
+    ) -> RangeDeleted {
+        let keyspace = self.keyspace(name, at);
+        let floor = keyspace.floor.last().map_or(Offset::ZERO, |(_, floor)| *floor);
+        let mut live = keyspace.range(from, to, Offset::MAX, floor).map(|(key, ..)| key.to_vec());
+        let gone: BTreeSet<Vec<u8>> = live.by_ref().take(RANGE_DELETE_KEYS_MAX).collect();
+        let next = live.next();
+        drop(live);
+        for key in &gone {
+            keyspace.rows.entry(key.clone()).or_default().set(at, None);
+        }
+        RangeDeleted { deleted: gone.len() as u32, next }
+    }
+
+    fn control(&mut self, entry: &Entry) -> Result<Verdict, Refusal> {
+        let at = entry.header.offset;
+        Ok(match Control::decode(&entry.body)? {
+            Control::OpenSession { ttl_ms, .. } => {
+                self.sessions.open(at, ttl_ms, entry.header.time);
+                Verdict::Session(SessionId(at.0))
+            }
+            Control::CloseSession(session) => {
+                self.sessions.close(session);
+                Verdict::Done
+            }
+            Control::SetKeyspace { name, options } => {
+                self.keyspaces.entry(name).or_default().options.set(at, options);
+                Verdict::Done
+            }
+            Control::SetStream { name, options } => {
+                self.streams.entry(name).or_default().options.set(at, options);
+                Verdict::Done
+            }
+            Control::Floors(floors) => {
+                for floor in floors {
+                    self.floor(floor.of, floor.offset, at);
+                }
+                Verdict::Done
+            }
+            Control::CreateNamespace { .. } | Control::DeleteNamespace(_) => Verdict::Done,
+        })
+    }
+
+    fn floor(&mut self, of: Floored, floor: Offset, at: Offset) {
+        let timeline = match of {
+            Floored::Stream(name) => self.streams.get_mut(&name).map(|stream| &mut stream.floor),
+            Floored::Keyspace(name) => self.keyspaces.get_mut(&name).map(|space| &mut space.floor),
+        };
+        if let Some(timeline) = timeline {
+            let known = timeline.last().map_or(Offset::ZERO, |(_, known)| *known);
+            timeline.set(at, known.max(floor));
+        }
+    }
+}

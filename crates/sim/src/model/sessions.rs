@@ -1,0 +1,84 @@
+//! Sessions of the model: who may speak, and what was answered.
+
+use super::Verdict;
+use naust_wire::limits::{SESSION_TTL_MS_DEFAULT, SESSION_TTL_MS_MAX, SESSION_WINDOW_MAX};
+use naust_wire::{Code, LogTime, Offset, Sequence, SessionId};
+use std::collections::BTreeMap;
+
+/// Session, sequence and what the client has the replies of.
+pub type Numbers = (SessionId, Sequence, Sequence);
+
+/// All sessions that live.
+#[derive(Clone, Debug, Default)]
+pub struct Sessions(BTreeMap<SessionId, Session>);
+
+#[derive(Clone, Debug)]
+struct Session {
+    ttl_ms: u64,
+    used: LogTime,
+    acked_below: Sequence,
+    verdicts: BTreeMap<Sequence, Verdict>,
+}
+
+/// Whether a commit may be evaluated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It is new, or belongs to no session.
+    New,
+    /// It was evaluated before.
+    Known(Verdict),
+    /// Its session or sequence can't be taken.
+    Refused(Code),
+}
+
+impl Sessions {
+    /// A session begins.
+    pub fn open(&mut self, at: Offset, ttl_ms: u64, now: LogTime) {
+        let ttl_ms = if ttl_ms == 0 { SESSION_TTL_MS_DEFAULT } else { ttl_ms };
+        let session = Session {
+            ttl_ms: ttl_ms.min(SESSION_TTL_MS_MAX),
+            used: now,
+            acked_below: Sequence(1),
+            verdicts: BTreeMap::new(),
+        };
+        self.0.insert(SessionId(at.0), session);
+    }
+
+    /// A session ends.
+    pub fn close(&mut self, session: SessionId) {
+        self.0.remove(&session);
+    }
+
+    /// Whether a commit may be evaluated at a log time.
+    pub fn admit(&mut self, (id, sequence, acked_below): Numbers, now: LogTime) -> Admission {
+        if id == SessionId::NONE {
+            return Admission::New;
+        }
+        let Some(session) = self.0.get_mut(&id) else {
+            return Admission::Refused(Code::SessionExpired);
+        };
+        if now.0 - session.used.0 > session.ttl_ms {
+            self.0.remove(&id);
+            return Admission::Refused(Code::SessionExpired);
+        }
+        session.used = now;
+        session.acked_below = session.acked_below.max(acked_below);
+        session.verdicts = session.verdicts.split_off(&session.acked_below);
+        if let Some(verdict) = session.verdicts.get(&sequence) {
+            return Admission::Known(verdict.clone());
+        }
+        let window = session.acked_below.0..session.acked_below.0 + SESSION_WINDOW_MAX as u64;
+        if window.contains(&sequence.0) {
+            Admission::New
+        } else {
+            Admission::Refused(Code::SequenceOutOfWindow)
+        }
+    }
+
+    /// Keeps the verdict of a commit that was evaluated.
+    pub fn remember(&mut self, (id, sequence, _): Numbers, verdict: &Verdict) {
+        if let Some(session) = self.0.get_mut(&id) {
+            session.verdicts.insert(sequence, verdict.clone());
+        }
+    }
+}
