@@ -1,28 +1,48 @@
 //! Agreement: a thin, sans-IO face over the `raft` crate.
 //!
-//! This crate is pure: no clock (time is [`Replica::tick`]), no thread, socket, file or randomness (election timeouts come
-//! from a seed). It forbids that any protobuf type is seen outside, and that log bytes are copied into Raft: an entry here
-//! is an index and a term; its bytes lie in the shard's log, where `node` staged them. Only changes of the
-//! configuration carry their bytes with them.
+//! This crate is pure: no clock (time is [`Replica::tick`]), no thread, socket, file or randomness
+//! (election timeouts come from a seed). It forbids that any type of the `raft` crate is seen
+//! outside, and that log bytes are copied into Raft: an entry here is an index and a term; its bytes
+//! lie in the shard's log, where `node` staged them. Only changes of the configuration carry their
+//! bytes with them. Reading order:
+//!
+//! * [`Replica`]: the face: propose, step, ready, persisted, applied;
+//! * [`Configuration`]: who votes and who learns, as bytes of a frame;
+//! * [`Message`]: what replicas tell each other;
+//! * `entries`: what Raft may know of the log: terms, ends, configurations.
 //!
 //! # Use
 //!
 //! ```text
-//!   propose(n) ──► indices and term: stage the bodies into the log with exactly these, in this order
+//!   propose(n) ──► term and indices: stage the bodies into the log with exactly these, in this order
 //!   step(message) / tick() / campaign() / persisted(…) ──► something moved
-//!   ready() ──► Ready: 1. truncate and stage `entries`, save `hard`   (log::Write, on a disk thread)
+//!   ready() ──► Ready: 1. cut and stage `entries`, save `hard`     (log::Write, on a disk thread)
 //!                      2. send `messages` now, beside the write
 //!                      3. when the write is durable: persisted(number), then `ready()` again
-//!                      4. `committed`: frames up to here may be folded in once this disk has them too
+//!                      4. `committed`: these frames may be folded in; they are on this disk too
+//!   applied(index) ──► the views have folded them in; configurations up to there are in force
 //! ```
+//!
+//! The crate's `RawNode` is not used: it clones every committed entry back out of storage, and here
+//! an entry has nothing to clone. [`Replica`] does what `RawNode` does over the same `Raft`.
 //!
 //! # Invariants
 //!
-//! * `ready()` is drained before anything else is proposed or stepped, so the entries of a `propose` are the next
-//!   ones of a Ready, in order.
-//! * `committed` never passes what this disk has durably (applied ≤ persisted), and never goes back.
-//! * A message that promises something durable is handed out only after `persisted` for the Ready that carried it.
-//! * Votes and terms are durable before any message that rests on them is sent.
+//! * The entries of a `propose` come out of the next `ready()`, in order, at the indices it told.
+//! * `committed` never passes what this disk has durably, and never goes back; `applied` never
+//!   passes `committed`.
+//! * A message that promises something durable is handed out only after `persisted` for the Ready
+//!   that carried it.
+//! * Votes and terms are durable before any message that rests on them is handed out.
+
+mod configuration;
+mod entries;
+mod message;
+mod replica;
+
+pub use configuration::{Bad, Change, Configuration};
+pub use message::{Message, MessageKind};
+pub use replica::{BadStart, ELECTION_TICKS, HEARTBEAT_TICKS, NotLeader, Replica};
 
 use naust_wire::{Index, NodeId, Term};
 
@@ -42,7 +62,7 @@ pub struct Start {
     pub node: NodeId,
     /// Term and vote from the superblock.
     pub hard: HardState,
-    /// The log holds entries after this one (0 for a fresh log), whose term is `first_term`.
+    /// The log holds entries after this one (0 for a fresh log), whose term is `before_first_term`.
     pub before_first: Index,
     /// The term of `before_first`.
     pub before_first_term: Term,
@@ -50,8 +70,10 @@ pub struct Start {
     pub last: Index,
     /// Runs of terms: the first index of each term, ascending; empty for an empty log.
     pub terms: Vec<(Index, Term)>,
-    /// The tables have folded in entries up to here; known to be committed.
+    /// The tables have folded in entries up to here.
     pub applied: Index,
+    /// Entries up to here are known to be committed: `applied` at the least; all of a lone voter's.
+    pub committed: Index,
     /// The configuration as of `applied`, encoded by [`Configuration::encode`].
     pub configuration: Vec<u8>,
     /// Bytes of configuration entries after `applied`.
@@ -96,7 +118,8 @@ pub enum Role {
 /// What must happen now. See the crate's doc for the order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ready {
-    /// Give it back to `persisted` when `entries` and `hard` are durable. Zero: nothing has to be persisted.
+    /// Give it back to `persisted` when `entries` and `hard` are durable. Zero: nothing has to be
+    /// persisted.
     pub number: u64,
     /// Entries after this index are to be cut from the log before `entries` are staged.
     pub cut_after: Option<Index>,
@@ -110,4 +133,6 @@ pub struct Ready {
     pub role: Option<Role>,
     /// Reads that may be answered once this index is applied: (token of `read`, index).
     pub reads: Vec<(u64, Index)>,
+    /// To be sent now, in order.
+    pub messages: Vec<Message>,
 }

@@ -1,0 +1,461 @@
+//! The face itself: one replica of one shard.
+
+use crate::configuration::{Bad, Change, Configuration};
+use crate::entries::{Entries, raft_entry};
+use crate::{Entry, EntryKind, HardState, Message, Ready, Role, Start};
+use naust_wire::{Index, NodeId, Term};
+use raft::{Config, Raft, StateRole, eraftpb};
+use std::collections::VecDeque;
+use std::ops::Range;
+
+/// Ticks between two heartbeats of a leader.
+pub const HEARTBEAT_TICKS: usize = 2;
+/// Ticks without a leader before a replica campaigns, at the least; at the most twice as many.
+pub const ELECTION_TICKS: usize = 8;
+
+/// Appends under way to one follower, in messages.
+const APPENDS_MAX: usize = 256;
+/// Entries count a few bytes for Raft, since their bodies are not here: this many a message.
+const APPEND_BYTES_MAX: u64 = 16 * 1024;
+/// Reads that wait for a new leader's first commit. Callers merge reads, so a few are enough.
+const WAITING_READS_MAX: usize = 1024;
+
+/// This replica does not lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this replica does not lead its shard")]
+pub struct NotLeader {
+    /// Who does, as far as is known.
+    pub leader: Option<NodeId>,
+}
+
+/// What a replica can't start from: the log, the tables and the superblock contradict each other.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BadStart {
+    /// The configuration can't be read.
+    #[error("the shard's configuration: {0}")]
+    Configuration(#[from] Bad),
+    /// Ends, terms and marks don't fit together.
+    #[error("the shard's log and tables don't fit together: {0}")]
+    Inconsistent(&'static str),
+}
+
+/// One replica of one shard. See the crate's doc for its use.
+pub struct Replica {
+    raft: Raft<Entries>,
+    configuration: Configuration,
+    seed: u64,
+    /// What the last Ready told, to tell changes only.
+    told: Told,
+    /// Readies whose entries or hard state are not durable yet, oldest first.
+    unpersisted: VecDeque<Unpersisted>,
+    /// Messages whose promise became durable, for the next Ready.
+    released: Vec<Message>,
+    /// Reads that wait until this leader has committed in its term: Raft drops them before.
+    waiting_reads: Vec<u64>,
+    /// Entries without a body, to be proposed again and again.
+    proposal: Vec<eraftpb::Entry>,
+}
+
+struct Told {
+    number: u64,
+    hard: HardState,
+    role: Role,
+    committed: u64,
+}
+
+struct Unpersisted {
+    number: u64,
+    last: Option<(u64, u64)>,
+    messages: Vec<Message>,
+}
+
+impl Replica {
+    /// A replica that follows nobody yet. A lone voter leads after [`Replica::campaign`].
+    ///
+    /// # Errors
+    /// [`BadStart`].
+    pub fn new(start: &Start) -> Result<Replica, BadStart> {
+        let configuration = Configuration::decode(&start.configuration)?;
+        check(start)?;
+        let entries = Entries::new(start, configuration.to_raft());
+        let config = Config {
+            id: start.node.0,
+            election_tick: ELECTION_TICKS,
+            min_election_tick: ELECTION_TICKS,
+            max_election_tick: 2 * ELECTION_TICKS + 1,
+            heartbeat_tick: HEARTBEAT_TICKS,
+            applied: start.applied.0,
+            max_size_per_msg: APPEND_BYTES_MAX,
+            max_inflight_msgs: APPENDS_MAX,
+            check_quorum: true,
+            pre_vote: true,
+            ..Config::default()
+        };
+        let logger = slog::Logger::root(slog::Discard, slog::o!());
+        let raft = Raft::new(&config, entries, &logger)
+            .map_err(|_| BadStart::Inconsistent("Raft refuses the configuration"))?;
+        let told = Told {
+            number: 0,
+            hard: start.hard,
+            role: Role::Follower(NodeId(0)),
+            committed: start.applied.0,
+        };
+        let mut replica = Replica {
+            raft,
+            configuration,
+            seed: start.seed ^ start.node.0,
+            told,
+            unpersisted: VecDeque::new(),
+            released: Vec::new(),
+            waiting_reads: Vec::new(),
+            proposal: Vec::new(),
+        };
+        replica.settle();
+        Ok(replica)
+    }
+
+    /// A tick passed. Tells whether something moved.
+    pub fn tick(&mut self) -> bool {
+        let moved = self.raft.tick();
+        self.settle();
+        moved
+    }
+
+    /// Asks for votes now. A lone voter leads after this.
+    pub fn campaign(&mut self) {
+        let mut message = eraftpb::Message::default();
+        message.set_msg_type(eraftpb::MessageType::MsgHup);
+        // A campaign that can't be is one that is not.
+        let _ = self.raft.step(message);
+        self.settle();
+    }
+
+    /// Appends `count` entries that have bodies; tells their term and indices.
+    ///
+    /// # Errors
+    /// [`NotLeader`], also while leadership is being handed over.
+    ///
+    /// # Panics
+    /// If `count` is zero: a bug of the caller.
+    pub fn propose(&mut self, count: usize) -> Result<(Term, Range<Index>), NotLeader> {
+        assert!(count > 0, "nothing is proposed");
+        self.check_may_propose()?;
+        let mut proposal = std::mem::take(&mut self.proposal);
+        if proposal.len() < count {
+            proposal.resize_with(count, || raft_entry(&EntryKind::Normal));
+        }
+        let indices = self.append(&mut proposal[..count]);
+        self.proposal = proposal;
+        Ok((Term(self.raft.term), indices))
+    }
+
+    /// Appends a change of the configuration; its bytes come out of the next Ready. `None`: another
+    /// change is not in force yet, or this one is none.
+    ///
+    /// # Errors
+    /// [`NotLeader`].
+    pub fn propose_configure(&mut self, change: Change) -> Result<Option<Index>, NotLeader> {
+        self.check_may_propose()?;
+        if self.raft.has_pending_conf() {
+            return Ok(None);
+        }
+        let Some(after) = self.configuration.after(change) else { return Ok(None) };
+        let entry = raft_entry(&EntryKind::Configure(after.encode()));
+        let index = self.append(&mut [entry]).start;
+        self.raft.pending_conf_index = index.0;
+        Ok(Some(index))
+    }
+
+    /// Asks for an index to read at; it comes out of a Ready with this token, or never if the role
+    /// changes before: then all reads are to be asked again.
+    ///
+    /// # Errors
+    /// [`NotLeader`] if nobody is known to lead, or too many reads wait for a new leader.
+    pub fn read(&mut self, token: u64) -> Result<(), NotLeader> {
+        let leads = self.raft.state == StateRole::Leader;
+        if leads && !self.raft.commit_to_current_term() {
+            if self.waiting_reads.len() == WAITING_READS_MAX {
+                return Err(NotLeader { leader: None });
+            }
+            self.waiting_reads.push(token);
+            return Ok(());
+        }
+        if !leads && self.leader().is_none() {
+            return Err(NotLeader { leader: None });
+        }
+        self.read_index(token);
+        self.settle();
+        Ok(())
+    }
+
+    /// Takes in a message of another replica. Messages of strangers are dropped.
+    pub fn step(&mut self, message: Message) {
+        let message = message.into_raft();
+        let answer = matches!(
+            message.get_msg_type(),
+            eraftpb::MessageType::MsgAppendResponse
+                | eraftpb::MessageType::MsgHeartbeatResponse
+                | eraftpb::MessageType::MsgRequestVoteResponse
+                | eraftpb::MessageType::MsgRequestPreVoteResponse
+        );
+        if message.to != self.raft.id || (answer && self.raft.prs().get(message.from).is_none()) {
+            return;
+        }
+        // What Raft does not want, it does without.
+        let _ = self.raft.step(message);
+        self.settle();
+    }
+
+    /// What must happen now, if anything. To be called until `None` after everything that moved.
+    pub fn ready(&mut self) -> Option<Ready> {
+        let mut ready = Ready {
+            messages: std::mem::take(&mut self.released),
+            committed: self.newly_committed(),
+            role: self.new_role(),
+            ..Ready::default()
+        };
+        let last = self.take_entries(&mut ready);
+        let hard = self.hard();
+        if hard != self.told.hard {
+            self.told.hard = hard;
+            ready.hard = Some(hard);
+        }
+        for read in self.raft.read_states.drain(..) {
+            if let Ok(token) = read.request_ctx.as_slice().try_into() {
+                ready.reads.push((u64::from_le_bytes(token), Index(read.index)));
+            }
+        }
+        self.take_messages(&mut ready, last);
+        (ready != Ready::default()).then_some(ready)
+    }
+
+    /// Everything that the Ready of this number, and those before it, asked to be durable is.
+    pub fn persisted(&mut self, number: u64) {
+        let mut last = None;
+        while let Some(first) = self.unpersisted.front()
+            && first.number <= number
+        {
+            let done = self.unpersisted.pop_front().expect("it was just seen");
+            last = done.last.or(last);
+            self.released.extend(done.messages);
+        }
+        if let Some((index, term)) = last {
+            self.raft.on_persist_entries(index, term);
+        }
+        self.settle();
+    }
+
+    /// The views have folded in everything up to `index`. Configurations up to there are in force.
+    ///
+    /// # Panics
+    /// If it was not told to be committed: a bug of the caller.
+    pub fn applied(&mut self, index: Index) {
+        assert!(index.0 <= self.told.committed, "applied what is not committed");
+        while let Some((at, bytes)) = self.raft.store().configure_after(self.raft.raft_log.applied)
+            && at <= index.0
+        {
+            let next = Configuration::decode(bytes).expect("it was encoded by a leader's replica");
+            let change = self.configuration.difference(&next);
+            self.raft.commit_apply(at);
+            self.raft.apply_conf_change(&change).expect("changes follow each other one by one");
+            self.configuration = next;
+        }
+        if index.0 > self.raft.raft_log.applied {
+            self.raft.commit_apply(index.0);
+        }
+        self.settle();
+    }
+
+    /// The log holds nothing up to `index` any more. It is to be applied.
+    pub fn forget(&mut self, index: Index) {
+        if index.0 <= self.raft.raft_log.applied {
+            self.raft.mut_store().forget(index.0);
+        }
+    }
+
+    /// Hands leadership over to another voter, if this replica leads.
+    pub fn transfer(&mut self, to: NodeId) {
+        let mut message = eraftpb::Message::default();
+        message.set_msg_type(eraftpb::MessageType::MsgTransferLeader);
+        message.from = to.0;
+        let _ = self.raft.step(message);
+        self.settle();
+    }
+
+    /// What this replica is now.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        match self.raft.state {
+            StateRole::Leader => Role::Leader,
+            StateRole::Follower => Role::Follower(NodeId(self.raft.leader_id)),
+            StateRole::Candidate | StateRole::PreCandidate => Role::Candidate,
+        }
+    }
+
+    /// Who leads, as far as is known.
+    #[must_use]
+    pub fn leader(&self) -> Option<NodeId> {
+        (self.raft.leader_id != 0).then_some(NodeId(self.raft.leader_id))
+    }
+
+    /// The current term.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        Term(self.raft.term)
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn configuration(&self) -> &Configuration {
+        &self.configuration
+    }
+
+    /// Whether this replica is the only voter: it needs no ticks and waits for nobody.
+    #[must_use]
+    pub fn is_lone_voter(&self) -> bool {
+        self.configuration.is_lone_voter(NodeId(self.raft.id))
+    }
+
+    fn check_may_propose(&self) -> Result<(), NotLeader> {
+        let leads = self.raft.state == StateRole::Leader;
+        if !leads {
+            return Err(NotLeader { leader: self.leader() });
+        }
+        if self.raft.lead_transferee.is_some() || self.raft.prs().get(self.raft.id).is_none() {
+            return Err(NotLeader { leader: None });
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, entries: &mut [eraftpb::Entry]) -> Range<Index> {
+        let taken = self.raft.append_entry(entries);
+        assert!(taken, "Raft has no limit on what is uncommitted");
+        self.raft.bcast_append();
+        let last = entries[entries.len() - 1].index;
+        Index(entries[0].index)..Index(last + 1)
+    }
+
+    fn read_index(&mut self, token: u64) {
+        let mut entry = eraftpb::Entry::default();
+        entry.data = token.to_le_bytes().to_vec().into();
+        let mut message = eraftpb::Message::default();
+        message.set_msg_type(eraftpb::MessageType::MsgReadIndex);
+        message.set_entries(vec![entry].into());
+        let _ = self.raft.step(message);
+    }
+
+    /// What follows from any movement: a fresh election timeout, reads that waited.
+    fn settle(&mut self) {
+        // Raft draws it from the system's randomness whenever it resets itself.
+        let ticks = election_ticks(self.seed, self.raft.term);
+        if self.raft.randomized_election_timeout() != ticks {
+            self.raft.set_randomized_election_timeout(ticks);
+        }
+        if self.waiting_reads.is_empty() {
+            return;
+        }
+        if self.raft.state != StateRole::Leader {
+            self.waiting_reads.clear();
+        } else if self.raft.commit_to_current_term() {
+            for token in std::mem::take(&mut self.waiting_reads) {
+                self.read_index(token);
+            }
+        }
+    }
+
+    fn hard(&self) -> HardState {
+        HardState { term: Term(self.raft.term), vote: NodeId(self.raft.vote) }
+    }
+
+    fn newly_committed(&mut self) -> Option<Index> {
+        let log = &self.raft.raft_log;
+        let committed = log.committed.min(log.persisted);
+        (committed > self.told.committed).then(|| {
+            self.told.committed = committed;
+            Index(committed)
+        })
+    }
+
+    fn new_role(&mut self) -> Option<Role> {
+        let role = self.role();
+        (role != self.told.role).then(|| {
+            self.told.role = role;
+            role
+        })
+    }
+
+    /// Moves what Raft appended from its own list to storage's keeping and into the Ready.
+    fn take_entries(&mut self, ready: &mut Ready) -> Option<(u64, u64)> {
+        let log = &mut self.raft.raft_log;
+        let last = log.unstable.entries.last().map(|entry| (entry.index, entry.term))?;
+        ready.cut_after = log.store.append(&log.unstable.entries).map(Index);
+        ready.entries.extend(log.unstable.entries.iter().map(Entry::from_raft));
+        log.stable_entries(last.0, last.1);
+        Some(last)
+    }
+
+    /// Messages of a leader may leave beside its own write; all others promise what it makes durable.
+    fn take_messages(&mut self, ready: &mut Ready, last: Option<(u64, u64)>) {
+        let messages = self.raft.msgs.drain(..).filter_map(Message::from_raft);
+        let persists = last.is_some() || ready.hard.is_some();
+        if persists {
+            self.told.number += 1;
+            ready.number = self.told.number;
+            let number = ready.number;
+            self.unpersisted.push_back(Unpersisted { number, last, messages: Vec::new() });
+        }
+        match self.unpersisted.back_mut() {
+            Some(unpersisted) if self.raft.r.state != StateRole::Leader => {
+                unpersisted.messages.extend(messages);
+            }
+            _ => ready.messages.extend(messages),
+        }
+    }
+}
+
+fn check(start: &Start) -> Result<(), BadStart> {
+    let inconsistent = |what| Err(BadStart::Inconsistent(what));
+    if start.node == NodeId(0) {
+        return inconsistent("the node has no id");
+    }
+    if start.last < start.before_first {
+        return inconsistent("the log ends before it begins");
+    }
+    if start.applied < start.before_first {
+        return inconsistent("the log begins after what the tables lack");
+    }
+    if start.applied > start.last {
+        return inconsistent("the tables are ahead of the log");
+    }
+    if start.committed < start.applied || start.committed > start.last {
+        return inconsistent("what is committed lies outside the log");
+    }
+    let ascend = start.terms.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 < pair[1].1);
+    let begin = start.terms.first().map(|(index, _)| *index);
+    let fits = match begin {
+        None => start.last == start.before_first,
+        Some(begin) => begin == start.before_first.next() && start.last >= begin,
+    };
+    let end = start.terms.last().is_none_or(|(index, _)| *index <= start.last);
+    if !ascend || !fits || !end {
+        return inconsistent("its terms are out of order");
+    }
+    let newest = start.terms.last().map_or(start.before_first_term, |(_, term)| *term);
+    if newest > start.hard.term {
+        return inconsistent("its superblock is older than its log");
+    }
+    let decodes = |bytes: &[u8]| Configuration::decode(bytes).map(|_| ());
+    start.configure.iter().try_for_each(|(_, bytes)| decodes(bytes))?;
+    Ok(())
+}
+
+/// The election timeout of a term: more than [`ELECTION_TICKS`], at most twice as many. Mixed as in
+/// splitmix64 (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", 2014).
+fn election_ticks(seed: u64, term: u64) -> usize {
+    let mut mixed = seed.wrapping_add(term.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^= mixed >> 31;
+    ELECTION_TICKS + 1 + (mixed % ELECTION_TICKS as u64) as usize
+}

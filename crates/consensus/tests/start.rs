@@ -1,0 +1,57 @@
+//! What a replica refuses to start from: a log, tables and a superblock that contradict each other.
+
+use naust_consensus::{BadStart, Configuration, HardState, Replica, Start};
+use naust_wire::{Index, NodeId, Term};
+
+fn good() -> Start {
+    Start {
+        node: NodeId(1),
+        hard: HardState { term: Term(4), vote: NodeId(1) },
+        before_first: Index(10),
+        before_first_term: Term(2),
+        last: Index(20),
+        terms: vec![(Index(11), Term(2)), (Index(15), Term(4))],
+        applied: Index(12),
+        committed: Index(13),
+        configuration: Configuration::single(NodeId(1)).encode(),
+        configure: vec![],
+        seed: 1,
+    }
+}
+
+#[test]
+fn contradictions_are_refused() {
+    assert!(Replica::new(&good()).is_ok());
+    let spoils: &[(&str, fn(&mut Start))] = &[
+        ("no id", |start| start.node = NodeId(0)),
+        ("end before begin", |start| start.last = Index(9)),
+        ("tables lack frames that are gone", |start| start.applied = Index(9)),
+        ("tables ahead", |start| start.applied = Index(21)),
+        ("committed before applied", |start| start.committed = Index(11)),
+        ("committed beyond the end", |start| start.committed = Index(21)),
+        ("terms fall", |start| start.terms[1].1 = Term(1)),
+        ("terms begin late", |start| start.terms[0].0 = Index(12)),
+        ("terms end late", |start| start.terms[1].0 = Index(21)),
+        ("no terms", |start| start.terms.clear()),
+        ("old superblock", |start| start.hard.term = Term(3)),
+        ("bad configuration", |start| start.configuration.clear()),
+        ("bad change", |start| start.configure.push((Index(14), vec![1]))),
+    ];
+    for (what, spoil) in spoils {
+        let mut start = good();
+        spoil(&mut start);
+        assert!(Replica::new(&start).is_err(), "{what}");
+    }
+}
+
+#[test]
+fn a_stranger_to_its_own_shard_never_leads() -> Result<(), BadStart> {
+    let start = Start { node: NodeId(9), ..good() };
+    let mut replica = Replica::new(&start)?;
+    replica.campaign();
+    (0..100).for_each(|_| {
+        replica.tick();
+    });
+    assert!(replica.propose(1).is_err());
+    Ok(())
+}
