@@ -18,12 +18,21 @@ use std::sync::Arc;
 const ROWS_PER_LOOK: u64 = 1024;
 
 /// What was sealed together and is to become durable together.
-#[derive(Clone)]
 pub(crate) struct Unit {
     /// The last frame in it.
     pub mark: Mark,
-    /// Its trees, the shard tree first; a tree without new rows has an empty memtable.
-    pub trees: Vec<(TreeId, Arc<Tree>, Arc<Memtable>)>,
+    /// Its trees, the shard tree first.
+    pub trees: Vec<UnitTree>,
+}
+
+/// A tree in a unit.
+pub(crate) struct UnitTree {
+    /// Its id.
+    pub id: TreeId,
+    /// The tree.
+    pub tree: Arc<Tree>,
+    /// Its rows; none, if it had no new ones.
+    pub memtable: Option<Arc<Memtable>>,
 }
 
 /// A flush or a compaction. See [`TablesJob`].
@@ -74,7 +83,10 @@ impl TablesJob for LsmJob {
 fn flush(shard: &Shard, unit: &Unit) -> Result<(), Fault> {
     let mut created = NewTables::default();
     let mut runs: BTreeMap<TreeId, Arc<Run>> = BTreeMap::new();
-    for (id, tree, memtable) in &unit.trees {
+    for UnitTree { id, tree, memtable } in &unit.trees {
+        let Some(memtable) = memtable else {
+            continue;
+        };
         let older = tree.view().runs.clone();
         let rows: Source<'_> = Box::new(memtable.range(b"", None).map(Ok));
         let exists = |key: &[u8]| older.iter().any(|run| run.table_of(key).is_some());
@@ -86,7 +98,7 @@ fn flush(shard: &Shard, unit: &Unit) -> Result<(), Fault> {
         }
     }
     let change = |disk: &mut BTreeMap<TreeId, OnDisk>| {
-        for (id, ..) in &unit.trees {
+        for UnitTree { id, .. } in &unit.trees {
             let tree = disk.entry(*id).or_default();
             tree.mark = unit.mark;
             if let Some(run) = runs.get(id) {
@@ -95,10 +107,10 @@ fn flush(shard: &Shard, unit: &Unit) -> Result<(), Fault> {
         }
     };
     let show = |disk: &BTreeMap<TreeId, OnDisk>| {
-        for (id, tree, memtable) in &unit.trees {
+        for UnitTree { id, tree, memtable } in &unit.trees {
             tree.change(|view| View {
                 active: view.active.clone(),
-                sealed: without(&view.sealed, memtable),
+                sealed: without(&view.sealed, memtable.as_ref()),
                 runs: disk[id].runs.clone(),
             });
         }

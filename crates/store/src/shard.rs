@@ -255,8 +255,12 @@ fn closed() -> Fault {
 }
 
 /// Memory that readers no longer need once `flushed` is on disk, taken out of what they see.
-pub(crate) fn without(sealed: &[Arc<Memtable>], flushed: &Arc<Memtable>) -> Vec<Arc<Memtable>> {
-    sealed.iter().filter(|memtable| !Arc::ptr_eq(memtable, flushed)).cloned().collect()
+pub(crate) fn without(
+    sealed: &[Arc<Memtable>],
+    flushed: Option<&Arc<Memtable>>,
+) -> Vec<Arc<Memtable>> {
+    let stays = |memtable: &&Arc<Memtable>| flushed.is_none_or(|gone| !Arc::ptr_eq(memtable, gone));
+    sealed.iter().filter(stays).cloned().collect()
 }
 
 /// A lock whose holder cannot leave it half changed.

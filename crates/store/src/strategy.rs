@@ -162,7 +162,7 @@ fn settle(flushed: &[&RunShape], runs: &[RunShape], options: &StoreOptions) -> P
                 table.first_key <= other.last_key && table.last_key >= other.first_key
             };
             table.bytes >= options.table_bytes / 4
-                && !inputs.iter().any(|other| overlaps(other))
+                && !inputs.iter().any(&overlaps)
                 && !first_level
                     .is_some_and(|level| level.tables.iter().any(|other| overlaps(&other)))
         });

@@ -2,7 +2,7 @@
 
 use crate::cache::StoreOptions;
 use crate::fault;
-use crate::job::{Ended, LsmDone, LsmJob, Unit, Work};
+use crate::job::{Ended, LsmDone, LsmJob, Unit, UnitTree, Work};
 use crate::manifest::{self, Manifest, TreeRecord};
 use crate::memtable::Memtable;
 use crate::reader::LsmReader;
@@ -18,8 +18,8 @@ use naust_wire::options::KeyspaceOptions;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{self, File};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 /// Numbers under which caches know the shards of this process.
 static NEXT_TREE: AtomicU64 = AtomicU64::new(0);
@@ -32,13 +32,21 @@ struct Owned {
     compacting: bool,
 }
 
+/// What was sealed together. The memory itself belongs to the views, so that the flush that takes it out of them is the
+/// last to hold it: freeing it takes tens of milliseconds, too long for the owner.
+struct Sealed {
+    mark: Mark,
+    bytes: u64,
+    trees: Vec<(TreeId, Weak<Memtable>)>,
+}
+
 /// The tables of one shard, on disk. See [`Tables`].
 ///
 /// Dropping it stops its running jobs and waits for them; jobs that have not begun do nothing any more.
 pub struct LsmTables {
     shard: Arc<Shard>,
     trees: BTreeMap<TreeId, Owned>,
-    units: VecDeque<Unit>,
+    units: VecDeque<Sealed>,
     flushing: bool,
     /// Trees that may need a compaction.
     restless: BTreeSet<TreeId>,
@@ -75,6 +83,15 @@ impl LsmTables {
         let trees: BTreeMap<TreeId, Owned> = marks.into_iter().map(owned).collect();
         let restless = trees.keys().copied().collect();
         Ok(LsmTables { shard, trees, units: VecDeque::new(), flushing: false, restless })
+    }
+
+    /// A unit with its memory, for its flush.
+    fn unit(&self, sealed: &Sealed) -> Unit {
+        let tree = |(id, memtable): &(TreeId, Weak<Memtable>)| {
+            let tree = self.trees[id].tree.clone();
+            UnitTree { id: *id, tree, memtable: memtable.upgrade() }
+        };
+        Unit { mark: sealed.mark, trees: sealed.trees.iter().map(tree).collect() }
     }
 
     fn plan(&self, id: TreeId, owned: &Owned) -> Option<LsmJob> {
@@ -132,8 +149,7 @@ impl Tables for LsmTables {
     }
 
     fn flushing_bytes(&self) -> u64 {
-        let memtables = self.units.iter().flat_map(|unit| &unit.trees);
-        memtables.map(|(_, _, memtable)| memtable.bytes()).sum()
+        self.units.iter().map(|unit| unit.bytes).sum()
     }
 
     fn backlog(&self) -> usize {
@@ -150,20 +166,21 @@ impl Tables for LsmTables {
         let mut order: Vec<TreeId> = trees.to_vec();
         order.sort_unstable();
         order.dedup();
-        let mut unit = Unit { mark, trees: Vec::with_capacity(order.len()) };
+        let mut unit = Sealed { mark, bytes: 0, trees: Vec::with_capacity(order.len()) };
         for id in order {
             let owned = self.trees.get_mut(&id).expect("a tree is rotated that was made");
-            // Of a tree without new rows a new, empty memory is sealed: its active one goes on taking rows.
-            let mut sealed: Arc<Memtable> = Arc::default();
+            let mut memtable = Weak::new();
             if !owned.active.is_empty() {
-                std::mem::swap(&mut sealed, &mut owned.active);
+                let sealed = std::mem::take(&mut owned.active);
+                memtable = Arc::downgrade(&sealed);
+                unit.bytes += sealed.bytes();
                 owned.tree.change(|view| View {
                     active: owned.active.clone(),
                     sealed: std::iter::once(&sealed).chain(&view.sealed).cloned().collect(),
                     runs: view.runs.clone(),
                 });
             }
-            unit.trees.push((id, owned.tree.clone(), sealed));
+            unit.trees.push((id, memtable));
         }
         self.units.push_back(unit);
         Ok(())
@@ -189,7 +206,8 @@ impl Tables for LsmTables {
             && let Some(unit) = self.units.front()
         {
             self.flushing = true;
-            return Some(LsmJob { shard: self.shard.clone(), work: Work::Flush(unit.clone()) });
+            let work = Work::Flush(self.unit(unit));
+            return Some(LsmJob { shard: self.shard.clone(), work });
         }
         let candidates: Vec<TreeId> = self.restless.iter().copied().collect();
         for id in candidates {

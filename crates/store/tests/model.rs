@@ -2,6 +2,8 @@
 //! late, changes of options, floors that rise, and reopenings that lose what was not flushed. Whatever happens in
 //! between, every read at every offset since the history floor gives what the model gives.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use common::{Model, Random, check_get, check_scan, keyspace, mark_at, open};

@@ -1,6 +1,8 @@
 //! A plain model of tables, and the random life that both lead.
 
-use naust_machine::{KeyRange, Mark, Tables, TablesReader, TreeId, Version};
+#![allow(clippy::unwrap_used, dead_code, reason = "helpers of tests; each test uses some of them")]
+
+use naust_machine::{KeyRange, Mark, TablesReader, TreeId, Version};
 use naust_store::{Cache, LsmReader, LsmTables, StoreOptions};
 use naust_wire::options::{Compaction, Compression, KeyspaceOptions};
 use naust_wire::{Index, Offset};
