@@ -1,0 +1,82 @@
+//! The seam to storage: files by name in the directory of one shard.
+//!
+//! Blocking. The owner of a [`Log`](crate::Log) calls it only while opening; afterwards disk threads, readers and
+//! background threads do.
+
+use std::io;
+use std::sync::Arc;
+
+/// The directory of one shard's log.
+pub trait Disk: Send + Sync {
+    /// Names of all files, in any order.
+    ///
+    /// # Errors
+    /// Of the operating system, as for all methods here.
+    fn list(&self) -> io::Result<Vec<String>>;
+
+    /// Opens a file for reading and writing.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none and `create` is not asked for.
+    fn open(&self, name: &str, open: Open) -> io::Result<Arc<dyn File>>;
+
+    /// Renames a file, replacing what had the new name. Durable only after [`Disk::sync`].
+    ///
+    /// # Errors
+    /// Of the operating system.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes a file. Durable only after [`Disk::sync`]. Handles that are open stay readable.
+    ///
+    /// # Errors
+    /// Of the operating system.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Makes the names durable: creations, renames and removals so far.
+    ///
+    /// # Errors
+    /// Of the operating system.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// How to open a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Open {
+    /// It must exist.
+    Existing,
+    /// It is made empty if it does not exist.
+    Create,
+}
+
+/// An open file. Positions and lengths are in bytes.
+pub trait File: Send + Sync {
+    /// Reads at most `into.len()` bytes at `position`; fewer only at the end of the file.
+    ///
+    /// # Errors
+    /// Of the operating system.
+    fn read_at(&self, position: u64, into: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes all of `parts`, one after the other, at `position`; the file grows if need be.
+    ///
+    /// # Errors
+    /// Of the operating system. `StorageFull` when there is no space; some of the bytes may have been written.
+    fn write_at(&self, position: u64, parts: &[&[u8]]) -> io::Result<()>;
+
+    /// Makes all bytes written so far durable (`fdatasync`: the length too).
+    ///
+    /// # Errors
+    /// Of the operating system. After an error nothing may be assumed of any byte written since the last success.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Length in bytes.
+    ///
+    /// # Errors
+    /// Of the operating system.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Cuts the file to `length` bytes, or extends it with a hole.
+    ///
+    /// # Errors
+    /// Of the operating system.
+    fn set_len(&self, length: u64) -> io::Result<()>;
+}

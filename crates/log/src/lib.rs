@@ -1,0 +1,109 @@
+//! Bytes at offsets: the log of one shard on one disk.
+//!
+//! This crate is pure. It knows no clock, thread, socket or randomness, and no file but through
+//! [`Disk`]; it forbids everything above it: what a body means, what Raft decides and who asks are
+//! unknown here. Reading order:
+//!
+//! * [`disk`]: `trait Disk` and `trait File`, the seam that the shell's real disk and the
+//!   simulator's pass through; `contract` is the suite that each of them passes; `sim` is the disk
+//!   that tells lies like real ones (both behind the feature `sim`);
+//! * [`layout`]: where frames, padding and segments lie, as a pure function of offsets and lengths;
+//! * [`superblock`]: term, vote, identity, the log's start and the views' generation, in two
+//!   checksummed slots;
+//! * `segment`: one file of the log and its footer;
+//! * [`Log`]: the owner's view: stage frames, take [`Write`]s, hear that they are durable, cut,
+//!   trim;
+//! * [`Batch`]: committed frames on their way to the views, from memory where they still are;
+//! * [`Reader`]: everyone else's view: read whole frames or records by offset, while the owner goes
+//!   on;
+//! * [`recovery`]: what a disk holds after a crash: torn tail against corruption.
+//!
+//! # How a frame becomes durable
+//!
+//! ```text
+//!   stage(…)            header and body are copied once, into the open chunk; the frame has its
+//!                       offset
+//!   next_write()        the open chunk is frozen; a Write is everything one disk thread needs: it
+//!                       owns its bytes
+//!   Write::run()        on a disk thread: pwrite, zeros ahead if the file grows, one fdatasync a
+//!                       touched file
+//!   written(done)       back at the owner: durable() moves; what was staged meanwhile is the next
+//!                       batch
+//!   release(offset)     views have folded it in: the chunk's memory goes
+//! ```
+//! At most one [`Write`] of a log is under way at a time, so frames become durable in order and
+//! group commit falls out of a busy disk. A [`Write`] may also carry superblock updates, a suffix cut
+//! and a segment's seal; it runs them in the order that keeps every invariant below true at each
+//! moment a power cut may come.
+//!
+//! # Invariants
+//!
+//! * Frames at or below `durable()` survive a power cut; `durable()` goes back only when the owner
+//!   cuts (consensus cuts only what no quorum has).
+//! * Frames are contiguous: each begins where the one before ended, or at the next segment's base
+//!   after padding; each carries the checksum of the one before.
+//! * Segment *n* is sealed and synced before a byte of frames of *n + 1* is written.
+//! * Nothing behind the end of the log holds a valid frame of an older life: a cut is durably zeroed
+//!   before its space is written again, and the superblock says so while it is under way.
+//! * Recovery cuts a bad frame only if it lies beyond every `synced` mark that a later or the same
+//!   batch recorded; any other bad frame is [`Damage`]: kept, reported, and never served.
+//! * Space grows zero-filled, in extents ahead of the end, and no zero-fill ever touches bytes that a
+//!   frame may have been written to.
+
+pub mod batch;
+mod chunk;
+pub mod disk;
+pub mod extend;
+pub mod layout;
+mod log;
+mod plan;
+pub mod reader;
+pub mod recovery;
+mod scan;
+mod segment;
+mod shared;
+pub mod superblock;
+pub mod trim;
+pub mod write;
+
+#[cfg(feature = "sim")]
+pub mod contract;
+#[cfg(feature = "sim")]
+pub mod sim;
+
+pub use batch::Batch;
+pub use disk::{Disk, File, Open};
+pub use extend::{Extend, Extended};
+pub use layout::{Flaw, Layout, Position};
+pub use log::{Log, Refused, Staged};
+pub use reader::{Chunk, ReadError, Reader};
+pub use recovery::{Damage, Depth, OpenError, Opened, Survey, Torn};
+pub use superblock::{HardState, Identity};
+pub use trim::{Trim, TrimInput, Trimmed};
+pub use write::{Write, Written};
+
+use std::io;
+
+/// The operating system said no where that can't be repaired: the node has to stop with this
+/// sentence. It is never retried.
+#[derive(Debug, thiserror::Error)]
+#[error("can't {action} {file}: {source}")]
+pub struct Fault {
+    action: &'static str,
+    file: String,
+    #[source]
+    source: io::Error,
+}
+
+impl Fault {
+    /// For `map_err`: what was being done to which file.
+    pub(crate) fn at(action: &'static str, file: &str) -> impl FnOnce(io::Error) -> Fault {
+        move |source| Fault { action, file: file.to_owned(), source }
+    }
+
+    /// The kind of the operating system's error.
+    #[must_use]
+    pub fn kind(&self) -> io::ErrorKind {
+        self.source.kind()
+    }
+}

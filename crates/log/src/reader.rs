@@ -1,0 +1,321 @@
+//! Everyone else's view of the log: whole frames and records by offset and by index, from files,
+//! beside the owner and its disk threads.
+//!
+//! Every frame that is handed out was checked just before. A reader sees durable frames only; that
+//! they are committed too is the caller's to know.
+
+use crate::disk::Open;
+use crate::layout::{Flaw, Frames, Layout, Position};
+use crate::segment::{Content, Mark};
+use crate::shared::{Segment, Shared};
+use crate::{Damage, Fault};
+use naust_wire::frame::{Bad, Frame, Kind};
+use naust_wire::limits::FRAME_HEADER_BYTES;
+use naust_wire::{Index, Offset};
+use std::sync::Arc;
+
+/// Bytes of one read while a frame is looked for.
+const STEP_BYTES: usize = 64 * 1024;
+
+/// Reads a log. Cheap to clone, to be sent and shared. Blocking.
+#[derive(Clone)]
+pub struct Reader {
+    shared: Arc<Shared>,
+}
+
+/// Why there is nothing to read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// What was there is gone. The next frame that is left begins at `next`, if there is one.
+    #[error("the log is trimmed there; it goes on at {next:?}")]
+    Trimmed {
+        /// Where reading can go on.
+        next: Option<Offset>,
+    },
+    /// Nothing durable is there yet.
+    #[error("behind the end of the log")]
+    Beyond,
+    /// What is there is not what was written.
+    #[error(transparent)]
+    Damaged(#[from] Damage),
+    /// The place is not inside the body of one frame.
+    #[error("no record lies at offset {0}")]
+    NoRecord(Offset),
+    /// The operating system said no.
+    #[error(transparent)]
+    Io(#[from] Fault),
+}
+
+impl ReadError {
+    pub(crate) fn into_fault(self, index: Index) -> Fault {
+        match self {
+            ReadError::Io(fault) => fault,
+            other => {
+                let source = std::io::Error::new(std::io::ErrorKind::InvalidData, other);
+                Fault::at("find the end of a frame in", &format!("the log, index {index}"))(source)
+            }
+        }
+    }
+}
+
+/// Whole frames, checked, in one buffer.
+#[derive(Clone, Debug)]
+pub struct Chunk {
+    layout: Layout,
+    from: Offset,
+    bytes: Vec<u8>,
+    next: Offset,
+}
+
+impl Chunk {
+    /// Where the first frame begins.
+    #[must_use]
+    pub fn from(&self) -> Offset {
+        self.from
+    }
+
+    /// Where to read on.
+    #[must_use]
+    pub fn next(&self) -> Offset {
+        self.next
+    }
+
+    /// The frames as they lie on disk, without padding frames.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The frames' bytes, without a copy.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// The frames in place.
+    pub fn frames(&self) -> impl Iterator<Item = Frame<'_>> {
+        Frames::new(self.layout, self.from, &self.bytes)
+    }
+}
+
+impl Reader {
+    pub(crate) fn new(shared: Arc<Shared>) -> Reader {
+        Reader { shared }
+    }
+
+    /// Up to where frames are durable on this disk.
+    #[must_use]
+    pub fn end(&self) -> Offset {
+        self.shared.readable()
+    }
+
+    /// The next whole frames from `from` on, a boundary between frames, that end at or below `to`:
+    /// of one segment, and of at most `max_bytes` together, or one frame that is longer. Nothing, if
+    /// `to` or the end is reached.
+    ///
+    /// # Errors
+    /// [`ReadError`]; damage only when it is the first frame that is damaged.
+    pub fn frames(&self, from: Offset, to: Offset, max_bytes: usize) -> Result<Chunk, ReadError> {
+        let layout = self.shared.layout;
+        let mut at = from;
+        loop {
+            at = layout.skip_gap(at);
+            let end = self.shared.readable();
+            let nothing = at >= to.min(end);
+            if nothing && from > end {
+                return Err(ReadError::Beyond);
+            }
+            if nothing {
+                return Ok(Chunk { layout, from: at, bytes: Vec::new(), next: at });
+            }
+            let (segment, limit) = self.extent(at)?;
+            match self.checked(at, limit.min(to).min(end), max_bytes) {
+                Ok(Ok(chunk)) if chunk.bytes.is_empty() && chunk.next > at => at = chunk.next,
+                Ok(Ok(chunk)) => return Ok(chunk),
+                // `to` is no boundary: the frame that crosses it is not asked for.
+                Ok(Err(Flaw::Frame(Bad::Short(bytes)))) if at.0 + bytes as u64 > to.0 => {
+                    return Ok(Chunk { layout, from: at, bytes: Vec::new(), next: at });
+                }
+                // The owner may have cut, or trimmed, what was just being read.
+                Ok(Err(flaw)) if self.unchanged(at, &segment) => {
+                    return Err(Damage { from: at, to: self.after(at), flaw }.into());
+                }
+                Err(fault) if self.unchanged(at, &segment) => return Err(fault.into()),
+                Ok(Err(_)) | Err(_) => {}
+            }
+        }
+    }
+
+    /// The segment at `at`, and up to where there are bytes of it.
+    fn extent(&self, at: Offset) -> Result<(Segment, Offset), ReadError> {
+        let segment_end = self.shared.layout.end(at);
+        let later = self.shared.segment_from(segment_end);
+        let Some(segment) = self.shared.segment(at) else {
+            return Err(ReadError::Trimmed { next: later });
+        };
+        let Some(ranges) = &segment.ranges else { return Ok((segment, segment_end)) };
+        match ranges.iter().find(|range| range.end > at) {
+            Some(range) if range.start <= at => {
+                let end = range.end;
+                Ok((segment, end))
+            }
+            Some(range) => Err(ReadError::Trimmed { next: Some(range.start) }),
+            None => Err(ReadError::Trimmed { next: later }),
+        }
+    }
+
+    fn unchanged(&self, at: Offset, segment: &Segment) -> bool {
+        let now = self.shared.segment(at);
+        at < self.shared.readable() && now.is_some_and(|now| now.ranges == segment.ranges)
+    }
+
+    /// Up to where damage that begins at `at` can't be told from what follows.
+    fn after(&self, at: Offset) -> Offset {
+        self.shared.layout.end(at)
+    }
+
+    fn checked(
+        &self,
+        at: Offset,
+        limit: Offset,
+        max_bytes: usize,
+    ) -> Result<Result<Chunk, Flaw>, Fault> {
+        let layout = self.shared.layout;
+        let there = usize::try_from(limit.0 - at.0).expect("at most a segment");
+        let mut bytes = self.read(at, there.min(max_bytes.max(FRAME_HEADER_BYTES)))?;
+        if let Err(Bad::Short(needed)) = naust_wire::frame::read(&bytes)
+            && needed > bytes.len()
+            && needed <= there
+        {
+            bytes = self.read(at, needed)?;
+        }
+        let mut before: Option<Position> = None;
+        let mut used = 0;
+        let mut next = at;
+        while used < bytes.len() {
+            if layout.skip_gap(next) != next {
+                break;
+            }
+            let frame = match layout.check(next, before.as_ref(), &bytes[used..]) {
+                Ok(frame) => frame,
+                Err(_) if used > 0 => break,
+                Err(flaw) => return Ok(Err(flaw)),
+            };
+            next = frame.header.end();
+            if frame.header.kind == Kind::Padding {
+                break;
+            }
+            before = Some(Position::of(&frame.header, frame.crc));
+            used += usize::try_from(frame.header.frame_bytes()).expect("in memory");
+        }
+        bytes.truncate(used);
+        Ok(Ok(Chunk { layout, from: at, bytes, next: layout.skip_gap(next) }))
+    }
+
+    fn read(&self, at: Offset, bytes: usize) -> Result<Vec<u8>, Fault> {
+        let base = self.shared.layout.base(at);
+        let file = self.shared.file(base, Open::Existing)?;
+        let mut into = vec![0; bytes];
+        let read = file.read_at(at.0 - base.0, &mut into);
+        let read = read.map_err(Fault::at("read", &Layout::name(base)))?;
+        into.truncate(read);
+        Ok(into)
+    }
+
+    /// The frame that begins at `offset`.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn frame(&self, offset: Offset) -> Result<Chunk, ReadError> {
+        let chunk = self.frames(offset, Offset::MAX, FRAME_HEADER_BYTES)?;
+        if chunk.bytes.is_empty() { Err(ReadError::Beyond) } else { Ok(chunk) }
+    }
+
+    /// The `length` bytes at `offset`, which lie in the body of one frame. The whole frame is read
+    /// and checked.
+    ///
+    /// # Errors
+    /// [`ReadError`]; `NoRecord` if they lie otherwise.
+    pub fn record(&self, offset: Offset, length: usize) -> Result<Vec<u8>, ReadError> {
+        if offset >= self.shared.readable() {
+            return Err(ReadError::Beyond);
+        }
+        let (segment, _) = self.extent(offset)?;
+        let base = self.shared.layout.base(offset);
+        let mark = self.mark(base, &segment, |mark| mark.offset <= offset)?;
+        let mut at = mark.map_or(base, |mark| mark.offset);
+        while at <= offset {
+            let chunk = self.frames_over_gaps(at)?;
+            for frame in chunk.frames().filter(|frame| frame.header.end() > offset) {
+                let body = frame.header.offset.plus(FRAME_HEADER_BYTES as u64);
+                let skip = offset.0.checked_sub(body.0).and_then(|skip| usize::try_from(skip).ok());
+                let record = skip.and_then(|skip| frame.body.get(skip..)?.get(..length));
+                return record.map(<[u8]>::to_vec).ok_or(ReadError::NoRecord(offset));
+            }
+            at = chunk.next;
+        }
+        Err(ReadError::NoRecord(offset))
+    }
+
+    /// Where the frame with `index` begins.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn find(&self, index: Index) -> Result<Offset, ReadError> {
+        self.by_index(index).map(|(begin, _)| begin)
+    }
+
+    /// Where the frame with `index` ends.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn position(&self, index: Index) -> Result<Position, ReadError> {
+        self.by_index(index).map(|(_, end)| end)
+    }
+
+    fn by_index(&self, index: Index) -> Result<(Offset, Position), ReadError> {
+        let trimmed = ReadError::Trimmed { next: self.shared.segment_from(Offset::ZERO) };
+        let (base, segment) = self.shared.by_index(index).ok_or(trimmed)?;
+        let mark = self.mark(base, &segment, |mark| mark.index <= index)?;
+        let mut at = mark.map_or(base, |mark| mark.offset);
+        loop {
+            let chunk = self.frames_over_gaps(at)?;
+            if chunk.bytes.is_empty() {
+                return Err(ReadError::Beyond);
+            }
+            for frame in chunk.frames().filter(|frame| frame.header.index >= index) {
+                if frame.header.index > index {
+                    return Err(ReadError::Trimmed { next: Some(frame.header.offset) });
+                }
+                return Ok((frame.header.offset, Position::of(&frame.header, frame.crc)));
+            }
+            at = chunk.next;
+        }
+    }
+
+    /// Frames from `at` on, or from where the log goes on behind it.
+    fn frames_over_gaps(&self, at: Offset) -> Result<Chunk, ReadError> {
+        match self.frames(at, Offset::MAX, STEP_BYTES) {
+            Err(ReadError::Trimmed { next: Some(next) }) if next > at => {
+                self.frames(next, Offset::MAX, STEP_BYTES)
+            }
+            read => read,
+        }
+    }
+
+    /// The last mark of a segment that `wanted` says yes to.
+    fn mark(
+        &self,
+        base: Offset,
+        segment: &Segment,
+        wanted: impl Fn(&Mark) -> bool,
+    ) -> Result<Option<Mark>, ReadError> {
+        if segment.seal.is_none() {
+            return Ok(Content::mark_before(&segment.marks, wanted));
+        }
+        // Without its footer a segment is walked from its beginning: slower, not wrong.
+        let footer = self.shared.footer(base)?;
+        Ok(footer.and_then(|content| Content::mark_before(&content.marks, wanted)))
+    }
+}

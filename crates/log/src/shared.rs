@@ -1,0 +1,175 @@
+//! What the owner's jobs and the readers share: the map of segments, their open files, and how far
+//! reading may go.
+//!
+//! Jobs change the map, on the threads that run them, in the same breath as the files; the owner
+//! only moves `readable`. So whoever finds a segment in the map finds its file as the map says.
+
+use crate::Fault;
+use crate::disk::{Disk, File, Open};
+use crate::layout::{Layout, Position};
+use crate::segment::{Content, FOOTER_BYTES_MAX, Mark};
+use naust_wire::{Index, Offset};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// Files of sealed segments that stay open for readers.
+const HANDLES_MAX: usize = 16;
+/// Footers of sealed segments that stay in memory for reads by index.
+const FOOTERS_MAX: usize = 4;
+
+pub(crate) struct Shared {
+    pub disk: Arc<dyn Disk>,
+    pub layout: Layout,
+    readable: AtomicU64,
+    map: RwLock<Map>,
+}
+
+/// The segments of the log, by base.
+#[derive(Default)]
+pub(crate) struct Map {
+    pub segments: BTreeMap<Offset, Segment>,
+    /// Files of segments with a lower base have durable names.
+    pub named: Offset,
+    handles: BTreeMap<Offset, Arc<dyn File>>,
+    footers: BTreeMap<Offset, Arc<Content>>,
+}
+
+/// A segment as readers see it.
+#[derive(Clone, Debug)]
+pub(crate) struct Segment {
+    /// What its first frame follows.
+    pub before: Position,
+    /// Where it ends, when it is sealed.
+    pub seal: Option<Position>,
+    /// Marks of the part that is written, while it is not sealed; then the footer has them.
+    pub marks: Vec<Mark>,
+    /// What is left of it, if it is sparse.
+    pub ranges: Option<Arc<[Range<Offset>]>>,
+}
+
+impl Segment {
+    pub(crate) fn of(content: &Content) -> Segment {
+        Segment {
+            before: content.before,
+            seal: content.seal,
+            marks: if content.seal.is_none() { content.marks.clone() } else { Vec::new() },
+            ranges: content.ranges.clone(),
+        }
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(disk: Arc<dyn Disk>, layout: Layout, end: Offset, map: Map) -> Arc<Shared> {
+        let readable = AtomicU64::new(end.0);
+        Arc::new(Shared { disk, layout, readable, map: RwLock::new(map) })
+    }
+
+    /// Up to where frames are durable and may be read from files.
+    pub(crate) fn readable(&self) -> Offset {
+        Offset(self.readable.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn set_readable(&self, end: Offset) {
+        self.readable.store(end.0, Ordering::Release);
+    }
+
+    pub(crate) fn map(&self) -> RwLockReadGuard<'_, Map> {
+        self.map.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn map_mut(&self) -> RwLockWriteGuard<'_, Map> {
+        self.map.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The segment that covers `offset`, if there is one.
+    pub(crate) fn segment(&self, offset: Offset) -> Option<Segment> {
+        self.map().segments.get(&self.layout.base(offset)).cloned()
+    }
+
+    /// The first segment that begins at or behind `offset`.
+    pub(crate) fn segment_from(&self, offset: Offset) -> Option<Offset> {
+        self.map().segments.range(offset..).next().map(|(base, _)| *base)
+    }
+
+    /// The base of the last segment that may hold the frame with `index`, and its marks if it is
+    /// not sealed.
+    pub(crate) fn by_index(&self, index: Index) -> Option<(Offset, Segment)> {
+        let map = self.map();
+        let found = map.segments.iter().rev().find(|(_, segment)| segment.before.index < index);
+        found.map(|(base, segment)| (*base, segment.clone()))
+    }
+
+    /// The file of the segment at `base`.
+    pub(crate) fn file(&self, base: Offset, open: Open) -> Result<Arc<dyn File>, Fault> {
+        if let Some(file) = self.map().handles.get(&base) {
+            return Ok(Arc::clone(file));
+        }
+        let mut map = self.map_mut();
+        let name = Layout::name(base);
+        let file = self.disk.open(&name, open).map_err(Fault::at("open", &name))?;
+        map.handles.insert(base, Arc::clone(&file));
+        if map.handles.len() > HANDLES_MAX {
+            // The newest segments are the busiest; the one just asked for must stay.
+            let oldest = map.handles.keys().copied().find(|other| *other != base);
+            map.handles.retain(|other, _| Some(*other) != oldest);
+        }
+        Ok(file)
+    }
+
+    /// The file of the segment at `base` for writing; says whether its name is yet to be synced.
+    pub(crate) fn file_to_write(&self, base: Offset) -> Result<(Arc<dyn File>, bool), Fault> {
+        let unnamed = base >= self.map().named;
+        let open = if unnamed { Open::Create } else { Open::Existing };
+        Ok((self.file(base, open)?, unnamed))
+    }
+
+    /// Makes the name of a new segment's file durable.
+    pub(crate) fn sync_name(&self, base: Offset) -> Result<(), Fault> {
+        self.disk.sync().map_err(Fault::at("sync names of", &Layout::name(base)))?;
+        let mut map = self.map_mut();
+        map.named = map.named.max(self.layout.end(base));
+        Ok(())
+    }
+
+    /// The footer of a sealed segment.
+    pub(crate) fn footer(&self, base: Offset) -> Result<Option<Arc<Content>>, Fault> {
+        if let Some(content) = self.map().footers.get(&base) {
+            return Ok(Some(Arc::clone(content)));
+        }
+        let file = self.file(base, Open::Existing)?;
+        let Some(content) = read_footer(&*file, self.layout, base)? else { return Ok(None) };
+        let content = Arc::new(content);
+        let mut map = self.map_mut();
+        if map.footers.len() >= FOOTERS_MAX {
+            map.footers.pop_first();
+        }
+        map.footers.insert(base, Arc::clone(&content));
+        Ok(Some(content))
+    }
+}
+
+impl Map {
+    /// Forgets what was remembered of a file that is replaced or removed.
+    pub(crate) fn forget(&mut self, base: Offset) {
+        self.handles.remove(&base);
+        self.footers.remove(&base);
+    }
+}
+
+/// Reads the footer of a segment's file, if it has a good one.
+pub(crate) fn read_footer(
+    file: &dyn File,
+    layout: Layout,
+    base: Offset,
+) -> Result<Option<Content>, Fault> {
+    let name = Layout::name(base);
+    let length = file.len().map_err(Fault::at("measure", &name))?;
+    let bytes = length.saturating_sub(layout.segment_bytes()).min(FOOTER_BYTES_MAX);
+    let mut footer = vec![0; usize::try_from(bytes).expect("bounded above")];
+    let read = file.read_at(layout.segment_bytes(), &mut footer);
+    let read = read.map_err(Fault::at("read the footer of", &name))?;
+    let content = Content::read(base, &footer[..read]);
+    Ok(content.filter(|content| content.seal.is_some_and(|seal| seal.offset == layout.end(base))))
+}

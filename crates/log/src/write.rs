@@ -1,0 +1,297 @@
+//! The job of a disk thread: everything that must happen on disk, in an order that is safe at every
+//! moment a power cut may come.
+//!
+//! ```text
+//!  1  superblock: term, vote, start, and the intent to cut if there is one      two syncs
+//!  2  the cut: files behind it removed, its suffix zeroed                        one or two
+//!     superblock: the intent is done                                             two
+//!  3  for each segment touched, in order: frames, zeros ahead of them if it grows,
+//!     footer if it is full                                                       one each
+//!     a new file's name                                                          one
+//! ```
+//! In the steady state there is only the third step, with one segment that has room: one sync.
+
+use crate::Fault;
+use crate::chunk::Part;
+use crate::disk::{File, Open};
+use crate::layout::{Layout, Position};
+use crate::segment::{Content, Mark};
+use crate::shared::{Segment, Shared};
+use crate::superblock::Superblock;
+use naust_wire::Offset;
+use std::io::ErrorKind;
+use std::sync::Arc;
+
+/// Zeros to write from.
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+/// Parts of one vectored write: well below what operating systems take at once.
+const PARTS_MAX: usize = 512;
+
+/// All that one disk thread needs to make staged frames, saved state and cuts durable. It owns its
+/// bytes; the log's owner goes on meanwhile. It is to be run once, and what comes out goes back to
+/// [`Log::written`](crate::Log::written).
+#[must_use = "a write must be run and its outcome be told to the log"]
+pub struct Write {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) superblock: Option<Superblock>,
+    pub(crate) cut: Option<Cut>,
+    pub(crate) pieces: Vec<Piece>,
+}
+
+/// A suffix to be destroyed.
+pub(crate) struct Cut {
+    /// The log's new end, as the superblock before it says.
+    pub at: Position,
+    /// Up to where frames may have been written.
+    pub dirty: Offset,
+    /// Marks of what is left of the segment that is cut.
+    pub marks: Vec<Mark>,
+    /// The superblock that says that the cut is done.
+    pub done: Superblock,
+}
+
+/// What goes to one segment.
+pub(crate) struct Piece {
+    pub base: Offset,
+    pub before: Position,
+    pub from: Offset,
+    pub to: Offset,
+    pub parts: Vec<Part>,
+    /// Up to where to zero-fill behind `to`; `to` itself if there is room.
+    pub fill_to: Offset,
+    /// Whether the bytes lie in space that this write is the first to take.
+    pub grows: bool,
+    /// Marks of the frames in it.
+    pub marks: Vec<Mark>,
+    /// The whole segment, if this fills it.
+    pub full: Option<Content>,
+}
+
+/// What a [`Write`] came to.
+#[must_use = "the log must be told"]
+#[derive(Debug)]
+pub struct Written {
+    pub(crate) outcome: Result<(), Failure>,
+    bytes: u64,
+    syncs: u32,
+}
+
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// No space for new log; the same write may be tried again.
+    Full,
+    /// Anything else; never to be tried again.
+    Fault(Fault),
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Failure {
+        Failure::Fault(fault)
+    }
+}
+
+impl Written {
+    /// Bytes written, zero-filling included.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Calls of `fdatasync` and of syncs of names.
+    #[must_use]
+    pub fn syncs(&self) -> u32 {
+        self.syncs
+    }
+
+    /// There was no space for new log. Nothing is lost: the frames stay staged, and
+    /// [`Log::retry`](crate::Log::retry) lets the next write try again.
+    #[must_use]
+    pub fn disk_full(&self) -> bool {
+        matches!(self.outcome, Err(Failure::Full))
+    }
+}
+
+impl Write {
+    /// Log bytes that this makes durable.
+    #[must_use]
+    pub fn log_bytes(&self) -> u64 {
+        self.pieces.iter().map(|piece| piece.to.0 - piece.from.0).sum()
+    }
+
+    /// Does it. Blocking.
+    pub fn run(mut self) -> Written {
+        let mut tally = Tally { bytes: 0, syncs: 0 };
+        let outcome = self.attempt(&mut tally);
+        Written { outcome, bytes: tally.bytes, syncs: tally.syncs }
+    }
+
+    fn attempt(&mut self, tally: &mut Tally) -> Result<(), Failure> {
+        if let Some(superblock) = &self.superblock {
+            superblock.store(&*self.shared.disk)?;
+            tally.superblock();
+        }
+        if let Some(cut) = self.cut.take() {
+            cut.run(&self.shared, tally)?;
+        }
+        for piece in std::mem::take(&mut self.pieces) {
+            piece.run(&self.shared, tally)?;
+        }
+        Ok(())
+    }
+}
+
+/// What was spent.
+pub(crate) struct Tally {
+    pub bytes: u64,
+    pub syncs: u32,
+}
+
+impl Tally {
+    fn superblock(&mut self) {
+        self.bytes += Superblock::STORE_COST.0;
+        self.syncs += Superblock::STORE_COST.1;
+    }
+}
+
+impl Cut {
+    fn run(self, shared: &Shared, tally: &mut Tally) -> Result<(), Fault> {
+        let layout = shared.layout;
+        let base = layout.base(self.at.offset);
+        let mut other = layout.end(self.at.offset);
+        while other < self.dirty {
+            let name = Layout::name(other);
+            match shared.disk.remove(&name) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                removed => removed.map_err(Fault::at("remove", &name))?,
+            }
+            other = layout.end(other);
+        }
+        match shared.file(base, Open::Existing) {
+            Err(fault) if fault.kind() == ErrorKind::NotFound => {}
+            file => {
+                let end = self.dirty.min(layout.end(self.at.offset));
+                clear(&*file?, layout, self.at.offset, end)?;
+                tally.bytes += end.0.saturating_sub(self.at.offset.0);
+                tally.syncs += 1;
+            }
+        }
+        shared.disk.sync().map_err(Fault::at("sync names of", "the log"))?;
+        tally.syncs += 1;
+        self.publish(shared);
+        self.done.store(&*shared.disk)?;
+        tally.superblock();
+        Ok(())
+    }
+
+    fn publish(&self, shared: &Shared) {
+        let end = shared.layout.end(self.at.offset);
+        let mut map = shared.map_mut();
+        let mut removed = map.segments.split_off(&end);
+        removed.retain(|base, _| {
+            map.forget(*base);
+            false
+        });
+        map.named = map.named.min(end);
+        let base = shared.layout.base(self.at.offset);
+        map.forget(base);
+        if self.at.offset == base {
+            map.segments.remove(&base);
+        } else if let Some(segment) = map.segments.get_mut(&base) {
+            segment.seal = None;
+            segment.marks.clone_from(&self.marks);
+        }
+    }
+}
+/// Zeroes `from` to `to` of a segment and takes its footer away, durably.
+pub(crate) fn clear(
+    file: &dyn File,
+    layout: Layout,
+    from: Offset,
+    to: Offset,
+) -> Result<(), Fault> {
+    let base = layout.base(from);
+    let name = Layout::name(base);
+    let length = file.len().map_err(Fault::at("measure", &name))?;
+    if length > layout.segment_bytes() {
+        file.set_len(layout.segment_bytes()).map_err(Fault::at("cut the footer of", &name))?;
+    }
+    let to = to.0.min(base.0 + length);
+    zero(file, from.0 - base.0, to.saturating_sub(base.0)).map_err(Fault::at("zero", &name))?;
+    file.sync().map_err(Fault::at("sync", &name))
+}
+
+/// Writes zeros from `position` to `end`, both in bytes of the file.
+pub(crate) fn zero(file: &dyn File, mut position: u64, end: u64) -> std::io::Result<()> {
+    while position < end {
+        let bytes = (end - position).min((ZEROS.len() * 16) as u64);
+        file.write_at(position, &zeros(bytes))?;
+        position += bytes;
+    }
+    Ok(())
+}
+
+/// `bytes` zeros, in parts.
+fn zeros(bytes: u64) -> Vec<&'static [u8]> {
+    let bytes = usize::try_from(bytes).expect("less than a segment");
+    let mut parts = vec![&ZEROS[..]; bytes / ZEROS.len()];
+    parts.push(&ZEROS[..bytes % ZEROS.len()]);
+    parts
+}
+
+impl Piece {
+    fn run(self, shared: &Shared, tally: &mut Tally) -> Result<(), Failure> {
+        let name = Layout::name(self.base);
+        let full_or = |fault: Fault| {
+            let space = fault.kind() == ErrorKind::StorageFull && self.grows;
+            if space { Failure::Full } else { Failure::Fault(fault) }
+        };
+        let (file, unnamed) = shared.file_to_write(self.base).map_err(full_or)?;
+        let position = |offset: Offset| offset.0 - self.base.0;
+        let mut parts: Vec<&[u8]> = self.parts.iter().map(Part::bytes).collect();
+        parts.extend(zeros(self.fill_to.0 - self.to.0));
+        let mut at = position(self.from);
+        for some in parts.chunks(PARTS_MAX) {
+            file.write_at(at, some).map_err(Fault::at("write", &name)).map_err(full_or)?;
+            at += some.iter().map(|part| part.len() as u64).sum::<u64>();
+        }
+        tally.bytes += position(self.fill_to) - position(self.from);
+        if let Some(content) = &self.full {
+            let footer = content.footer();
+            let written = file.write_at(shared.layout.segment_bytes(), &[&footer]);
+            // A footer always takes new space, behind what was zero-filled.
+            written.map_err(Fault::at("write the footer of", &name)).map_err(|fault| {
+                let space = fault.kind() == ErrorKind::StorageFull;
+                if space { Failure::Full } else { Failure::Fault(fault) }
+            })?;
+            tally.bytes += footer.len() as u64;
+        }
+        file.sync().map_err(Fault::at("sync", &name))?;
+        tally.syncs += 1;
+        if unnamed {
+            shared.sync_name(self.base)?;
+            tally.syncs += 1;
+        }
+        self.publish(shared);
+        Ok(())
+    }
+
+    /// Lets readers find what is durable now.
+    fn publish(self, shared: &Shared) {
+        if self.marks.is_empty() && self.full.is_none() && shared.segment(self.base).is_some() {
+            return;
+        }
+        let mut map = shared.map_mut();
+        let segment = map.segments.entry(self.base).or_insert_with(|| Segment {
+            before: self.before,
+            seal: None,
+            marks: Vec::new(),
+            ranges: None,
+        });
+        if let Some(content) = &self.full {
+            *segment = Segment::of(content);
+            return;
+        }
+        segment.marks.retain(|mark| mark.offset < self.from);
+        segment.marks.extend(self.marks);
+    }
+}

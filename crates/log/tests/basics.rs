@@ -1,0 +1,103 @@
+//! The way of a frame: staged, written, durable, read, released, found again.
+
+use naust_log::sim::SimDisk;
+use naust_log::{HardState, Identity, Layout, Log, ReadError};
+use naust_wire::frame::Kind;
+use naust_wire::{Index, LogTime, NodeId, Offset, ShardId, Term};
+use std::sync::Arc;
+
+fn new(layout: Layout) -> (SimDisk, Log) {
+    let disk = SimDisk::new();
+    let identity = Identity { node: NodeId(7), shard: ShardId(3), cluster: 1 };
+    Log::create_with(&disk, identity, b"members", layout).unwrap();
+    let (log, _) = Log::open(Arc::new(disk.clone()), ShardId(3)).unwrap();
+    (disk, log)
+}
+
+fn stage(log: &mut Log, body: &[u8]) {
+    let end = log.end();
+    log.stage(Kind::Commit, Term(1), end.index.next(), LogTime(end.time.0 + 1), body);
+}
+
+fn write(log: &mut Log) -> u32 {
+    let done = log.next_write().expect("something to write").run();
+    let syncs = done.syncs();
+    log.written(done).unwrap();
+    syncs
+}
+
+fn bodies(log: &Log, from: Offset, to: Offset) -> Vec<Vec<u8>> {
+    let mut bodies = Vec::new();
+    log.batch(from, to)
+        .for_each(&mut |frame| {
+            bodies.push(frame.body.to_vec());
+            Ok::<_, ReadError>(())
+        })
+        .unwrap();
+    bodies
+}
+
+#[test]
+fn what_is_written_is_found_again() {
+    let (disk, mut log) = new(Layout::STANDARD);
+    log.save(HardState { term: Term(1), vote: NodeId(7) });
+    for number in 0..100u32 {
+        stage(&mut log, &number.to_le_bytes());
+    }
+    write(&mut log);
+    assert_eq!(log.durable(), log.end());
+    let end = log.end();
+    let expected: Vec<Vec<u8>> = (0..100u32).map(|n| n.to_le_bytes().to_vec()).collect();
+    assert_eq!(bodies(&log, Offset::FIRST, end.offset), expected);
+    log.release(end.offset);
+    assert_eq!(log.unreleased_bytes(), 0);
+    assert_eq!(bodies(&log, Offset::FIRST, end.offset), expected);
+    drop(log);
+    let (log, opened) = Log::open(Arc::new(disk.restart()), ShardId(3)).unwrap();
+    assert_eq!((log.end(), opened.torn), (end, None));
+    assert_eq!(log.hard_state(), HardState { term: Term(1), vote: NodeId(7) });
+    assert_eq!(log.configuration(), b"members");
+    assert_eq!(bodies(&log, Offset::FIRST, end.offset), expected);
+    assert_eq!(log.reader().position(Index(100)).unwrap(), end);
+}
+
+#[test]
+fn a_write_in_the_steady_state_is_one_sync() {
+    let (_, mut log) = new(Layout::STANDARD);
+    stage(&mut log, &[1; 200]);
+    assert_eq!(write(&mut log), 2, "the first also makes the file's name durable");
+    for _ in 0..200 {
+        stage(&mut log, &[1; 2000]);
+        if let Some(extend) = log.extend() {
+            log.extended(extend.run()).unwrap();
+        }
+        assert_eq!(write(&mut log), 1);
+    }
+}
+
+#[test]
+fn segments_are_crossed() {
+    let (disk, mut log) = new(Layout::new(16 * 1024).unwrap());
+    let mut expected = Vec::new();
+    for number in 0..300usize {
+        let body = vec![number as u8; 1 + number * 37 % 3000];
+        stage(&mut log, &body);
+        expected.push(body);
+        if number % 7 == 0 {
+            write(&mut log);
+        }
+    }
+    write(&mut log);
+    let end = log.end();
+    assert_eq!(bodies(&log, Offset::FIRST, end.offset), expected);
+    log.release(end.offset);
+    assert_eq!(bodies(&log, Offset::FIRST, end.offset), expected);
+    let (log, _) = Log::open(Arc::new(disk.restart()), ShardId(3)).unwrap();
+    assert_eq!(log.end(), end);
+    assert_eq!(bodies(&log, Offset::FIRST, end.offset), expected);
+    for index in 1..=300u64 {
+        let chunk = log.reader().frame(log.reader().find(Index(index)).unwrap()).unwrap();
+        let frame = chunk.frames().next().unwrap();
+        assert_eq!((frame.header.index.0, frame.body), (index, &expected[index as usize - 1][..]));
+    }
+}
