@@ -1,0 +1,109 @@
+//! What lives were like, counted: how long, how much, and which faults, by kind.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// Counts of one life or of many.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Lives.
+    pub lives: u64,
+    /// Virtual time, in microseconds.
+    pub micros: u64,
+    /// Things that happened.
+    pub events: u64,
+    /// Requests that were sent.
+    pub requests: u64,
+    /// Commits that were acknowledged.
+    pub commits: u64,
+    /// Frames that were committed.
+    pub frames: u64,
+    /// Starts of a node, the first ones included.
+    pub starts: u64,
+    /// Longest virtual time from the start of a node to its first answer of a shard, in microseconds.
+    pub recovery_micros: u64,
+    /// Most requests under way at once.
+    pub under_way: u64,
+    /// Faults by kind.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// Answers and other marks by kind: what lives reached at all.
+    pub marks: BTreeMap<&'static str, u64>,
+}
+
+impl Tally {
+    /// A fault happened.
+    pub fn fault(&mut self, kind: &'static str) {
+        *self.faults.entry(kind).or_default() += 1;
+    }
+
+    /// Something worth knowing was reached.
+    pub fn mark(&mut self, kind: &'static str) {
+        *self.marks.entry(kind).or_default() += 1;
+    }
+
+    /// Adds another tally to this one.
+    pub fn add(&mut self, other: &Tally) {
+        self.lives += other.lives;
+        self.micros += other.micros;
+        self.events += other.events;
+        self.requests += other.requests;
+        self.commits += other.commits;
+        self.frames += other.frames;
+        self.starts += other.starts;
+        self.recovery_micros = self.recovery_micros.max(other.recovery_micros);
+        self.under_way = self.under_way.max(other.under_way);
+        for (kind, count) in &other.faults {
+            *self.faults.entry(kind).or_default() += count;
+        }
+        for (kind, count) in &other.marks {
+            *self.marks.entry(kind).or_default() += count;
+        }
+    }
+
+    /// The table that ends a run.
+    #[must_use]
+    pub fn table(&self) -> String {
+        let mut out = String::new();
+        let mut row = |name: &str, value: String| {
+            writeln!(out, "  {name:<34} {value:>14}").expect("a string takes what is written");
+        };
+        row("lives", self.lives.to_string());
+        row("simulated seconds", seconds(self.micros));
+        row("events", self.events.to_string());
+        row("requests", self.requests.to_string());
+        row("acknowledged commits", self.commits.to_string());
+        row("committed frames", self.frames.to_string());
+        row("starts of a node", self.starts.to_string());
+        row("longest recovery, simulated s", seconds(self.recovery_micros));
+        row("most requests under way", self.under_way.to_string());
+        for (kind, count) in &self.faults {
+            row(&format!("fault: {kind}"), count.to_string());
+        }
+        for (kind, count) in &self.marks {
+            row(&format!("seen: {kind}"), count.to_string());
+        }
+        out
+    }
+}
+
+fn seconds(micros: u64) -> String {
+    format!("{}.{:03}", micros / 1_000_000, micros / 1000 % 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tallies_add_up() {
+        let mut one = Tally { lives: 1, recovery_micros: 5, ..Tally::default() };
+        one.fault("crash");
+        let mut two = Tally { lives: 2, recovery_micros: 3, ..Tally::default() };
+        two.fault("crash");
+        two.fault("rot");
+        one.add(&two);
+        assert_eq!((one.lives, one.recovery_micros), (3, 5));
+        assert_eq!(one.faults, BTreeMap::from([("crash", 2), ("rot", 1)]));
+        assert!(one.table().contains("fault: crash"));
+    }
+}
