@@ -1,4 +1,4 @@
-//! How fast the tables are, on one thread beside one background thread: `timing [KEYS] [DIRECTORY]`.
+//! How fast the tables are, on one thread beside one background thread: `tables_timing [KEYS] [DIRECTORY]`.
 //!
 //! Puts KEYS rows (16-byte keys in random order, incompressible 128-byte values), overwrites them once, reads them back
 //! and scans them, under each kind of compaction, and prints rates, the longest single put, and how many bytes were
