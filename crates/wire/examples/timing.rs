@@ -1,4 +1,5 @@
-//! Prints how long the hot paths of the language take, in nanoseconds a call: `cargo run --release --example timing`.
+//! Prints how long the hot paths of the language take, in nanoseconds a call: `cargo run --release
+//! --example timing`.
 
 #![allow(clippy::print_stdout, reason = "an example prints")]
 #![allow(clippy::disallowed_methods, reason = "timing needs a clock; the crate itself has none")]
@@ -41,6 +42,12 @@ fn main() {
     let body = out.clone();
     println!("a one-put commit has {} bytes", body.len());
     let message = Message::new(&body).expect("whole words");
+    time("look at it as a message", || {
+        black_box(Message::new(black_box(&body)).expect("whole words"));
+    });
+    time("look at a message as a commit", || {
+        black_box(Commit::read(black_box(&message)).expect("a commit"));
+    });
     time("read and check it", || {
         let message = Message::new(black_box(&body)).expect("whole words");
         Commit::read(&message).expect("a commit").check().expect("a good commit");

@@ -1,8 +1,8 @@
-# The language of Naust. Everything that crosses a socket or rests in a log is one of these messages,
-# single-segment, without a segment table (the header in front of it gives the length).
+# The language of Naust. Everything that crosses a socket or rests in a log is one of these
+# messages, single-segment, without a segment table (the header in front of it gives the length).
 #
-# Growing it: add fields and union members at the end; never renumber, never reuse. A reader refuses an op, a
-# condition or a request that it does not know; it never skips one.
+# Growing it: add fields and union members at the end; never renumber, never reuse. A reader refuses
+# an op, a condition or a request that it does not know; it never skips one.
 @0xb3f1c6d2a7e84f19;
 
 # ---------------------------------------------------------------- bodies of log frames
@@ -15,12 +15,16 @@ struct Commit {
   names @3 :List(Text);      # keyspaces, streams and cursors; ops and conditions name them by index
   conditions @4 :List(Condition);
   ops @5 :List(Op);
+  # Encoders: one segment without far pointers, lists of structs inline, every name once, no two
+  # fields on the same bytes. The values of appends lie in the order of their ops, each at a place
+  # of its own: one without bytes is a list of no bytes that leads to a word which nothing else
+  # uses. (A record's id is where its bytes lie in the log.)
 }
 
 struct Condition {
   space @0 :UInt16;          # index into names: a keyspace
   union {
-    version :group { key @1 :Data; offset @2 :UInt64; }    # the row's version is exactly this offset
+    version :group { key @1 :Data; offset @2 :UInt64; }    # the version is exactly this offset
     absent :group { key @3 :Data; }
     unchanged :group { from @4 :Data; to @5 :Data; since @6 :UInt64; unbounded @7 :Bool; }
     # no key in [from, to) was written after `since`; `unbounded`: to the end of the keyspace
@@ -34,7 +38,8 @@ struct Op {
     delete :group { key @3 :Data; }
     deleteRange :group { from @4 :Data; to @5 :Data; unbounded @6 :Bool; }
     append :group { value @7 :Data; }
-    advance :group { cursor @8 :UInt16; offset @9 :UInt64; }   # cursor: index into names; space: the stream
+    advance :group { cursor @8 :UInt16; offset @9 :UInt64; }
+    # cursor: index into names; space: the stream
   }
 }
 
@@ -42,18 +47,21 @@ struct Control {
   # Frame kind `control`: everything logged that is not a commit.
   union {
     openSession :group { ttlMs @0 :UInt64; nonce @1 :UInt64; }
-    # The session's id is the offset of this frame. The nonce is the client's, for its own retries to be told apart.
+    # The session's id is the offset of this frame. The nonce is the client's, for its own retries
+    # to be told apart.
     closeSession @2 :UInt64;
     setKeyspace :group { name @3 :Text; options @4 :KeyspaceOptions; }
     setStream :group { name @5 :Text; options @6 :StreamOptions; }
     floors @7 :List(Floor);                  # proposed by the leader only
-    createNamespace :group { namespace @8 :Text; namespaceOptions @9 :NamespaceOptions; }   # shard 0 only
+    createNamespace :group { namespace @8 :Text; namespaceOptions @9 :NamespaceOptions; }
+    # shard 0 only
     deleteNamespace @10 :Text;               # shard 0 only
   }
 }
 
 struct Floor {
-  # What lies below `offset` counts as absent from this frame on: the leader's verdict on age, size or count.
+  # What lies below `offset` counts as absent from this frame on: the leader's verdict on age, size
+  # or count.
   union {
     stream @0 :Text;
     keyspace @1 :Text;                       # a FIFO keyspace
@@ -101,7 +109,10 @@ struct Read {
       scanKeyspace @6 :Text; from @7 :Data; to @8 :Data; unbounded @9 :Bool;
       reverse @10 :Bool; limit @11 :UInt32; maxBytes @12 :UInt32;
     }
-    records :group { stream @13 :Text; after @14 :UInt64; recordLimit @15 :UInt32; recordBytes @16 :UInt32; waitMs @17 :UInt32; }
+    records :group {
+      stream @13 :Text; after @14 :UInt64;
+      recordLimit @15 :UInt32; recordBytes @16 :UInt32; waitMs @17 :UInt32;
+    }
     # records of a stream with id >= after
     cursor :group { cursorStream @18 :Text; cursorName @19 :Text; }
     log :group { logFrom @20 :UInt64; logBytes @21 :UInt32; logWaitMs @22 :UInt32; }
@@ -125,9 +136,13 @@ struct Ask {
 struct Reply {
   union {
     error :group { code @0 :UInt16; detail @1 :Text; unknown @2 :Bool; hint @3 :Text; }
-    committed :group { offset @4 :UInt64; ids @5 :List(UInt64); ranges @6 :List(RangeDeleted); duplicate @7 :Bool; interval @8 :Bool; }
-    # ids: of the appended records, in the order of the appends. duplicate: answered again, not applied again.
-    # interval: acknowledged before it was synced, as the namespace's durability asks.
+    committed :group {
+      offset @4 :UInt64; ids @5 :List(UInt64); ranges @6 :List(RangeDeleted);
+      duplicate @7 :Bool; interval @8 :Bool;
+    }
+    # ids: of the appended records, in the order of the appends. duplicate: answered again, not
+    # applied again. interval: acknowledged before it was synced, as the namespace's durability
+    # asks.
     refused :group { condition @9 :UInt16; at @10 :UInt64; found @11 :UInt64; }
     # the first condition that failed, and the offset of what stands there instead (0: nothing)
     session @12 :UInt64;
@@ -141,16 +156,40 @@ struct Reply {
     resolved :group { shard @33 :UInt32; leader @34 :UInt64; }
     namespaces @35 :List(Namespace);
     cluster :group { nodes @36 :List(Node); clusterNamespaces @37 :List(Namespace); }
-    described :group { describedAt @38 :UInt64; floor @39 :UInt64; keyspaces @40 :List(Keyspace); streams @41 :List(Stream); }
+    described :group {
+      describedAt @38 :UInt64; floor @39 :UInt64;
+      keyspaces @40 :List(Keyspace); streams @41 :List(Stream);
+    }
   }
 }
 
 struct RangeDeleted { deleted @0 :UInt32; more @1 :Bool; next @2 :Data; }
 struct Entry { key @0 :Data; value @1 :Data; offset @2 :UInt64; }
 struct Record { offset @0 :UInt64; value @1 :Data; }
-struct Namespace { name @0 :Text; shard @1 :UInt32; leader @2 :UInt64; end @3 :UInt64; replicas @4 :List(Replica); options @5 :NamespaceOptions; }
+struct Namespace {
+  name @0 :Text;
+  shard @1 :UInt32;
+  leader @2 :UInt64;
+  end @3 :UInt64;
+  replicas @4 :List(Replica);
+  options @5 :NamespaceOptions;
+}
 struct Replica { node @0 :UInt64; voter @1 :Bool; end @2 :UInt64; }
 struct Node { id @0 :UInt64; name @1 :Text; address @2 :Text; up @3 :Bool; }
-struct Keyspace { name @0 :Text; options @1 :KeyspaceOptions; rowsEstimate @2 :UInt64; bytes @3 :UInt64; floor @4 :UInt64; }
-struct Stream { name @0 :Text; options @1 :StreamOptions; first @2 :UInt64; end @3 :UInt64; records @4 :UInt64; bytes @5 :UInt64; cursors @6 :List(Cursor); }
+struct Keyspace {
+  name @0 :Text;
+  options @1 :KeyspaceOptions;
+  rowsEstimate @2 :UInt64;
+  bytes @3 :UInt64;
+  floor @4 :UInt64;
+}
+struct Stream {
+  name @0 :Text;
+  options @1 :StreamOptions;
+  first @2 :UInt64;
+  end @3 :UInt64;
+  records @4 :UInt64;
+  bytes @5 :UInt64;
+  cursors @6 :List(Cursor);
+}
 struct Cursor { name @0 :Text; offset @1 :UInt64; }

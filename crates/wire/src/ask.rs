@@ -20,7 +20,8 @@ pub enum Ask {
 }
 
 impl Ask {
-    /// Refuses what no node takes, whatever its state. The decoder does it too; a client does it before it sends.
+    /// Refuses what no node takes, whatever its state. The decoder does it too; a client does it
+    /// before it sends.
     ///
     /// # Errors
     /// `BadName` or `TooLarge`.

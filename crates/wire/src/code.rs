@@ -1,4 +1,5 @@
-//! The stable error codes. Each says what became of the request: *definitely not done*, or *unknown*.
+//! The stable error codes. Each says what became of the request: *definitely not done*, or
+//! *unknown*.
 //!
 //! Numbers and names never change meaning and are never reused; each has a page in `docs/errors/`.
 
@@ -15,7 +16,8 @@ pub enum Outcome {
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal, $outcome:ident;)*) => {
-        /// Why a request failed. The number travels in replies; the text is the `code` of HTTP problems.
+        /// Why a request failed. The number travels in replies; the text is the `code` of HTTP
+        /// problems.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[non_exhaustive]
         #[repr(u16)]
@@ -37,7 +39,8 @@ macro_rules! codes {
                 match self { $(Code::$name => $text,)* }
             }
 
-            /// What became of a request that was answered with this code, unless the reply says otherwise.
+            /// What became of a request that was answered with this code, unless the reply says
+            /// otherwise.
             #[must_use]
             pub fn outcome(self) -> Outcome {
                 match self { $(Code::$name => Outcome::$outcome,)* }
@@ -47,7 +50,8 @@ macro_rules! codes {
 }
 
 codes! {
-    /// The bytes are no request: bad header, checksum, pointers, UTF-8, JSON, base64 or an unknown field.
+    /// The bytes are no request: bad header, checksum, pointers, UTF-8, JSON, base64 or an unknown
+    /// field.
     Malformed = 1, "malformed", NotDone;
     /// The protocol or format version is not known here.
     UnknownVersion = 2, "unknown_version", NotDone;
@@ -73,7 +77,8 @@ codes! {
     CursorNotFound = 12, "cursor_not_found", NotDone;
     /// A condition of the commit failed.
     ConditionFailed = 13, "condition_failed", NotDone;
-    /// The session is unknown here or expired; what became of its earlier commits can't be told any more.
+    /// The session is unknown here or expired; what became of its earlier commits can't be told any
+    /// more.
     SessionExpired = 14, "session_expired", Unknown;
     /// The sequence is below what the client said it has replies for, or too far ahead of it.
     SequenceOutOfWindow = 15, "sequence_out_of_window", Unknown;

@@ -1,8 +1,8 @@
 //! The commit: an atomic list of ops, guarded by conditions.
 //!
-//! A client collects a [`Draft`] and encodes it once. Everyone else reads the encoded bytes in place through
-//! [`Commit`]. [`Commit::check`] is the gate at admission: what passed it can be applied without surprises, and
-//! whoever reads a commit from a log may rely on it having passed.
+//! A client collects a [`Draft`] and encodes it once. Everyone else reads the encoded bytes in
+//! place through [`Commit`]. [`Commit::check`] is the gate at admission: what passed it can be
+//! applied without surprises, and whoever reads a commit from a log may rely on it having passed.
 
 mod check;
 mod draft;
@@ -13,7 +13,7 @@ pub use draft::{Draft, DraftCondition, DraftOp};
 use crate::code::Code;
 use crate::ids::{Offset, Sequence, SessionId};
 use crate::message::{Message, Refusal};
-use crate::naust_capnp as schema;
+use crate::view::{Struct, Structs, Texts, View};
 
 /// Guards a commit: it happens only if all its conditions hold at its place in the log.
 ///
@@ -25,7 +25,8 @@ pub enum Condition<'a> {
     Version { space: u16, key: &'a [u8], offset: Offset },
     /// There is no such row.
     Absent { space: u16, key: &'a [u8] },
-    /// No key in `from` (inclusive) to `to` (exclusive; `None`: to the end) was written after `since`.
+    /// No key in `from` (inclusive) to `to` (exclusive; `None`: to the end) was written after
+    /// `since`.
     Unchanged { space: u16, from: &'a [u8], to: Option<&'a [u8]>, since: Offset },
 }
 
@@ -39,7 +40,8 @@ pub enum Op<'a> {
     Put { space: u16, key: &'a [u8], value: &'a [u8] },
     /// Remove a row from a keyspace.
     Delete { space: u16, key: &'a [u8] },
-    /// Remove the rows in `from` (inclusive) to `to` (exclusive; `None`: to the end), at most 10,000.
+    /// Remove the rows in `from` (inclusive) to `to` (exclusive; `None`: to the end), at most
+    /// 10,000.
     DeleteRange { space: u16, from: &'a [u8], to: Option<&'a [u8]> },
     /// Append a record to a stream.
     Append { space: u16, value: &'a [u8] },
@@ -51,48 +53,42 @@ pub enum Op<'a> {
 #[derive(Clone, Copy)]
 pub struct Commit<'m> {
     body: &'m [u8],
-    session: SessionId,
-    sequence: Sequence,
-    acked_below: Sequence,
-    names: capnp::text_list::Reader<'m>,
-    conditions: capnp::struct_list::Reader<'m, schema::condition::Owned>,
-    ops: capnp::struct_list::Reader<'m, schema::op::Owned>,
+    root: Struct<'m>,
+    names: Texts<'m>,
+    conditions: Structs<'m>,
+    ops: Structs<'m>,
 }
 
 impl<'m> Commit<'m> {
-    /// Looks at a message as a commit.
+    /// Looks at a message as a commit. Its lists are within the limits of their lengths from here
+    /// on; the rest is unchecked.
     ///
     /// # Errors
-    /// `Malformed`.
-    pub fn read(message: &'m Message<'_>) -> Result<Commit<'m>, Refusal> {
-        let root: schema::commit::Reader<'m> = message.root()?;
-        Ok(Commit {
-            body: message.bytes(),
-            session: SessionId(root.get_session()),
-            sequence: Sequence(root.get_sequence()),
-            acked_below: Sequence(root.get_acked_below()),
-            names: root.get_names()?,
-            conditions: root.get_conditions()?,
-            ops: root.get_ops()?,
-        })
+    /// `Malformed`, `TooLarge`.
+    pub fn read(message: &Message<'m>) -> Result<Commit<'m>, Refusal> {
+        let body = message.bytes();
+        let root = View::root(body)?;
+        let (names, conditions, ops) = (root.texts(0)?, root.structs(1)?, root.structs(2)?);
+        check::counts([names.len(), conditions.len(), ops.len()])?;
+        Ok(Commit { body, root, names, conditions, ops })
     }
 
     /// The session it belongs to, or [`SessionId::NONE`].
     #[must_use]
     pub fn session(&self) -> SessionId {
-        self.session
+        SessionId(self.root.u64(0))
     }
 
     /// Its count within the session.
     #[must_use]
     pub fn sequence(&self) -> Sequence {
-        self.sequence
+        Sequence(self.root.u64(1))
     }
 
     /// The client has the replies of all sequences below this one.
     #[must_use]
     pub fn acked_below(&self) -> Sequence {
-        self.acked_below
+        Sequence(self.root.u64(2))
     }
 
     /// The name of an index, as ops and conditions use it.
@@ -100,25 +96,27 @@ impl<'m> Commit<'m> {
     /// # Errors
     /// `BadArgument` when there is no such index, `Malformed` when the name can't be read.
     pub fn name(&self, index: u16) -> Result<&'m str, Refusal> {
-        let name = self.names.try_get(u32::from(index)).ok_or_else(|| {
-            Refusal::new(Code::BadArgument, format!("the commit has no name number {index}"))
-        })?;
-        Ok(name?.to_str()?)
+        if usize::from(index) >= self.names.len() {
+            let detail = format!("the commit has no name number {index}");
+            return Err(Refusal::new(Code::BadArgument, detail));
+        }
+        self.names.get(usize::from(index))
     }
 
     /// All names, in the order of their indices.
     pub fn names(&self) -> impl Iterator<Item = Result<&'m str, Refusal>> + Clone + use<'m> {
         let names = self.names;
-        (0..names.len()).map(move |i| Ok(names.get(i)?.to_str()?))
+        (0..names.len()).map(move |index| names.get(index))
     }
 
     /// How many conditions it has.
     #[must_use]
     pub fn conditions_len(&self) -> usize {
-        self.conditions.len() as usize
+        self.conditions.len()
     }
 
-    /// Its conditions, in order. Each may be `Malformed` or of an `UnknownKind`; none is after [`Commit::check`].
+    /// Its conditions, in order. Each may be `Malformed` or of an `UnknownKind`; none is after
+    /// [`Commit::check`].
     pub fn conditions(&self) -> impl Iterator<Item = Result<Condition<'m>, Refusal>> + use<'m> {
         self.conditions.iter().map(read_condition)
     }
@@ -126,16 +124,18 @@ impl<'m> Commit<'m> {
     /// How many ops it has.
     #[must_use]
     pub fn ops_len(&self) -> usize {
-        self.ops.len() as usize
+        self.ops.len()
     }
 
-    /// Its ops, in order. Each may be `Malformed` or of an `UnknownKind`; none is after [`Commit::check`].
+    /// Its ops, in order. Each may be `Malformed` or of an `UnknownKind`; none is after
+    /// [`Commit::check`].
     pub fn ops(&self) -> impl Iterator<Item = Result<Op<'m>, Refusal>> + use<'m> {
         self.ops.iter().map(read_op)
     }
 
-    /// Everything that makes a commit inadmissible, whatever the state of the tables: limits, names, keys, ranges,
-    /// indices and members that this release does not know. Allocates nothing unless it has more than 32 names.
+    /// Everything that makes a commit inadmissible, whatever the state of the tables: limits,
+    /// names, keys, ranges, indices and members that this release does not know. Allocates nothing
+    /// unless it has more than 32 names.
     ///
     /// # Errors
     /// `Malformed`, `UnknownKind`, `TooLarge`, `KeySize`, `BadName` or `BadArgument`.
@@ -144,43 +144,60 @@ impl<'m> Commit<'m> {
     }
 }
 
-fn read_condition(condition: schema::condition::Reader<'_>) -> Result<Condition<'_>, Refusal> {
-    use schema::condition::Which;
-    let space = condition.get_space();
-    Ok(match condition.which()? {
-        Which::Version(version) => Condition::Version {
+/// The first word of an op's and a condition's data, which begin alike; its second is an offset.
+struct First {
+    space: u16,
+    member: u16,
+    /// An op's cursor.
+    third: u16,
+    unbounded: bool,
+}
+
+impl First {
+    fn of(item: Struct<'_>) -> First {
+        let word = item.u64(0);
+        First {
+            space: word as u16,
+            member: (word >> 16) as u16,
+            third: (word >> 32) as u16,
+            unbounded: word >> 32 & 1 == 1,
+        }
+    }
+}
+
+fn read_condition(item: Struct<'_>) -> Result<Condition<'_>, Refusal> {
+    let First { space, member, unbounded, .. } = First::of(item);
+    let offset = Offset(item.u64(1));
+    Ok(match member {
+        0 => Condition::Version { space, key: item.data(0)?, offset },
+        1 => Condition::Absent { space, key: item.data(0)? },
+        2 => Condition::Unchanged {
             space,
-            key: version.get_key()?,
-            offset: Offset(version.get_offset()),
+            from: item.data(0)?,
+            to: range_end(item.data(1)?, unbounded)?,
+            since: offset,
         },
-        Which::Absent(absent) => Condition::Absent { space, key: absent.get_key()? },
-        Which::Unchanged(unchanged) => Condition::Unchanged {
-            space,
-            from: unchanged.get_from()?,
-            to: range_end(unchanged.get_to()?, unchanged.get_unbounded())?,
-            since: Offset(unchanged.get_since()),
-        },
+        _ => return Err(unknown("condition", member)),
     })
 }
 
-fn read_op(op: schema::op::Reader<'_>) -> Result<Op<'_>, Refusal> {
-    use schema::op::Which;
-    let space = op.get_space();
-    Ok(match op.which()? {
-        Which::Put(put) => Op::Put { space, key: put.get_key()?, value: put.get_value()? },
-        Which::Delete(delete) => Op::Delete { space, key: delete.get_key()? },
-        Which::DeleteRange(range) => Op::DeleteRange {
-            space,
-            from: range.get_from()?,
-            to: range_end(range.get_to()?, range.get_unbounded())?,
-        },
-        Which::Append(append) => Op::Append { space, value: append.get_value()? },
-        Which::Advance(advance) => Op::Advance {
-            space,
-            cursor: advance.get_cursor(),
-            offset: Offset(advance.get_offset()),
-        },
+fn read_op(item: Struct<'_>) -> Result<Op<'_>, Refusal> {
+    let First { space, member, third, unbounded } = First::of(item);
+    Ok(match member {
+        0 => Op::Put { space, key: item.data(0)?, value: item.data(1)? },
+        1 => Op::Delete { space, key: item.data(0)? },
+        2 => {
+            Op::DeleteRange { space, from: item.data(0)?, to: range_end(item.data(1)?, unbounded)? }
+        }
+        3 => Op::Append { space, value: item.data(0)? },
+        4 => Op::Advance { space, cursor: third, offset: Offset(item.u64(1)) },
+        _ => return Err(unknown("op", member)),
     })
+}
+
+fn unknown(what: &str, member: u16) -> Refusal {
+    let detail = format!("a kind of {what}, number {member}, that this release does not know");
+    Refusal::new(Code::UnknownKind, detail)
 }
 
 /// The end of a range, which is either bytes or `unbounded`, never both.
@@ -192,7 +209,8 @@ pub(crate) fn range_end(to: &[u8], unbounded: bool) -> Result<Option<&[u8]>, Ref
     }
 }
 
-/// Where `part` lies in `body`, in bytes. An appended record's id is the offset of the frame's body plus this.
+/// Where `part` lies in `body`, in bytes. An appended record's id is the offset of the frame's body
+/// plus this.
 ///
 /// # Panics
 /// If `part` is no slice of `body`: a bug of the caller.

@@ -1,4 +1,5 @@
-//! Everything logged that is not a commit. `encode`/`decode` turn it into and out of a frame's body.
+//! Everything logged that is not a commit. `encode`/`decode` turn it into and out of a frame's
+//! body.
 
 use crate::code::Code;
 use crate::ids::{Offset, SessionId};
@@ -12,7 +13,8 @@ use crate::options::{KeyspaceOptions, NamespaceOptions, StreamOptions};
 #[allow(missing_docs)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Control {
-    /// Opens a session; its id is the offset of this frame. `nonce` tells a client's own retries apart. `ttl_ms` 0: default.
+    /// Opens a session; its id is the offset of this frame. `nonce` tells a client's own retries
+    /// apart. `ttl_ms` 0: default.
     OpenSession { ttl_ms: u64, nonce: u64 },
     /// Ends a session.
     CloseSession(SessionId),
@@ -47,8 +49,8 @@ pub enum Floored {
 }
 
 impl Control {
-    /// Refuses what no node takes, whatever its state: bad names and options, and lists over their limits. The decoder
-    /// does it too; a client does it before it sends.
+    /// Refuses what no node takes, whatever its state: bad names and options, and lists over their
+    /// limits. The decoder does it too; a client does it before it sends.
     ///
     /// # Errors
     /// `BadName`, `BadArgument` or `TooLarge`.

@@ -1,16 +1,17 @@
 //! The header of a frame: one entry of a shard's log.
 //!
 //! ```text
-//!  0      2    3       4          8      12         16     24      32       40       48       56
-//!  +------+----+-------+----------+------+----------+------+-------+--------+--------+--------+-- - -
-//!  |magic |kind|version|body bytes| crc  |crc before| term | index | offset |log time| synced | body …
-//!  +------+----+-------+----------+------+----------+------+-------+--------+--------+--------+-- - -
-//!                                         |<------------ crc covers ---------------->|          and body
+//!  0     2    3       4          8     12         16   24    32     40       48     56
+//!  +-----+----+-------+----------+-----+----------+----+-----+------+--------+------+-- - -
+//!  |magic|kind|version|body bytes| crc |crc before|term|index|offset|log time|synced| body …
+//!  +-----+----+-------+----------+-----+----------+----+-----+------+--------+------+-- - -
+//!  |<----- crc covers ---------->|     |<---------- crc covers ------------>|      | and body
 //! ```
-//! All integers are little-endian. The CRC-32C covers the first eight bytes, what lies between itself and `synced`,
-//! and the body. `synced` is *local*: up to where this disk was durable when the frame was written; it takes part in no
-//! checksum and no comparison, so frames of all replicas are byte-identical but for it. After the body come zero to
-//! seven zero bytes up to the next multiple of eight.
+//! All integers are little-endian. The CRC-32C covers the first eight bytes, what lies between
+//! itself and `synced`, and the body. `synced` is *local*: up to where this disk was durable when
+//! the frame was written; it takes part in no checksum and no comparison, so frames of all replicas
+//! are byte-identical but for it. After the body come zero to seven zero bytes up to the next
+//! multiple of eight.
 
 use crate::ids::{Index, LogTime, Offset, Term};
 use crate::limits::{FRAME_ALIGN, FRAME_BODY_BYTES_MAX, FRAME_HEADER_BYTES};
@@ -99,7 +100,8 @@ pub enum Bad {
     Crc,
 }
 
-/// Bytes that a frame with a body of `body_bytes` takes in the log, padding to the alignment included.
+/// Bytes that a frame with a body of `body_bytes` takes in the log, padding to the alignment
+/// included.
 #[must_use]
 pub const fn frame_bytes(body_bytes: usize) -> usize {
     (FRAME_HEADER_BYTES + body_bytes).next_multiple_of(FRAME_ALIGN)
@@ -121,7 +123,8 @@ impl Header {
     /// Appends header, body and padding to `out` and returns the frame's checksum.
     ///
     /// # Panics
-    /// If the body's length is not the header's `body_bytes` or is over the limit: a bug of the caller.
+    /// If the body's length is not the header's `body_bytes` or is over the limit: a bug of the
+    /// caller.
     pub fn write(&self, body: &[u8], out: &mut Vec<u8>) -> u32 {
         assert!(body.len() <= FRAME_BODY_BYTES_MAX, "frame body over the limit");
         assert_eq!(body.len(), self.body_bytes as usize, "body length differs from the header's");
@@ -157,8 +160,9 @@ pub struct Frame<'a> {
     pub body: &'a [u8],
 }
 
-/// Reads the header at the start of `bytes` without looking at the checksum, to learn how long the frame may be. None of
-/// it can be trusted before [`read`] has seen the whole frame: a rotten byte may look like a frame of another release.
+/// Reads the header at the start of `bytes` without looking at the checksum, to learn how long the
+/// frame may be. None of it can be trusted before [`read`] has seen the whole frame: a rotten byte
+/// may look like a frame of another release.
 ///
 /// # Errors
 /// [`Bad`], except for [`Bad::Crc`].
@@ -183,8 +187,9 @@ pub fn peek(bytes: &[u8]) -> Result<(Header, u32), Bad> {
 
 /// Reads and checks the frame at the start of `bytes`.
 ///
-/// Magic, length and checksum stand where they stand in every version of the format, so a frame of another release is
-/// told from a rotten one: [`Bad::Version`] and [`Bad::Kind`] are answered only if the checksum is right.
+/// Magic, length and checksum stand where they stand in every version of the format, so a frame of
+/// another release is told from a rotten one: [`Bad::Version`] and [`Bad::Kind`] are answered only
+/// if the checksum is right.
 ///
 /// # Errors
 /// [`Bad`]. Padding that is not zero is [`Bad::Crc`] too.
@@ -215,6 +220,25 @@ fn head(bytes: &[u8]) -> Result<&[u8; FRAME_HEADER_BYTES], Bad> {
         return Err(Bad::Length(body_bytes));
     }
     Ok(head)
+}
+
+/// Gives `bytes` a header that is right about magic, version, length and checksum: for fuzzing.
+/// Tells whether there was room for one.
+pub(crate) fn mend(bytes: &mut Vec<u8>) -> bool {
+    if bytes.len() < FRAME_HEADER_BYTES || bytes.len() > FRAME_HEADER_BYTES + FRAME_BODY_BYTES_MAX {
+        return false;
+    }
+    let body_bytes = (bytes.len() - FRAME_HEADER_BYTES) as u32;
+    bytes[0..2].copy_from_slice(&MAGIC);
+    bytes[2] %= 8;
+    bytes[3] = VERSION;
+    bytes[4..8].copy_from_slice(&body_bytes.to_le_bytes());
+    let mut head = [0u8; FRAME_HEADER_BYTES];
+    head.copy_from_slice(&bytes[..FRAME_HEADER_BYTES]);
+    let crc = checksum(&head, &bytes[FRAME_HEADER_BYTES..]);
+    bytes[8..12].copy_from_slice(&crc.to_le_bytes());
+    bytes.resize(frame_bytes(body_bytes as usize), 0);
+    true
 }
 
 fn checksum(head: &[u8; FRAME_HEADER_BYTES], body: &[u8]) -> u32 {
@@ -264,7 +288,11 @@ mod tests {
         }
 
         #[test]
-        fn a_flipped_bit_is_seen(body in proptest::collection::vec(any::<u8>(), 0..80), at: usize, bit in 0u8..8) {
+        fn a_flipped_bit_is_seen(
+            body in proptest::collection::vec(any::<u8>(), 0..80),
+            at: usize,
+            bit in 0u8..8,
+        ) {
             let mut out = Vec::new();
             header(&body).write(&body, &mut out);
             let at = at % out.len();

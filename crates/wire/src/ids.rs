@@ -1,4 +1,5 @@
-//! Newtypes for everything that is counted or named by number. Stored and sent as fixed-width little-endian integers.
+//! Newtypes for everything that is counted or named by number. Stored and sent as fixed-width
+//! little-endian integers.
 
 use std::fmt;
 
@@ -31,7 +32,8 @@ id!(
     ShardId(u32)
 );
 id!(
-    /// A byte position in a shard's log, and so a revision of everything in that shard. Logs begin at [`Offset::FIRST`].
+    /// A byte position in a shard's log, and so a revision of everything in that shard. Logs begin
+    /// at [`Offset::FIRST`].
     Offset(u64)
 );
 id!(
@@ -47,7 +49,8 @@ id!(
     LogTime(u64)
 );
 id!(
-    /// A client's identity for exactly-once commits: the offset of the frame that opened it. Zero: no session.
+    /// A client's identity for exactly-once commits: the offset of the frame that opened it. Zero:
+    /// no session.
     SessionId(u64)
 );
 id!(
@@ -67,12 +70,14 @@ impl ShardId {
 impl Offset {
     /// Nothing: before any log.
     pub const ZERO: Offset = Offset(0);
-    /// Where every shard's log begins. Sequence numbers that the table engine draws for itself stay far below.
+    /// Where every shard's log begins. Sequence numbers that the table engine draws for itself stay
+    /// far below.
     pub const FIRST: Offset = Offset(1 << 32);
     /// Beyond any log.
     pub const MAX: Offset = Offset(u64::MAX);
 
-    /// This offset moved on by `bytes`, or [`Offset::MAX`] beyond it: offsets come from strangers too.
+    /// This offset moved on by `bytes`, or [`Offset::MAX`] beyond it: offsets come from strangers
+    /// too.
     #[must_use]
     pub const fn plus(self, bytes: u64) -> Offset {
         Offset(self.0.saturating_add(bytes))

@@ -1,9 +1,10 @@
-//! Writes the objects of one Cap'n Proto message straight into a buffer, for the few messages that are built hundreds
-//! of thousands of times a second.
+//! Writes the objects of one Cap'n Proto message straight into a buffer, for the few messages that
+//! are built hundreds of thousands of times a second.
 //!
-//! It knows pointers, structs and lists but no schema: callers give sizes and places, and tests prove that what they
-//! give reads back equal through the generated code. Objects lie in the order in which they are written; fixed parts
-//! are zero until a field is set. Everything that is not so hot is built by [`crate::message::build`].
+//! It knows pointers, structs and lists but no schema: callers give sizes and places, and tests
+//! prove that what they give reads back equal through the generated code. Objects lie in the order
+//! in which they are written; fixed parts are zero until a field is set. Everything that is not so
+//! hot is built by [`crate::message::build`].
 //!
 //! ```text
 //! out: … | root pointer | root struct: data, pointers | object | object | …
@@ -81,7 +82,8 @@ impl<'o> Layout<'o> {
         Place { at, size }
     }
 
-    /// Lays a list of `count` structs that the pointer at `pointer` leads to; returns the first of them.
+    /// Lays a list of `count` structs that the pointer at `pointer` leads to; returns the first of
+    /// them.
     pub(crate) fn structures(&mut self, pointer: usize, count: usize, size: Size) -> Place {
         let words = count * (size.data + size.pointers);
         let tag = self.zeros(WORD + words * WORD);
@@ -128,7 +130,8 @@ impl<'o> Layout<'o> {
         self.list_pointer(pointer, at, BYTES, text.len() + 1);
     }
 
-    /// Lays bytes that no pointer leads to yet; returns where they begin. See [`Layout::lead_to_data`].
+    /// Lays bytes that no pointer leads to yet; returns where they begin. See
+    /// [`Layout::lead_to_data`].
     pub(crate) fn stray(&mut self, bytes: &[u8]) -> usize {
         let at = self.out.len();
         self.out.extend_from_slice(bytes);
@@ -191,7 +194,8 @@ const EIGHT_BYTES: u32 = 5;
 const POINTERS: u32 = 6;
 const COMPOSITE: u32 = 7;
 
-/// The signed distance in words from the end of a pointer to its object, in place for the pointer's lower half.
+/// The signed distance in words from the end of a pointer to its object, in place for the pointer's
+/// lower half.
 fn distance(pointer: usize, at: usize) -> u32 {
     let words = (at as i64 - (pointer + WORD) as i64) / WORD as i64;
     assert!((-(1 << 29)..1 << 29).contains(&words), "an object lies too far from its pointer");

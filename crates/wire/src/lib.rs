@@ -1,20 +1,23 @@
 //! The language of Naust: what crosses a socket and what rests in a log.
 //!
-//! This crate is pure. It knows no clock, thread, socket, file or randomness; it turns bytes into meaning and back
-//! and says no to bytes that have none. Reading order:
+//! This crate is pure. It knows no clock, thread, socket, file or randomness; it turns bytes into
+//! meaning and back and says no to bytes that have none. Reading order:
 //!
-//! * [`limits`]: every bound of the whole product, with the relations between them asserted at compile time;
+//! * [`limits`]: every bound of the whole product, with the relations between them asserted at
+//!   compile time;
 //! * [`ids`]: newtypes for everything that is counted or named by number;
 //! * [`code`]: the stable error codes, each with its outcome: *definitely not done* or *unknown*;
 //! * [`frame`]: the header of an entry of a shard's log and its checksum;
 //! * [`packet`]: the header of a message on a socket;
 //! * [`message`]: reading and building single-segment Cap'n Proto messages without a segment table;
-//! * [`commit`]: the atomic list of ops with its conditions, built once by the client, read in place by everyone else;
+//! * [`commit`]: the atomic list of ops with its conditions, built once by the client, read in
+//!   place by everyone else;
 //! * [`control`], [`read`], [`ask`], [`reply`]: the other messages, as plain Rust values;
 //! * [`options`]: options of namespaces, keyspaces and streams.
 //!
-//! Invariants: no decoder panics on any input; a decoder refuses what it does not know instead of skipping it; the
-//! bytes of a commit are encoded once and never changed on their way from the client to every replica's disk.
+//! Invariants: no decoder panics on any input; a decoder refuses what it does not know instead of
+//! skipping it; the bytes of a commit are encoded once and never changed on their way from the
+//! client to every replica's disk.
 
 pub mod ask;
 pub mod code;
@@ -31,6 +34,7 @@ pub mod options;
 pub mod packet;
 pub mod read;
 pub mod reply;
+mod view;
 
 pub use code::{Code, Outcome};
 pub use ids::{Index, LogTime, NodeId, Offset, RequestId, Sequence, SessionId, ShardId, Term};

@@ -1,4 +1,5 @@
-//! Every bound of the product, in one file, with the relations between them asserted at compile time.
+//! Every bound of the product, in one file, with the relations between them asserted at compile
+//! time.
 //!
 //! A bound that users can meet has an error code; the pages in `docs/errors/` quote these names.
 
@@ -76,7 +77,8 @@ pub const REQUESTS_MAX: usize = 131_072;
 pub const REQUEST_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Requests under way on one connection; past it the node stops reading from that connection.
 pub const REQUESTS_PER_CONNECTION_MAX: usize = 16_384;
-/// Bytes of replies waiting for one connection's socket; past it the node stops reading from that connection.
+/// Bytes of replies waiting for one connection's socket; past it the node stops reading from that
+/// connection.
 pub const REPLY_BYTES_PER_CONNECTION_MAX: usize = 8 * 1024 * 1024;
 /// Log bytes proposed but not yet applied, a shard; past it commits are answered `Overloaded`.
 pub const UNAPPLIED_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -87,8 +89,8 @@ pub const PACKET_MS_MAX: u64 = 30_000;
 
 // Messages.
 
-/// Longest body of a commit or control frame, in bytes: a little less than a frame's, so that a reply to a read of the
-/// log, which holds whole frames, fits a packet.
+/// Longest body of a commit or control frame, in bytes: a little less than a frame's, so that a
+/// reply to a read of the log, which holds whole frames, fits a packet.
 pub const COMMIT_BODY_BYTES_MAX: usize = FRAME_BODY_BYTES_MAX - 4095;
 /// Longest sentence in an error reply, in bytes; longer ones are cut.
 pub const DETAIL_BYTES_MAX: usize = 4096;
@@ -118,7 +120,8 @@ const _: () = {
     assert!(COMMIT_BODY_BYTES_MAX.is_multiple_of(8));
     assert!(VALUE_BYTES_MAX + KEY_BYTES_MAX + 4096 <= COMMIT_BODY_BYTES_MAX);
     assert!(COMMIT_BODY_BYTES_MAX + FRAME_HEADER_BYTES + 1024 <= PACKET_BODY_BYTES_MAX);
-    // A page: its rows, the row that passes its bytes, 40 bytes of layout a row, and the key to go on from.
+    // A page: its rows, the row that passes its bytes, 40 bytes of layout a row, and the key to go
+    // on from.
     assert!(
         PAGE_BYTES_MAX + VALUE_BYTES_MAX + 2 * KEY_BYTES_MAX + 40 * PAGE_ROWS_MAX + 1024
             <= PACKET_BODY_BYTES_MAX
@@ -128,20 +131,24 @@ const _: () = {
 
 // The client.
 
-/// Requests under way in one client, those that wait for their turn among them; the next is refused with `Overloaded`.
+/// Requests under way in one client, those that wait for their turn among them; the next is refused
+/// with `Overloaded`.
 pub const CLIENT_REQUESTS_MAX: usize = 65_536;
-/// Bytes of packets that wait for a client's connection; past it requests wait. The last packet may pass it.
+/// Bytes of packets that wait for a client's connection; past it requests wait. The last packet may
+/// pass it.
 pub const CLIENT_OUTGOING_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 // The machine.
 
 /// Bytes of keys that one delete-range removes before it says where to go on.
 pub const RANGE_DELETE_KEY_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Comparisons of recent writes with `unchanged` ranges in one commit: it bounds how long a commit can hold up the others.
+/// Comparisons of recent writes with `unchanged` ranges in one commit: it bounds how long a commit
+/// can hold up the others.
 pub const UNCHANGED_STEPS_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of replies that one session keeps; past it the oldest are forgotten.
 pub const SESSION_REPLY_BYTES_MAX: usize = 1024 * 1024;
-/// Bytes of replies that the sessions of one shard keep together; past it the session longest unused goes.
+/// Bytes of replies that the sessions of one shard keep together; past it the session longest
+/// unused goes.
 pub const SESSIONS_REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Records in one row of a stream's index.
 pub const STREAM_CHUNK_RECORDS_MAX: usize = 256;

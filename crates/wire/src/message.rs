@@ -1,6 +1,7 @@
 //! Reading and building single-segment Cap'n Proto messages without a segment table.
 //!
-//! The header in front of a message (frame or packet) tells its length, so the table would only repeat it.
+//! The header in front of a message (frame or packet) tells its length, so the table would only
+//! repeat it.
 
 use crate::code::Code;
 
@@ -63,9 +64,10 @@ pub struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// Looks at `bytes` as a message that is read in place, as often as one likes. Nothing is checked until a field is
-    /// read. Pointers may lead to the same bytes more than once, so whoever copies or counts what they lead to bounds
-    /// the sum himself, as [`crate::commit::Commit::check`] does.
+    /// Looks at `bytes` as a message that is read in place, as often as one likes. Nothing is
+    /// checked until a field is read. Pointers may lead to the same bytes more than once, so
+    /// whoever copies or counts what they lead to bounds the sum himself, as
+    /// [`crate::commit::Commit::check`] does.
     ///
     /// # Errors
     /// [`Code::Malformed`] when the length is not a multiple of eight or is zero.
@@ -73,9 +75,10 @@ impl<'a> Message<'a> {
         Message::with_limit(bytes, None)
     }
 
-    /// Looks at `bytes` as a message that is read once, from end to end, by a decoder that copies what it reads: reading
-    /// stops with [`Code::Malformed`] after twice the message's length, so pointers that lead to the same bytes again
-    /// and again can't make a small message into a large value.
+    /// Looks at `bytes` as a message that is read once, from end to end, by a decoder that copies
+    /// what it reads: reading stops with [`Code::Malformed`] after twice the message's length, so
+    /// pointers that lead to the same bytes again and again can't make a small message into a large
+    /// value.
     ///
     /// # Errors
     /// [`Code::Malformed`] when the length is not a multiple of eight or is zero.
@@ -110,11 +113,11 @@ impl<'a> Message<'a> {
     }
 }
 
-/// Builds one message whose root is of the generated type `T` (the `Owned` of its module) with `fill`, and appends its
-/// bytes to `out`.
+/// Builds one message whose root is of the generated type `T` (the `Owned` of its module) with
+/// `fill`, and appends its bytes to `out`.
 ///
-/// `words` is the expected size in 8-byte words. A message that outgrows it is right all the same, but is copied once
-/// more to bring it into one segment.
+/// `words` is the expected size in 8-byte words. A message that outgrows it is right all the same,
+/// but is copied once more to bring it into one segment.
 pub fn build<T>(words: usize, out: &mut Vec<u8>, fill: impl FnOnce(T::Builder<'_>))
 where
     T: capnp::traits::Owned,

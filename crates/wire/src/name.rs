@@ -7,7 +7,8 @@ use crate::message::Refusal;
 /// What no namespace may be called: paths of the HTTP interface stand there.
 pub const NAMESPACE_RESERVED: [&str; 3] = ["cluster", "namespaces", "topics"];
 
-/// Checks the name of a keyspace, stream or cursor: 1 to 255 bytes of UTF-8 without control characters and without '/'.
+/// Checks the name of a keyspace, stream or cursor: 1 to 255 bytes of UTF-8 without control
+/// characters and without '/'.
 ///
 /// # Errors
 /// [`Code::BadName`].
@@ -18,6 +19,10 @@ pub fn check(name: &str) -> Result<(), Refusal> {
     if name.len() > NAME_BYTES_MAX {
         let detail = format!("a name of {} bytes; at most {NAME_BYTES_MAX} are taken", name.len());
         return Err(Refusal::new(Code::BadName, detail));
+    }
+    let plain = |byte: u8| (0x20..0x7f).contains(&byte) && byte != b'/';
+    if name.bytes().all(plain) {
+        return Ok(());
     }
     if let Some(bad) = name.chars().find(|c| *c == '/' || c.is_control()) {
         let detail = format!("the name {name:?} has the character {bad:?}, which names can't have");

@@ -57,7 +57,8 @@ pub enum Durability {
     /// When a quorum of disks has it. The default.
     #[default]
     Quorum,
-    /// At once; synced at least every so many milliseconds. A power cut may lose the last of it. Single-voter shards only.
+    /// At once; synced at least every so many milliseconds. A power cut may lose the last of it.
+    /// Single-voter shards only.
     IntervalMs(u32),
 }
 

@@ -6,8 +6,8 @@
 //!  |magic|version| kind |body bytes| request id| shard | crc | body …
 //!  +-----+-------+------+----------+-----------+-------+-----+-- - -
 //! ```
-//! All integers are little-endian; the CRC-32C covers the first 20 bytes and the body. The body of a `Commit` or
-//! `Control` packet becomes the body of a log frame as it is.
+//! All integers are little-endian; the CRC-32C covers the first 20 bytes and the body. The body of
+//! a `Commit` or `Control` packet becomes the body of a log frame as it is.
 
 use crate::ids::{RequestId, ShardId};
 use crate::limits::{PACKET_BODY_BYTES_MAX, PACKET_HEADER_BYTES};
@@ -61,7 +61,8 @@ pub struct Packet<'a> {
     pub body: &'a [u8],
 }
 
-/// Why bytes are no packet. All but [`Bad::Kind`] and [`Bad::Crc`] end the connection: what follows can't be found.
+/// Why bytes are no packet. All but [`Bad::Kind`] and [`Bad::Crc`] end the connection: what follows
+/// can't be found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Bad {
@@ -92,8 +93,8 @@ pub fn write(kind: Kind, request: RequestId, shard: ShardId, body: &[u8], out: &
     finish(start, kind, request, shard, out);
 }
 
-/// Leaves room for a header at the end of `out` and returns where it begins; the body is appended after it, then
-/// [`finish`] fills the header in. For bodies that are built in place.
+/// Leaves room for a header at the end of `out` and returns where it begins; the body is appended
+/// after it, then [`finish`] fills the header in. For bodies that are built in place.
 pub fn begin(out: &mut Vec<u8>) -> usize {
     let start = out.len();
     out.extend_from_slice(&[0u8; PACKET_HEADER_BYTES]);
@@ -118,7 +119,8 @@ pub fn finish(start: usize, kind: Kind, request: RequestId, shard: ShardId, out:
     head[20..24].copy_from_slice(&crc.to_le_bytes());
 }
 
-/// Reads the packet at the start of `bytes`: the packet and its length, or `None` while more bytes are needed.
+/// Reads the packet at the start of `bytes`: the packet and its length, or `None` while more bytes
+/// are needed.
 ///
 /// # Errors
 /// [`Bad`].
@@ -152,7 +154,8 @@ pub fn read(bytes: &[u8]) -> Result<Option<(Packet<'_>, usize)>, Bad> {
     Ok(Some((Packet { kind, request, shard, body }, length)))
 }
 
-/// How many bytes the packet at the start of `bytes` needs in all, as far as can be told: to size a read buffer.
+/// How many bytes the packet at the start of `bytes` needs in all, as far as can be told: to size a
+/// read buffer.
 #[must_use]
 pub fn wanted(bytes: &[u8]) -> usize {
     match bytes.first_chunk::<8>() {
@@ -187,7 +190,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(body in proptest::collection::vec(any::<u8>(), 0..100), request: u64, shard: u32) {
+        fn what_is_written_is_read(
+            body in proptest::collection::vec(any::<u8>(), 0..100),
+            request: u64,
+            shard: u32,
+        ) {
             let mut out = Vec::new();
             write(Kind::Commit, RequestId(request), ShardId(shard), &body, &mut out);
             for cut in 0..out.len() {

@@ -39,7 +39,8 @@ pub struct Read {
 pub enum Query {
     /// One row.
     Get { keyspace: String, key: Vec<u8> },
-    /// Rows in `from` (inclusive) to `to` (exclusive; `None`: to the end). `limit` and `max_bytes` 0: the defaults.
+    /// Rows in `from` (inclusive) to `to` (exclusive; `None`: to the end). `limit` and `max_bytes`
+    /// 0: the defaults.
     Scan {
         keyspace: String,
         from: Vec<u8>,
@@ -59,8 +60,8 @@ pub enum Query {
 }
 
 impl Read {
-    /// Refuses what no node takes, whatever its state: bad names, keys and ranges, and limits over what a page may
-    /// have. The decoder does it too; a client does it before it sends.
+    /// Refuses what no node takes, whatever its state: bad names, keys and ranges, and limits over
+    /// what a page may have. The decoder does it too; a client does it before it sends.
     ///
     /// # Errors
     /// `BadName`, `KeySize`, `BadArgument` or `TooLarge`.

@@ -1,7 +1,7 @@
 //! Replies, as plain values, and their way in and out of packets.
 //!
-//! The hot ones are written without building a value first: [`write_committed`], [`write_row`], [`write_frames`], and
-//! the pages of [`RowsWriter`] and [`RecordsWriter`]. [`write`] takes any.
+//! The hot ones are written without building a value first: [`write_committed`], [`write_row`],
+//! [`write_frames`], and the pages of [`RowsWriter`] and [`RecordsWriter`]. [`write`] takes any.
 
 mod decode;
 mod encode;
@@ -28,9 +28,11 @@ pub enum Reply {
     Session(SessionId),
     /// Answer to `Get`, as of `at`.
     Row { at: Offset, row: Option<(Offset, Vec<u8>)> },
-    /// Answer to `Scan`, as of `at`. `next`: where the following page begins (where it ends, when reversed).
+    /// Answer to `Scan`, as of `at`. `next`: where the following page begins (where it ends, when
+    /// reversed).
     Rows { at: Offset, entries: Vec<Entry>, next: Option<Vec<u8>> },
-    /// Answer to `Records`. `next`: the `from` of the following read; `end`: where the next record would be at the earliest.
+    /// Answer to `Records`. `next`: the `from` of the following read; `end`: where the next record
+    /// would be at the earliest.
     Records { records: Vec<Record>, next: Offset, end: Offset },
     /// Answer to `Cursor`.
     Cursor(Option<Offset>),
@@ -101,7 +103,8 @@ pub struct Refused {
     pub condition: u16,
     /// Where the commit stands in the log.
     pub at: Offset,
-    /// The version that was found instead (for `unchanged`: of the newest write in the range); zero: no row.
+    /// The version that was found instead (for `unchanged`: of the newest write in the range);
+    /// zero: no row.
     pub found: Offset,
 }
 

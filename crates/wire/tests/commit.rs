@@ -1,5 +1,5 @@
-//! Commits: what a draft says is what its bytes say, to our reader and to the generated one; and what a stranger may
-//! send in place of them.
+//! Commits: what a draft says is what its bytes say, to our reader and to the generated one; and
+//! what a stranger may send in place of them.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
@@ -137,7 +137,8 @@ proptest! {
         }
     }
 
-    /// The bytes are those of the generated builder; only a record without bytes is given a word more.
+    /// The bytes are those of the generated builder; only a record without bytes is given a word
+    /// more.
     #[test]
     fn the_layout_is_capn_protos(mut draft in strategies::draft()) {
         draft.ops.retain(|op| !matches!(op.view(), Op::Append { value: b"", .. }));
@@ -146,7 +147,9 @@ proptest! {
     }
 
     #[test]
-    fn records_have_places_of_their_own_in_order(values in prop::collection::vec(strategies::value(), 1..9)) {
+    fn records_have_places_of_their_own_in_order(
+        values in prop::collection::vec(strategies::value(), 1..9),
+    ) {
         let mut draft = Draft::default();
         for value in &values {
             draft.append("events", &value[..]).unwrap();
@@ -166,12 +169,17 @@ proptest! {
     }
 
     #[test]
-    fn mutated_commits_are_answered(body in strategies::draft().prop_flat_map(|draft| strategies::mutated(encode(&draft).unwrap()))) {
+    fn mutated_commits_are_answered(
+        body in strategies::draft()
+            .prop_flat_map(|draft| strategies::mutated(encode(&draft).unwrap())),
+    ) {
         naust_wire::fuzzing::commit(&body);
     }
 
     #[test]
-    fn any_bytes_are_answered(body in prop::collection::vec(prop_oneof![any::<u8>(), 0u8..8], 0..400)) {
+    fn any_bytes_are_answered(
+        body in prop::collection::vec(prop_oneof![any::<u8>(), 0u8..8], 0..400),
+    ) {
         naust_wire::fuzzing::commit(&body);
     }
 }
@@ -288,14 +296,16 @@ fn the_largest_commit_is_taken() {
     assert_eq!(check(&encode(&draft).unwrap()), Ok(()));
 }
 
-/// The bytes of `draft` with the 64 bits of one word replaced by those of another: a pointer made to lead elsewhere.
+/// The bytes of `draft` with the 64 bits of one word replaced by those of another: a pointer made
+/// to lead elsewhere.
 fn patched(draft: &Draft<'_>, patch: impl FnOnce(&mut Vec<u8>)) -> Result<(), Refusal> {
     let mut body = encode(draft).unwrap();
     patch(&mut body);
     check(&body)
 }
 
-/// First word of the ops in the body of a commit with one name of up to seven bytes and no conditions.
+/// First word of the ops in the body of a commit with one name of up to seven bytes and no
+/// conditions.
 const OPS: usize = 1 + 6 + 2 + 1;
 
 #[test]
@@ -304,7 +314,8 @@ fn records_that_share_bytes_are_refused() {
     draft.append("s", b"one").unwrap();
     draft.append("s", b"two").unwrap();
     assert_eq!(patched(&draft, |_| ()), Ok(()));
-    // The pointer of the second append lies four words after that of the first, and leads one word further.
+    // The pointer of the second append lies four words after that of the first, and leads one word
+    // further.
     let (first, second) = ((OPS + 2) * 8, (OPS + 6) * 8);
     let share = |body: &mut Vec<u8>| {
         let pointer = u32::from_le_bytes(body[first..first + 4].try_into().unwrap());

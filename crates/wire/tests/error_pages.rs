@@ -1,4 +1,5 @@
-//! Every error code has its page in `docs/errors/`, with its number and its outcome, and no page is without a code.
+//! Every error code has its page in `docs/errors/`, with its number and its outcome, and no page is
+//! without a code.
 
 #![allow(clippy::disallowed_methods, reason = "the test reads the pages")]
 

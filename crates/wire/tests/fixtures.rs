@@ -1,5 +1,6 @@
-//! The exact bytes of one commit, one frame, one packet and one of each reply that is laid out by hand. The files are kept
-//! for ever: bytes like these lie on disks. A change here is a new version of a format, never a new expectation.
+//! The exact bytes of one commit, one frame, one packet and one of each reply that is laid out by
+//! hand. The files are kept for ever: bytes like these lie on disks. A change here is a new version
+//! of a format, never a new expectation.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 

@@ -1,5 +1,5 @@
-//! Control entries, reads, questions and replies: what is encoded is decoded; what a stranger sends is answered; and what
-//! the writers of hot replies put into a packet is what the plain values say.
+//! Control entries, reads, questions and replies: what is encoded is decoded; what a stranger sends
+//! is answered; and what the writers of hot replies put into a packet is what the plain values say.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
@@ -73,14 +73,30 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_answered(bytes in prop::collection::vec(prop_oneof![any::<u8>(), 0u8..8], 0..300)) {
+    fn any_bytes_are_answered(
+        bytes in prop::collection::vec(prop_oneof![any::<u8>(), 0u8..8], 0..300),
+    ) {
         fuzzing::messages(&bytes);
         fuzzing::packet(&bytes);
         fuzzing::frame(&bytes);
     }
 
     #[test]
-    fn a_stream_of_packets_is_answered(replies in prop::collection::vec(strategies::reply(), 1..4), at: prop::sample::Index, byte: u8) {
+    fn any_whole_frames_and_packets_are_answered(
+        bytes in prop::collection::vec(any::<u8>(), 56..100),
+        kind in 0usize..8,
+    ) {
+        fuzzing::frame(&bytes);
+        let kind = [1u16, 2, 3, 4, 0x8001, 0, 5, 0x8002][kind] ^ 0x8001;
+        fuzzing::packet(&[&kind.to_le_bytes()[..], &bytes].concat());
+    }
+
+    #[test]
+    fn a_stream_of_packets_is_answered(
+        replies in prop::collection::vec(strategies::reply(), 1..4),
+        at: prop::sample::Index,
+        byte: u8,
+    ) {
         let mut out = Vec::new();
         replies.iter().for_each(|reply| write(REQUEST, SHARD, reply, &mut out));
         fuzzing::packet(&out);
@@ -90,7 +106,11 @@ proptest! {
     }
 
     #[test]
-    fn hot_replies_say_what_plain_values_say(committed in strategies::committed(), value in strategies::value(), offset in strategies::offset()) {
+    fn hot_replies_say_what_plain_values_say(
+        committed in strategies::committed(),
+        value in strategies::value(),
+        offset in strategies::offset(),
+    ) {
         let mut out = vec![9; 5];
         write_committed(REQUEST, SHARD, &committed, &mut out);
         prop_assert_eq!(reply_in(&out, 5), Reply::Committed(committed));
@@ -107,7 +127,10 @@ proptest! {
     }
 
     #[test]
-    fn pages_hold_what_was_pushed(entries in prop::collection::vec(strategies::entry(), 0..30), next in prop::option::of(strategies::key())) {
+    fn pages_hold_what_was_pushed(
+        entries in prop::collection::vec(strategies::entry(), 0..30),
+        next in prop::option::of(strategies::key()),
+    ) {
         let mut out = vec![9; 5];
         let mut rows = RowsWriter::begin(&mut out);
         for entry in &entries {
@@ -122,7 +145,9 @@ proptest! {
     }
 
     #[test]
-    fn pages_of_records_hold_what_was_pushed(records in prop::collection::vec(strategies::record(), 0..30)) {
+    fn pages_of_records_hold_what_was_pushed(
+        records in prop::collection::vec(strategies::record(), 0..30),
+    ) {
         let mut out = vec![9; 5];
         let mut writer = RecordsWriter::begin(&mut out);
         for record in &records {
@@ -136,7 +161,8 @@ proptest! {
     }
 }
 
-/// What is laid out by hand is what the generated builder lays out, where both write objects in one order.
+/// What is laid out by hand is what the generated builder lays out, where both write objects in one
+/// order.
 #[test]
 fn the_layout_of_hot_replies_is_capn_protos() {
     let next = Some(b"from here on".to_vec());
@@ -330,7 +356,8 @@ fn questions_that_make_no_sense_are_refused() {
     }
 }
 
-/// A small message whose list leads a thousand times to the same large value must not become a large one.
+/// A small message whose list leads a thousand times to the same large value must not become a
+/// large one.
 #[test]
 fn a_message_can_not_grow_by_leading_to_the_same_bytes() {
     const ROWS: usize = 1_000;
@@ -339,7 +366,8 @@ fn a_message_can_not_grow_by_leading_to_the_same_bytes() {
     entries.push(entry);
     let mut bytes = body(|out| Reply::Rows { at: Offset(1), entries, next: None }.encode(out));
     assert!(Reply::decode(&bytes).is_ok());
-    // The list of entries, three words each, stands at the end; the value's pointer is the third word of the last one.
+    // The list of entries, three words each, stands at the end; the value's pointer is the third
+    // word of the last one.
     let word = |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
     let last = bytes.len() - 8;
     let (pointer, count) = (word(&bytes, last), word(&bytes, last + 4));

@@ -1,7 +1,7 @@
-//! What makes a commit inadmissible, whatever the state of the tables. One set of rules for a [`Draft`] before it is
-//! encoded and for an encoded [`Commit`] at admission; an encoded one, which a stranger may have made, has to keep two
-//! more: it leads to no byte twice, and its records lie in the order of their appends, each at a place of its own,
-//! since the place is the record's id.
+//! What makes a commit inadmissible, whatever the state of the tables. One set of rules for a
+//! [`Draft`] before it is encoded and for an encoded [`Commit`] at admission; an encoded one, which
+//! a stranger may have made, has to keep two more: it leads to no byte twice, and its records lie
+//! in the order of their appends, each at a place of its own, since the place is the record's id.
 
 use super::{Commit, Condition, Draft, Op, try_position_in};
 use crate::code::Code;
@@ -20,7 +20,7 @@ const NAMES_COMPARED_MAX: usize = 32;
 /// Checks an encoded commit. See [`Commit::check`].
 pub(super) fn encoded(commit: &Commit<'_>) -> Result<(), Refusal> {
     bounded("bytes in a commit", commit.body.len(), COMMIT_BODY_BYTES_MAX)?;
-    let names = commit.names.len() as usize;
+    let names = commit.names.len();
     let mut rules = Rules::begin(
         [names, commit.conditions_len(), commit.ops_len()],
         commit.session(),
@@ -62,8 +62,15 @@ pub(super) fn draft(
     Ok(())
 }
 
-/// Refuses a record that lies before the end of the one before it; returns its own end. Without bytes it still takes
-/// a word, so that no two records have the same place.
+/// Refuses more names, conditions or ops than a commit may have.
+pub(super) fn counts([names, conditions, ops]: [usize; 3]) -> Result<(), Refusal> {
+    bounded("names in a commit", names, NAMES_PER_COMMIT_MAX)?;
+    bounded("conditions in a commit", conditions, CONDITIONS_PER_COMMIT_MAX)?;
+    bounded("ops in a commit", ops, OPS_PER_COMMIT_MAX)
+}
+
+/// Refuses a record that lies before the end of the one before it; returns its own end. Without
+/// bytes it still takes a word, so that no two records have the same place.
 fn after_record(body: &[u8], value: &[u8], records_end: usize) -> Result<usize, Refusal> {
     let end = try_position_in(body, value)
         .filter(|at| *at >= records_end)
@@ -95,9 +102,7 @@ impl Rules {
                 "a commit has at least one op or condition",
             ));
         }
-        bounded("names in a commit", names, NAMES_PER_COMMIT_MAX)?;
-        bounded("conditions in a commit", conditions, CONDITIONS_PER_COMMIT_MAX)?;
-        bounded("ops in a commit", ops, OPS_PER_COMMIT_MAX)?;
+        counts([names, conditions, ops])?;
         if session != SessionId::NONE && sequence == Sequence(0) {
             return Err(Refusal::new(Code::BadArgument, "the sequences of a session begin at 1"));
         }
@@ -197,7 +202,8 @@ pub(crate) fn check_key(key: &[u8]) -> Result<(), Refusal> {
     check_bound(key)
 }
 
-/// Refuses a range whose ends are too long or that ends before it begins. An empty bound is before every key.
+/// Refuses a range whose ends are too long or that ends before it begins. An empty bound is before
+/// every key.
 pub(crate) fn check_range(from: &[u8], to: Option<&[u8]>) -> Result<(), Refusal> {
     check_bound(from)?;
     if let Some(to) = to {
@@ -222,6 +228,9 @@ fn repeated<'n>(
     count: usize,
     names: impl Iterator<Item = Result<&'n str, Refusal>> + Clone,
 ) -> Result<Option<&'n str>, Refusal> {
+    if count == 1 {
+        return Ok(None);
+    }
     if count <= NAMES_COMPARED_MAX {
         let mut rest = names;
         while let Some(name) = rest.next() {

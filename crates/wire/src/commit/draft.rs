@@ -1,7 +1,7 @@
 //! A commit being collected, and its encoding.
 //!
-//! The encoding writes the Cap'n Proto layout directly (see [`crate::layout`]): names, conditions, then ops, each list
-//! followed by what its elements lead to, in their order.
+//! The encoding writes the Cap'n Proto layout directly (see [`crate::layout`]): names, conditions,
+//! then ops, each list followed by what its elements lead to, in their order.
 
 use super::{Condition, Op, check};
 use crate::ids::{Offset, Sequence, SessionId};
@@ -13,7 +13,8 @@ use std::borrow::Cow;
 
 /// A commit being collected; borrows or owns its bytes.
 ///
-/// The methods that take names keep [`Draft::names`] free of repetitions; [`Draft::encode`] checks all the rest.
+/// The methods that take names keep [`Draft::names`] free of repetitions; [`Draft::encode`] checks
+/// all the rest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Draft<'a> {
     /// Keyspaces, streams and cursors, each once.
@@ -126,7 +127,8 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// Adds an op: remove the rows in `from` (inclusive) to `to` (exclusive; `None`: to the end), at most 10,000.
+    /// Adds an op: remove the rows in `from` (inclusive) to `to` (exclusive; `None`: to the end),
+    /// at most 10,000.
     ///
     /// # Errors
     /// As [`Draft::name`].
@@ -199,7 +201,8 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// Adds a condition: no key in `from` (inclusive) to `to` (exclusive; `None`: to the end) was written after `since`.
+    /// Adds a condition: no key in `from` (inclusive) to `to` (exclusive; `None`: to the end) was
+    /// written after `since`.
     ///
     /// # Errors
     /// As [`Draft::name`].
@@ -224,8 +227,8 @@ impl<'a> Draft<'a> {
         WORD + COMMIT.bytes() + texts + 2 * WORD + conditions + ops
     }
 
-    /// Appends the commit's bytes to `out`: a packet's body and a frame's. The same draft gives the same bytes. On an
-    /// error nothing is appended.
+    /// Appends the commit's bytes to `out`: a packet's body and a frame's. The same draft gives the
+    /// same bytes. On an error nothing is appended.
     ///
     /// # Errors
     /// What [`super::Commit::check`] would refuse, but for `Malformed` and `UnknownKind`.

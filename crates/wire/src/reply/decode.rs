@@ -1,4 +1,5 @@
-//! Replies out of bytes. A client reads them, but what comes from a network is bounded and checked all the same.
+//! Replies out of bytes. A client reads them, but what comes from a network is bounded and checked
+//! all the same.
 
 use super::{
     Committed, Entry, Failure, Keyspace, Namespace, Node, RangeDeleted, Record, Refused, Replica,
@@ -20,8 +21,8 @@ impl Reply {
     /// Reads a reply from its bytes.
     ///
     /// # Errors
-    /// `Malformed`, `UnknownKind` (also for an error whose code this release does not know), or `TooLarge` for a part
-    /// that is over its limit.
+    /// `Malformed`, `UnknownKind` (also for an error whose code this release does not know), or
+    /// `TooLarge` for a part that is over its limit.
     pub fn decode(body: &[u8]) -> Result<Reply, Refusal> {
         use schema::reply::Which;
         let message = Message::once(body)?;

@@ -1,4 +1,5 @@
-//! Replies into bytes. What is sent often is laid out by hand, the rest is built by the generated code.
+//! Replies into bytes. What is sent often is laid out by hand, the rest is built by the generated
+//! code.
 
 use super::{
     Committed, Failure, Keyspace, Namespace, Node, RangeDeleted, RecordsWriter, Reply, RowsWriter,
@@ -12,8 +13,8 @@ use crate::message::build;
 use crate::naust_capnp as schema;
 use crate::packet::{self, Kind};
 
-/// Appends a packet with any reply to `out`. One whose body would be over the limit of packets is replaced by an error
-/// that says so.
+/// Appends a packet with any reply to `out`. One whose body would be over the limit of packets is
+/// replaced by an error that says so.
 pub fn write(request: RequestId, shard: ShardId, reply: &Reply, out: &mut Vec<u8>) {
     let start = packet::begin(out);
     reply.encode(out);
@@ -54,8 +55,8 @@ pub fn write_row(
     packet::finish(start, Kind::Reply, request, shard, out);
 }
 
-/// Appends a packet with whole frames of the log, raw: `data` holds those from `first` to `next`; the committed log ends
-/// at `end`.
+/// Appends a packet with whole frames of the log, raw: `data` holds those from `first` to `next`;
+/// the committed log ends at `end`.
 ///
 /// # Panics
 /// If there is more of them than a read of the log may bring: a bug of the caller.
@@ -82,7 +83,8 @@ const COMMITTED: u16 = 1;
 const ROW: u16 = 4;
 const FRAMES: u16 = 8;
 
-/// Where fields stand in the data of a reply, in bytes: flags, the member's number, and three numbers.
+/// Where fields stand in the data of a reply, in bytes: flags, the member's number, and three
+/// numbers.
 pub(super) const FLAGS: usize = 0;
 const MEMBER: usize = 4;
 pub(super) const FIRST: usize = 8;

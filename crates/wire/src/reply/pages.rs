@@ -1,7 +1,7 @@
 //! Pages of rows and of records, written into a packet while they are read from the tables.
 //!
-//! Each row's bytes are copied once, into the packet; where they lie is remembered, and the list that leads to them
-//! comes behind them when the page is finished:
+//! Each row's bytes are copied once, into the packet; where they lie is remembered, and the list
+//! that leads to them comes behind them when the page is finished:
 //!
 //! ```text
 //! packet header | root | key, value | key, value | … | list of entries, pointing back | next
@@ -55,7 +55,8 @@ impl<'o> RowsWriter<'o> {
         self.page.bytes
     }
 
-    /// Ends the packet: the page holds as of `at`; the next one begins at `next` (ends there, when reversed).
+    /// Ends the packet: the page holds as of `at`; the next one begins at `next` (ends there, when
+    /// reversed).
     ///
     /// # Panics
     /// If the page is over the limit of packets: a bug of the caller.
@@ -86,7 +87,8 @@ impl<'o> RowsWriter<'o> {
     }
 }
 
-/// Writes one page of records. A page is ended by [`RecordsWriter::finish`] or [`RecordsWriter::abandon`].
+/// Writes one page of records. A page is ended by [`RecordsWriter::finish`] or
+/// [`RecordsWriter::abandon`].
 ///
 /// The caller bounds it: [`crate::limits::PAGE_ROWS_MAX`] records, and no further record from
 /// [`crate::limits::PAGE_BYTES_MAX`] bytes on.
@@ -124,7 +126,8 @@ impl<'o> RecordsWriter<'o> {
         self.page.bytes
     }
 
-    /// Ends the packet: the following read begins at `next`; the next record would be at `end` at the earliest.
+    /// Ends the packet: the following read begins at `next`; the next record would be at `end` at
+    /// the earliest.
     ///
     /// # Panics
     /// If the page is over the limit of packets: a bug of the caller.
@@ -184,7 +187,8 @@ impl<'o> Page<'o> {
         self.bytes += key.len() + value.len();
     }
 
-    /// Lays the list of the items, each led to its bytes by `lead`. Both kinds begin with the offset.
+    /// Lays the list of the items, each led to its bytes by `lead`. Both kinds begin with the
+    /// offset.
     fn lay_items(&mut self, size: Size, lead: impl Fn(&mut Layout<'o>, Place, &Item)) {
         if self.items.is_empty() {
             return;
