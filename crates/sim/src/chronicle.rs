@@ -49,20 +49,16 @@ impl Chronicle {
     pub fn learn(&mut self, first: Offset, data: &[u8]) -> Result<usize, String> {
         let mut at = 0;
         let mut new = 0;
+        let mut least = first;
         while at < data.len() {
-            let offset = first.0 + at as u64;
-            let rest = self.segment_bytes - offset % self.segment_bytes;
-            if rest < FRAME_HEADER_BYTES as u64 {
-                at += rest as usize;
-                continue;
-            }
             let frame = frame::read(&data[at..])
-                .map_err(|bad| format!("at {offset} no frame is shown: {bad}"))?;
-            if frame.header.offset.0 != offset {
+                .map_err(|bad| format!("behind {least} no frame is shown: {bad}"))?;
+            if frame.header.offset < least {
                 let says = frame.header.offset;
-                return Err(format!("the frame shown at {offset} says that it lies at {says}"));
+                return Err(format!("the frame shown at {least} says that it lies at {says}"));
             }
             at += frame.header.frame_bytes() as usize;
+            least = frame.header.end();
             new += usize::from(self.take(&frame)?);
         }
         Ok(new)
@@ -75,11 +71,18 @@ impl Chronicle {
             let what = "was shown before with other bytes";
             return if same { Ok(false) } else { Err(format!("the frame at {offset} {what}")) };
         }
+        if frame.header.kind == Kind::Padding {
+            return Ok(false);
+        }
         if let Some((next, crc)) = self.next {
-            if offset != next && offset != self.after_gap(next) {
+            let rest = self.segment_bytes - next % self.segment_bytes;
+            let fits = frame.header.frame_bytes() <= rest;
+            if offset != if fits { next } else { next + rest } {
                 return Err(format!("a frame at {offset} is new, but the log went on at {next}"));
             }
-            if frame.header.crc_before != crc {
+            // Readers are not shown the padding frame that would stand between the two.
+            let padded = !fits && rest >= FRAME_HEADER_BYTES as u64;
+            if !padded && frame.header.crc_before != crc {
                 return Err(format!("the frame at {offset} does not follow the one before it"));
             }
         }
@@ -87,12 +90,6 @@ impl Chronicle {
         let entry = Entry { header: frame.header, crc: frame.crc, body: frame.body.into() };
         self.entries.insert(offset, entry);
         Ok(true)
-    }
-
-    /// Where a frame lies that does not fit the segment behind `next`, when the rest is too short for padding.
-    fn after_gap(&self, next: u64) -> u64 {
-        let rest = self.segment_bytes - next % self.segment_bytes;
-        if rest < FRAME_HEADER_BYTES as u64 { next + rest } else { next }
     }
 
     /// Forgets what lies at or above `from`: a power cut may have taken it, as its durability allowed.
@@ -107,16 +104,15 @@ impl Chronicle {
         self.entries.get(&offset.0)
     }
 
-    /// All frames but padding, from an offset on.
+    /// All frames from an offset on. Padding is never among them.
     pub fn from(&self, offset: Offset) -> impl Iterator<Item = &Entry> {
-        let frames = self.entries.range(offset.0..).map(|(_, entry)| entry);
-        frames.filter(|entry| entry.header.kind != Kind::Padding)
+        self.entries.range(offset.0..).map(|(_, entry)| entry)
     }
 
-    /// The last frame but padding.
+    /// The last frame.
     #[must_use]
     pub fn last(&self) -> Option<&Entry> {
-        self.entries.values().rev().find(|entry| entry.header.kind != Kind::Padding)
+        self.entries.values().next_back()
     }
 
     /// Where the frame after the last would begin at the earliest.

@@ -13,10 +13,13 @@
 
 pub mod checkers;
 pub mod chronicle;
+pub mod fuse;
 pub mod generator;
 pub mod history;
 pub mod model;
 pub mod plan;
 pub mod schedule;
+pub mod tally;
 pub mod trace;
+pub mod weather;
 pub mod workload;

@@ -13,12 +13,16 @@ use naust_wire::control::{Control, Floored};
 use naust_wire::frame::Kind;
 use naust_wire::limits::{FRAME_HEADER_BYTES, RANGE_DELETE_KEYS_MAX};
 use naust_wire::message::{Message, Refusal};
-use naust_wire::options::{KeyspaceOptions, StreamOptions};
+use naust_wire::options::{KeyspaceOptions, NamespaceOptions, StreamOptions};
 use naust_wire::reply::{Committed, RangeDeleted, Refused};
-use naust_wire::{Code, Offset, SessionId};
+use naust_wire::{Code, Offset, SessionId, ShardId};
 use sessions::{Admission, Sessions};
 use space::{Keyspace, Record, Stream};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// The namespace that always exists, and its shard.
+const DEFAULT: &str = "default";
+const SHARD_OF_DEFAULT: ShardId = ShardId(1);
 
 /// What a frame came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +52,10 @@ pub struct Model {
     pub streams: BTreeMap<String, Stream>,
     /// What each frame came to.
     pub verdicts: BTreeMap<Offset, Verdict>,
+    /// Namespaces by name: shard and options. Shard 0 only.
+    pub namespaces: BTreeMap<String, (ShardId, NamespaceOptions)>,
+    /// The options of every shard that ever was a namespace. Shard 0 only.
+    pub shards: BTreeMap<ShardId, NamespaceOptions>,
     sessions: Sessions,
     next: Offset,
 }
@@ -238,7 +246,20 @@ impl Model {
                 }
                 Verdict::Done
             }
-            Control::CreateNamespace { .. } | Control::DeleteNamespace(_) => Verdict::Done,
+            Control::CreateNamespace { name, options } => {
+                if name == DEFAULT || self.namespaces.contains_key(&name) {
+                    return Ok(Verdict::Failed(Code::NamespaceExists));
+                }
+                let shard = ShardId(self.shards.len() as u32 + SHARD_OF_DEFAULT.0 + 1);
+                self.namespaces.insert(name, (shard, options));
+                self.shards.insert(shard, options);
+                Verdict::Done
+            }
+            Control::DeleteNamespace(name) => match self.namespaces.remove(&name) {
+                Some(_) => Verdict::Done,
+                None if name == DEFAULT => Verdict::Failed(Code::BadArgument),
+                None => Verdict::Failed(Code::NamespaceNotFound),
+            },
         })
     }
 

@@ -4,7 +4,6 @@ use super::Case;
 use crate::history::{Asked, Request, Violation};
 use naust_wire::Offset;
 use naust_wire::frame::{self, Kind};
-use naust_wire::limits::FRAME_HEADER_BYTES;
 use naust_wire::read::{Level, Query};
 use naust_wire::reply::Reply;
 
@@ -28,7 +27,7 @@ fn judge(case: &Case<'_>, request: &Request) -> Result<(), String> {
     if *first > *next || *next > *end {
         return Err(format!("first {first}, next {next} and end {end} are out of order"));
     }
-    let shown = parse(*first, data, case.chronicle.segment_bytes())?;
+    let shown = parse(*first, data)?;
     let known: Vec<(Offset, u32)> = case
         .chronicle
         .from(*first)
@@ -47,22 +46,21 @@ fn judge(case: &Case<'_>, request: &Request) -> Result<(), String> {
 }
 
 /// Offset and checksum of each frame but padding.
-fn parse(first: Offset, data: &[u8], segment_bytes: u64) -> Result<Vec<(Offset, u32)>, String> {
+fn parse(first: Offset, data: &[u8]) -> Result<Vec<(Offset, u32)>, String> {
     let mut frames = Vec::new();
     let mut at = 0;
+    let mut least = first;
     while at < data.len() {
-        let offset = first.0 + at as u64;
-        let rest = segment_bytes - offset % segment_bytes;
-        if rest < FRAME_HEADER_BYTES as u64 {
-            at += rest as usize;
-            continue;
-        }
         let frame =
-            frame::read(&data[at..]).map_err(|bad| format!("at {offset} no frame: {bad}"))?;
+            frame::read(&data[at..]).map_err(|bad| format!("behind {least} no frame: {bad}"))?;
+        if frame.header.offset < least {
+            return Err(format!("a frame at {} behind {least}", frame.header.offset));
+        }
         if frame.header.kind != Kind::Padding {
             frames.push((frame.header.offset, frame.crc));
         }
         at += frame.header.frame_bytes() as usize;
+        least = frame.header.end();
     }
     Ok(frames)
 }
