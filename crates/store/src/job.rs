@@ -8,9 +8,8 @@ use crate::shard::{OnDisk, Shard, Tree, without};
 use crate::strategy::Plan;
 use crate::table::Table;
 use crate::view::{Run, Runs, View};
-use crate::writer::{NewTables, TableWriter};
+use crate::writer::{Layout, NewTables, TableWriter};
 use naust_machine::{Fault, Mark, TablesJob, TreeId};
-use naust_wire::options::Compression;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -90,8 +89,8 @@ fn flush(shard: &Shard, unit: &Unit) -> Result<(), Fault> {
         let older = tree.view().runs.clone();
         let rows: Source<'_> = Box::new(memtable.range(b"", None).map(Ok));
         let exists = |key: &[u8]| older.iter().any(|run| run.table_of(key).is_some());
-        let compression = tree.options().compression;
-        let tables = write(shard, compression, shard.floors(tree), vec![rows], exists)?;
+        let layout = Layout { compression: tree.options().compression, in_parts: false };
+        let tables = write(shard, layout, shard.floors(tree), vec![rows], exists)?;
         if !tables.tables().is_empty() {
             runs.insert(*id, Arc::new(Run { level: 0, tables: tables.tables().to_vec() }));
             created.extend(tables);
@@ -165,20 +164,24 @@ fn merge(
     // Runs between the inputs hold no key of theirs, so only later ones can hide something beneath a deletion.
     let exists =
         |key: &[u8]| runs[oldest_input + 1..].iter().any(|run| run.table_of(key).is_some());
-    write(shard, tree.options().compression, shard.floors(tree), sources, exists)
+    let inputs = runs.iter().flat_map(|run| &run.tables).filter(|table| is_input(table));
+    let bytes: u64 = inputs.map(|table| table.record().bytes).sum();
+    let in_parts = bytes > shard.directory.options.whole_bytes;
+    let layout = Layout { compression: tree.options().compression, in_parts };
+    write(shard, layout, shard.floors(tree), sources, exists)
 }
 
 /// Merges sources, the newest first, into new tables, without the versions that have ended.
 fn write(
     shard: &Shard,
-    compression: Compression,
+    layout: Layout,
     floors: Floors,
     sources: Vec<Source<'_>>,
     older_exists: impl Fn(&[u8]) -> bool,
 ) -> Result<NewTables, Fault> {
     let mut merge = Merge::up(sources)?;
     let mut history = History::new(floors);
-    let mut writer = TableWriter::new(&shard.directory, compression);
+    let mut writer = TableWriter::new(&shard.directory, layout);
     let mut rows = 0_u64;
     while let Some(row) = merge.next()? {
         rows += 1;

@@ -1,6 +1,6 @@
 //! A table: an immutable file of rows in order, in the engine's format (blocks with checksums, an index, a Bloom filter).
 
-use crate::cache::Cache;
+use crate::cache::{Cache, Reservation};
 use crate::fault;
 use crate::row::{Row, RowKey};
 use lsm_tree::{Checksum, InternalValue, UserKey};
@@ -32,6 +32,8 @@ pub(crate) struct TableRecord {
 pub(crate) struct Table {
     engine: lsm_tree::Table,
     record: TableRecord,
+    /// For its index and filter, if it holds them.
+    _room: Option<Reservation>,
 }
 
 impl Table {
@@ -54,6 +56,8 @@ impl Table {
             let how = format!("it has {length} bytes and should have {}", record.bytes);
             return Err(fault::damaged(doing, &path, how));
         }
+        // A filter has ten bits a key, an index an entry for each block of about 4 KiB.
+        let room = cache.reserve(record.rows * 5 / 4 + record.bytes / 64);
         let opened = catch_unwind(AssertUnwindSafe(|| {
             lsm_tree::Table::recover(
                 path.clone(),
@@ -62,8 +66,8 @@ impl Table {
                 tree,
                 cache.blocks.clone(),
                 Some(cache.files.clone()),
-                true,
-                true,
+                room.is_some(),
+                room.is_some(),
             )
         }));
         let engine = match opened {
@@ -73,7 +77,7 @@ impl Table {
         if engine.id() != record.id {
             return Err(fault::damaged(doing, &path, format!("it is table {}", engine.id())));
         }
-        Ok(Table { engine, record })
+        Ok(Table { engine, record, _room: room })
     }
 
     /// What the manifest says of it.

@@ -55,6 +55,15 @@ impl Drop for NewTables {
     }
 }
 
+/// How tables are laid out.
+#[derive(Clone, Copy)]
+pub(crate) struct Layout {
+    /// Of their blocks.
+    pub compression: Compression,
+    /// Indexes and filters are cut into parts that can be cached one by one.
+    pub in_parts: bool,
+}
+
 struct Unfinished {
     engine: EngineWriter,
     path: PathBuf,
@@ -66,15 +75,15 @@ struct Unfinished {
 /// Writes row versions, in order.
 pub(crate) struct TableWriter<'a> {
     directory: &'a Directory,
-    compression: Compression,
+    layout: Layout,
     finished: NewTables,
     unfinished: Option<Unfinished>,
 }
 
 impl<'a> TableWriter<'a> {
     /// Begins; no file is made before the first row.
-    pub fn new(directory: &'a Directory, compression: Compression) -> TableWriter<'a> {
-        TableWriter { directory, compression, finished: NewTables::default(), unfinished: None }
+    pub fn new(directory: &'a Directory, layout: Layout) -> TableWriter<'a> {
+        TableWriter { directory, layout, finished: NewTables::default(), unfinished: None }
     }
 
     /// Adds the next row version. All versions of a row go into one table.
@@ -109,12 +118,15 @@ impl<'a> TableWriter<'a> {
     fn begin_table(&self) -> Result<Unfinished, Fault> {
         let id = self.directory.next_table.fetch_add(1, Ordering::Relaxed);
         let path = Table::path(&self.directory.path, id);
-        let engine = EngineWriter::new(path.clone(), id, 0)
+        let mut engine = EngineWriter::new(path.clone(), id, 0)
             .map_err(|error| fault::engine("making table", &path, &error))?
-            .use_data_block_compression(match self.compression {
+            .use_data_block_compression(match self.layout.compression {
                 Compression::None => CompressionType::None,
                 Compression::Lz4 => CompressionType::Lz4,
             });
+        if self.layout.in_parts {
+            engine = engine.use_partitioned_index().use_partitioned_filter();
+        }
         let record =
             TableRecord { id, bytes: 0, rows: 0, oldest: u64::MAX, newest: 0, checksum: 0 };
         Ok(Unfinished { engine, path, record, raw_bytes: 0, last_key: Slice::empty() })

@@ -36,8 +36,9 @@ impl Random {
 
 /// Tiny tables and levels, so that a short life sees many of them.
 pub fn options() -> StoreOptions {
-    let mut options = StoreOptions::new(Cache::new(1 << 20, 8));
+    let mut options = StoreOptions::new(Cache::new(64 << 10, 8));
     options.table_bytes = 8 << 10;
+    options.whole_bytes = 24 << 10;
     options.level_bytes = 24 << 10;
     options.level_ratio = 3;
     options.runs_per_merge = 4;
