@@ -11,14 +11,15 @@ use crate::chronicle::Entry;
 use naust_wire::commit::{Commit, Condition, Op, position_in};
 use naust_wire::control::{Control, Floored};
 use naust_wire::frame::Kind;
-use naust_wire::limits::{FRAME_HEADER_BYTES, RANGE_DELETE_KEYS_MAX};
+use naust_wire::limits::{FRAME_HEADER_BYTES, RANGE_DELETE_KEYS_MAX, RECENT_WRITES_LOG_BYTES};
 use naust_wire::message::{Message, Refusal};
-use naust_wire::options::{KeyspaceOptions, NamespaceOptions, StreamOptions};
+use naust_wire::options::{Compaction, KeyspaceOptions, NamespaceOptions, StreamOptions};
 use naust_wire::reply::{Committed, RangeDeleted, Refused};
 use naust_wire::{Code, Offset, SessionId, ShardId};
 use sessions::{Admission, Sessions};
 use space::{Keyspace, Record, Stream};
 use std::collections::{BTreeMap, BTreeSet};
+use timeline::Timeline;
 
 /// The namespace that always exists, and its shard.
 const DEFAULT: &str = "default";
@@ -93,14 +94,17 @@ impl Model {
         commit.check()?;
         let time = entry.header.time;
         let numbers = (commit.session(), commit.sequence(), commit.acked_below());
-        match self.sessions.admit(numbers, time) {
+        match self.sessions.admit(numbers, entry.header.offset, time) {
             Admission::Refused(code) => return Ok(Verdict::Failed(code)),
             Admission::Known(verdict) => return Ok(Verdict::Duplicate(Box::new(verdict))),
             Admission::New => {}
         }
         let verdict = match self.guard(&commit, entry)? {
             Some(verdict) => verdict,
-            None => self.apply(&commit, entry)?,
+            None => match self.impossible(&commit, entry)? {
+                Some(code) => Verdict::Failed(code),
+                None => self.apply(&commit, entry)?,
+            },
         };
         self.sessions.remember(numbers, &verdict);
         Ok(verdict)
@@ -110,57 +114,83 @@ impl Model {
     fn guard(&self, commit: &Commit<'_>, entry: &Entry) -> Result<Option<Verdict>, Refusal> {
         let at = entry.header.offset;
         for (number, condition) in commit.conditions().enumerate() {
-            let (holds, found) = self.condition(commit, &condition?)?;
+            let condition_number = number as u16;
+            let (holds, found) = match condition? {
+                Condition::Version { space, key, offset } => {
+                    let found = self.version(commit.name(space)?, key);
+                    (found == offset, found)
+                }
+                Condition::Absent { space, key } => {
+                    let found = self.version(commit.name(space)?, key);
+                    (found == Offset::ZERO, found)
+                }
+                Condition::Unchanged { since, .. } if since >= at => {
+                    return Ok(Some(Verdict::Failed(Code::BadArgument)));
+                }
+                Condition::Unchanged { since, .. }
+                    if since.0 < at.0.saturating_sub(RECENT_WRITES_LOG_BYTES) =>
+                {
+                    return Ok(Some(Verdict::Failed(Code::OffsetTrimmed)));
+                }
+                Condition::Unchanged { space, from, to, since } => {
+                    let keyspace = self.keyspaces.get(commit.name(space)?);
+                    let newest =
+                        keyspace.and_then(|keyspace| keyspace.newest_write(from, to, since));
+                    (newest.is_none(), newest.unwrap_or(Offset::ZERO))
+                }
+            };
             if !holds {
-                let condition = number as u16;
-                return Ok(Some(Verdict::Refused(Refused { condition, at, found })));
+                let refused = Refused { condition: condition_number, at, found };
+                return Ok(Some(Verdict::Refused(refused)));
             }
         }
         Ok(None)
     }
 
-    fn condition(
-        &self,
-        commit: &Commit<'_>,
-        condition: &Condition<'_>,
-    ) -> Result<(bool, Offset), Refusal> {
-        let version = |space: u16, key: &[u8]| -> Result<Offset, Refusal> {
-            let Some(keyspace) = self.keyspaces.get(commit.name(space)?) else {
-                return Ok(Offset::ZERO);
-            };
-            let floor = keyspace.floor.last().map_or(Offset::ZERO, |(_, floor)| *floor);
-            let row = keyspace.get(key, Offset::MAX, floor);
-            Ok(row.map_or(Offset::ZERO, |(version, _)| version))
-        };
-        Ok(match *condition {
-            Condition::Version { space, key, offset } => {
-                let found = version(space, key)?;
-                (found == offset, found)
+    /// The version of a row after everything that was folded; zero: there is none.
+    fn version(&self, keyspace: &str, key: &[u8]) -> Offset {
+        let Some(keyspace) = self.keyspaces.get(keyspace) else { return Offset::ZERO };
+        let floor = keyspace.floor.last().map_or(Offset::ZERO, |(_, floor)| *floor);
+        keyspace.get(key, Offset::MAX, floor).map_or(Offset::ZERO, |(version, _)| version)
+    }
+
+    /// Why none of the ops may happen: one of them moves a cursor of no stream, or to where no log is.
+    fn impossible(&self, commit: &Commit<'_>, entry: &Entry) -> Result<Option<Code>, Refusal> {
+        let mut made = BTreeSet::new();
+        for op in commit.ops() {
+            match op? {
+                Op::Append { space, .. } => {
+                    made.insert(space);
+                }
+                Op::Advance { space, offset, .. } => {
+                    let stream = commit.name(space)?;
+                    if !made.contains(&space) && !self.streams.contains_key(stream) {
+                        return Ok(Some(Code::StreamNotFound));
+                    }
+                    if offset > entry.header.end() {
+                        return Ok(Some(Code::BadArgument));
+                    }
+                }
+                _ => {}
             }
-            Condition::Absent { space, key } => {
-                let found = version(space, key)?;
-                (found == Offset::ZERO, found)
-            }
-            Condition::Unchanged { space, from, to, since } => {
-                let keyspace = self.keyspaces.get(commit.name(space)?);
-                let newest = keyspace.and_then(|keyspace| keyspace.newest_write(from, to));
-                let newest = newest.unwrap_or(Offset::ZERO);
-                (newest <= since, newest)
-            }
-        })
+        }
+        Ok(None)
     }
 
     fn apply(&mut self, commit: &Commit<'_>, entry: &Entry) -> Result<Verdict, Refusal> {
         let at = entry.header.offset;
         let mut committed = Committed { offset: at, ..Committed::default() };
+        self.make_keyspaces(commit, at)?;
         for op in commit.ops() {
             match op? {
                 Op::Put { space, key, value } => {
-                    let keyspace = self.keyspace(commit.name(space)?, at);
-                    let row = keyspace.rows.entry(key.to_vec()).or_default();
-                    row.set(at, Some(value.to_vec()));
+                    self.keyspace(commit.name(space)?, at).write(key, at, Some(value));
                 }
-                Op::Delete { space, key } => self.delete(commit.name(space)?, key, at),
+                Op::Delete { space, key } => {
+                    if let Some(keyspace) = self.keyspaces.get_mut(commit.name(space)?) {
+                        keyspace.write(key, at, None);
+                    }
+                }
                 Op::DeleteRange { space, from, to } => {
                     committed.ranges.push(self.delete_range(commit.name(space)?, from, to, at));
                 }
@@ -181,6 +211,19 @@ impl Model {
         Ok(Verdict::Applied(committed))
     }
 
+    /// With delete-ranges, all keyspaces that the commit puts into exist before its first op.
+    fn make_keyspaces(&mut self, commit: &Commit<'_>, at: Offset) -> Result<(), Refusal> {
+        let ops: Vec<Op<'_>> = commit.ops().collect::<Result<_, _>>()?;
+        if ops.iter().any(|op| matches!(op, Op::DeleteRange { .. })) {
+            for op in ops {
+                if let Op::Put { space, .. } = op {
+                    self.keyspace(commit.name(space)?, at);
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn keyspace(&mut self, name: &str, at: Offset) -> &mut Keyspace {
         let keyspace = self.keyspaces.entry(name.to_owned()).or_default();
         if keyspace.options.last().is_none() {
@@ -197,11 +240,6 @@ impl Model {
         stream
     }
 
-    fn delete(&mut self, name: &str, key: &[u8], at: Offset) {
-        let keyspace = self.keyspace(name, at);
-        keyspace.rows.entry(key.to_vec()).or_default().set(at, None);
-    }
-
     fn delete_range(
         &mut self,
         name: &str,
@@ -209,15 +247,13 @@ impl Model {
         to: Option<&[u8]>,
         at: Offset,
     ) -> RangeDeleted {
-        let keyspace = self.keyspace(name, at);
+        let Some(keyspace) = self.keyspaces.get_mut(name) else { return RangeDeleted::default() };
         let floor = keyspace.floor.last().map_or(Offset::ZERO, |(_, floor)| *floor);
         let mut live = keyspace.range(from, to, Offset::MAX, floor).map(|(key, ..)| key.to_vec());
-        let gone: BTreeSet<Vec<u8>> = live.by_ref().take(RANGE_DELETE_KEYS_MAX).collect();
+        let gone: Vec<Vec<u8>> = live.by_ref().take(RANGE_DELETE_KEYS_MAX).collect();
         let next = live.next();
         drop(live);
-        for key in &gone {
-            keyspace.rows.entry(key.clone()).or_default().set(at, None);
-        }
+        keyspace.delete_range(&gone, next.as_deref().or(to), at);
         RangeDeleted { deleted: gone.len() as u32, next }
     }
 
@@ -228,12 +264,17 @@ impl Model {
                 self.sessions.open(at, ttl_ms, entry.header.time);
                 Verdict::Session(SessionId(at.0))
             }
-            Control::CloseSession(session) => {
-                self.sessions.close(session);
-                Verdict::Done
-            }
+            Control::CloseSession(session) => match self.sessions.close(session) {
+                true => Verdict::Done,
+                false => Verdict::Failed(Code::SessionExpired),
+            },
             Control::SetKeyspace { name, options } => {
-                self.keyspaces.entry(name).or_default().options.set(at, options);
+                let keyspace = self.keyspaces.entry(name).or_default();
+                let fifo = |options: &KeyspaceOptions| options.compaction == Compaction::Fifo;
+                if keyspace.options.last().is_some_and(|(_, old)| fifo(old) != fifo(&options)) {
+                    return Ok(Verdict::Failed(Code::OptionsConflict));
+                }
+                keyspace.options.set(at, options);
                 Verdict::Done
             }
             Control::SetStream { name, options } => {
@@ -264,13 +305,30 @@ impl Model {
     }
 
     fn floor(&mut self, of: Floored, floor: Offset, at: Offset) {
-        let timeline = match of {
-            Floored::Stream(name) => self.streams.get_mut(&name).map(|stream| &mut stream.floor),
-            Floored::Keyspace(name) => self.keyspaces.get_mut(&name).map(|space| &mut space.floor),
-        };
-        if let Some(timeline) = timeline {
-            let known = timeline.last().map_or(Offset::ZERO, |(_, known)| *known);
-            timeline.set(at, known.max(floor));
+        let floor = floor.min(at);
+        match of {
+            Floored::Stream(name) => {
+                if let Some(stream) = self.streams.get_mut(&name) {
+                    raise(&mut stream.floor, floor, at);
+                }
+            }
+            Floored::Keyspace(name) => {
+                if let Some(keyspace) = self.keyspaces.get_mut(&name)
+                    && keyspace.is_fifo()
+                    && raise(&mut keyspace.floor, floor, at)
+                {
+                    keyspace.note_floor(at);
+                }
+            }
         }
     }
+}
+
+/// Moves a floor up; says whether it moved.
+fn raise(timeline: &mut Timeline<Offset>, floor: Offset, at: Offset) -> bool {
+    let moves = timeline.last().map_or(Offset::ZERO, |(_, known)| *known) < floor;
+    if moves {
+        timeline.set(at, floor);
+    }
+    moves
 }

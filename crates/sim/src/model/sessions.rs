@@ -16,8 +16,15 @@ pub struct Sessions(BTreeMap<SessionId, Session>);
 struct Session {
     ttl_ms: u64,
     used: LogTime,
+    used_at: Offset,
     acked_below: Sequence,
     verdicts: BTreeMap<Sequence, Verdict>,
+}
+
+impl Session {
+    fn is_expired(&self, now: LogTime) -> bool {
+        now.0 - self.used.0 > self.ttl_ms
+    }
 }
 
 /// Whether a commit may be evaluated.
@@ -32,36 +39,49 @@ pub enum Admission {
 }
 
 impl Sessions {
-    /// A session begins.
+    /// A session begins. Those longest unused that are expired go first.
     pub fn open(&mut self, at: Offset, ttl_ms: u64, now: LogTime) {
+        while let Some((id, oldest)) = self.0.iter().min_by_key(|(_, session)| session.used_at)
+            && oldest.is_expired(now)
+        {
+            let id = *id;
+            self.0.remove(&id);
+        }
         let ttl_ms = if ttl_ms == 0 { SESSION_TTL_MS_DEFAULT } else { ttl_ms };
         let session = Session {
             ttl_ms: ttl_ms.min(SESSION_TTL_MS_MAX),
             used: now,
+            used_at: at,
             acked_below: Sequence(1),
             verdicts: BTreeMap::new(),
         };
         self.0.insert(SessionId(at.0), session);
     }
 
-    /// A session ends.
-    pub fn close(&mut self, session: SessionId) {
-        self.0.remove(&session);
+    /// A session ends; `false`: there is none.
+    pub fn close(&mut self, session: SessionId) -> bool {
+        self.0.remove(&session).is_some()
     }
 
     /// Whether a commit may be evaluated at a log time.
-    pub fn admit(&mut self, (id, sequence, acked_below): Numbers, now: LogTime) -> Admission {
+    pub fn admit(
+        &mut self,
+        (id, sequence, acked_below): Numbers,
+        at: Offset,
+        now: LogTime,
+    ) -> Admission {
         if id == SessionId::NONE {
             return Admission::New;
         }
         let Some(session) = self.0.get_mut(&id) else {
             return Admission::Refused(Code::SessionExpired);
         };
-        if now.0 - session.used.0 > session.ttl_ms {
+        if session.is_expired(now) {
             self.0.remove(&id);
             return Admission::Refused(Code::SessionExpired);
         }
         session.used = now;
+        session.used_at = at;
         session.acked_below = session.acked_below.max(acked_below);
         session.verdicts = session.verdicts.split_off(&session.acked_below);
         if let Some(verdict) = session.verdicts.get(&sequence) {

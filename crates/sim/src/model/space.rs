@@ -2,7 +2,7 @@
 
 use super::timeline::Timeline;
 use naust_wire::Offset;
-use naust_wire::options::{KeyspaceOptions, StreamOptions};
+use naust_wire::options::{Compaction, KeyspaceOptions, StreamOptions};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
@@ -15,9 +15,67 @@ pub struct Keyspace {
     pub options: Timeline<KeyspaceOptions>,
     /// Rows of commits below count as absent.
     pub floor: Timeline<Offset>,
+    /// What was written, in order; see [`Keyspace::newest_write`].
+    writes: Vec<Write>,
+}
+
+/// A write of one key, or of a range by a delete-range.
+#[derive(Clone, Debug)]
+struct Write {
+    commit: Offset,
+    from: Vec<u8>,
+    extent: Extent,
+}
+
+#[derive(Clone, Debug)]
+enum Extent {
+    Key,
+    To(Vec<u8>),
+    End,
+}
+
+impl Write {
+    fn touches(&self, from: &[u8], to: Option<&[u8]>) -> bool {
+        let begins_before_the_end = to.is_none_or(|to| self.from.as_slice() < to);
+        let ends_behind_the_beginning = match &self.extent {
+            Extent::Key => self.from.as_slice() >= from,
+            Extent::To(end) => end.as_slice() > from,
+            Extent::End => true,
+        };
+        begins_before_the_end && ends_behind_the_beginning
+    }
 }
 
 impl Keyspace {
+    /// A commit puts a row, or (without a value) deletes it.
+    pub fn write(&mut self, key: &[u8], at: Offset, value: Option<&[u8]>) {
+        let row = self.rows.entry(key.to_vec()).or_default();
+        row.set(at, value.map(<[u8]>::to_vec));
+        let extent = Extent::Key;
+        self.writes.push(Write { commit: at, from: key.to_vec(), extent });
+    }
+
+    /// A commit deletes the keys given, of a range that ends at `to`.
+    pub fn delete_range(&mut self, keys: &[Vec<u8>], to: Option<&[u8]>, at: Offset) {
+        let Some(first) = keys.first() else { return };
+        let extent = to.map_or(Extent::End, |to| Extent::To(to.to_vec()));
+        self.writes.push(Write { commit: at, from: first.clone(), extent });
+        for key in keys {
+            self.rows.entry(key.clone()).or_default().set(at, None);
+        }
+    }
+
+    /// Whether its rows fall below a floor.
+    #[must_use]
+    pub fn is_fifo(&self) -> bool {
+        self.options.last().is_some_and(|(_, options)| options.compaction == Compaction::Fifo)
+    }
+
+    /// Its floor moved, which counts as a write of all of it.
+    pub fn note_floor(&mut self, at: Offset) {
+        self.writes.push(Write { commit: at, from: Vec::new(), extent: Extent::End });
+    }
+
     /// The row that lives at `at` when rows below `floor` do not: its version and value.
     #[must_use]
     pub fn get(&self, key: &[u8], at: Offset, floor: Offset) -> Option<(Offset, &[u8])> {
@@ -41,10 +99,12 @@ impl Keyspace {
         })
     }
 
-    /// The offset of the newest write into a range, deletions included.
+    /// The newest write into a range after `since`. A delete-range counts as a write of everything from the first key that
+    /// it removed to its end.
     #[must_use]
-    pub fn newest_write(&self, from: &[u8], to: Option<&[u8]>) -> Option<Offset> {
-        self.all(from, to).filter_map(|(_, row)| row.last()).map(|(version, _)| version).max()
+    pub fn newest_write(&self, from: &[u8], to: Option<&[u8]>, since: Offset) -> Option<Offset> {
+        let newer = self.writes.iter().rev().take_while(|write| write.commit > since);
+        newer.into_iter().find(|write| write.touches(from, to)).map(|write| write.commit)
     }
 
     fn all<'m>(
