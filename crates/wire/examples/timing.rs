@@ -9,6 +9,7 @@ use naust_wire::frame::{self, Header};
 use naust_wire::message::{self, Message};
 use naust_wire::naust_capnp as schema;
 use naust_wire::packet::{self, Kind};
+use naust_wire::read::{Level, Query, Read};
 use naust_wire::reply::{self, Committed, Reply};
 use naust_wire::{Index, LogTime, Offset, RequestId, Sequence, SessionId, ShardId, Term};
 use std::hint::black_box;
@@ -77,6 +78,16 @@ fn main() {
         out.clear();
         let row = Some((Offset(1 << 33), &value[..]));
         reply::write_row(RequestId(1), ShardId(1), Offset(1 << 34), black_box(row), &mut out);
+    });
+    let query = Query::Get { keyspace: String::from("users"), key: key.to_vec() };
+    let read = Read { level: Level::Linearizable, query };
+    time("encode a get", || {
+        out.clear();
+        black_box(&read).encode(&mut out);
+    });
+    let get = out.clone();
+    time("decode and check a get", || {
+        black_box(Read::decode(black_box(&get)).expect("a good read"));
     });
     time("checksum of 44 bytes and a commit's body", || {
         black_box(packet::crc32c(&[&[0; 44], black_box(&body)]));

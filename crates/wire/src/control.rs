@@ -3,7 +3,9 @@
 
 use crate::code::Code;
 use crate::ids::{Offset, SessionId};
-use crate::limits::{FLOORS_PER_CONTROL_MAX, NAME_BYTES_MAX, SESSION_TTL_MS_MAX};
+use crate::limits::{
+    COMMIT_BODY_BYTES_MAX, FLOORS_PER_CONTROL_MAX, NAME_BYTES_MAX, SESSION_TTL_MS_MAX,
+};
 use crate::message::{Message, Refusal, bounded, build, text};
 use crate::name;
 use crate::naust_capnp as schema;
@@ -137,6 +139,7 @@ impl Control {
     /// `Malformed`, `UnknownKind`, or as [`Control::check`].
     pub fn decode(body: &[u8]) -> Result<Control, Refusal> {
         use schema::control::Which;
+        bounded("bytes in an entry", body.len(), COMMIT_BODY_BYTES_MAX)?;
         let message = Message::once(body)?;
         let root: schema::control::Reader<'_> = message.root()?;
         let control = match root.which()? {

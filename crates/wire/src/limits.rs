@@ -105,6 +105,13 @@ pub const REPLICAS_PER_SHARD_MAX: usize = 64;
 /// Longest that a namespace may wait for a sync under interval durability, in milliseconds.
 pub const INTERVAL_MS_MAX: u32 = 60_000;
 
+// Admission.
+
+/// Bytes of rows in memory and behind in compaction, a shard; past it commits are answered `Overloaded`.
+pub const BACKLOG_BYTES_MAX: u64 = 512 * 1024 * 1024;
+/// Milliseconds that a read waits for an offset that this replica has not folded in.
+pub const READ_OFFSET_WAIT_MS: u64 = 10_000;
+
 const _: () = {
     assert!(FRAME_HEADER_BYTES.is_multiple_of(FRAME_ALIGN));
     assert!(SEGMENT_BYTES.is_multiple_of(FRAME_ALIGN as u64));

@@ -1,7 +1,7 @@
 //! Replies, as plain values, and their way in and out of packets.
 //!
 //! The hot ones are written without building a value first: [`write_committed`], [`write_row`],
-//! [`write_frames`], and the pages of [`RowsWriter`] and [`RecordsWriter`]. [`write`] takes any.
+//! [`write_frames`], and the pages of [`RowsWriter`] and [`RecordsWriter`]. [`write()`] takes any.
 
 mod decode;
 mod encode;

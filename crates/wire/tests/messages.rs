@@ -299,6 +299,16 @@ fn controls_that_make_no_sense_are_refused() {
     }
 }
 
+/// A logged body with a tail of no meaning would be too long for a reply to a read of the log.
+#[test]
+fn a_control_entry_over_the_limit_is_refused() {
+    let mut out = body(|out| Control::CloseSession(SessionId(1)).encode(out));
+    out.resize(COMMIT_BODY_BYTES_MAX, 0);
+    assert!(Control::decode(&out).is_ok());
+    out.resize(COMMIT_BODY_BYTES_MAX + 8, 0);
+    assert_eq!(Control::decode(&out).unwrap_err().code, Code::TooLarge);
+}
+
 #[test]
 fn reads_that_make_no_sense_are_refused() {
     let (name, bad) = (|| String::from("n"), || String::from("a/b"));
