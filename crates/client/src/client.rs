@@ -1,0 +1,200 @@
+//! The client itself: what is asked of nodes and of the directory, and the way to namespaces.
+
+use crate::core::{About, Core, Identity, Numbers, Repeat, Request};
+use crate::exchange::Exchange;
+use crate::shared::Shared;
+use crate::transport::{Link, Notify, tcp};
+use crate::{Error, Namespace, Options};
+use naust_wire::ask::Ask;
+use naust_wire::control::Control;
+use naust_wire::message::Refusal;
+use naust_wire::options::NamespaceOptions;
+use naust_wire::packet::Kind;
+use naust_wire::reply::{self, Reply};
+use naust_wire::{Code, Offset, Outcome};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
+
+/// A connection to Naust, from one program: cheap to clone, used from any thread and any runtime.
+///
+/// Every future of this crate may be dropped at any await point: a request that was not sent never
+/// will be, and the reply of one that was is still consumed. Requests that were begun before the
+/// connection stands wait for it. Ordered: of what one task awaits one after the other, each sees
+/// the one before. What is under way at once has no order, though it usually keeps the one in which
+/// it was first polled.
+#[derive(Clone)]
+pub struct Client {
+    handle: Arc<Handle>,
+}
+
+struct Handle {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.leave();
+    }
+}
+
+/// The nodes of a cluster and its namespaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Cluster {
+    /// The nodes.
+    pub nodes: Vec<reply::Node>,
+    /// The namespaces, with where they live.
+    pub namespaces: Vec<reply::Namespace>,
+}
+
+impl Client {
+    /// Connects over TCP to the first of `addrs` (`HOST:PORT`) that answers, and keeps connecting
+    /// whenever the connection is lost. It needs a tokio runtime, and its tasks live on it.
+    ///
+    /// # Errors
+    /// `Unavailable` when none of the addresses can be reached now; `BadArgument` when there is
+    /// none.
+    pub async fn connect<A: Into<String>>(
+        addrs: impl IntoIterator<Item = A>,
+    ) -> Result<Client, Error> {
+        Client::connect_with(addrs, Options::default()).await
+    }
+
+    /// The same, with options.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub async fn connect_with<A: Into<String>>(
+        addrs: impl IntoIterator<Item = A>,
+        options: Options,
+    ) -> Result<Client, Error> {
+        let addrs: Vec<String> = addrs.into_iter().map(Into::into).collect();
+        let dialer = tcp::Dialer::dial(addrs).await?;
+        let bell = Arc::new(tcp::Bell::default());
+        let (client, link) = Client::over(Arc::clone(&bell) as Arc<dyn Notify>, options);
+        tokio::spawn(dialer.run(link, bell));
+        Ok(client)
+    }
+
+    /// A client over a link that the caller moves the bytes of. `notify` tells him that there are
+    /// some.
+    pub fn over(notify: Arc<dyn Notify>, mut options: Options) -> (Client, Link) {
+        if options.nonce == 0 {
+            options.nonce = draw_nonce();
+        }
+        let shared = Arc::new(Shared::new(Core::new(options), notify));
+        let link = Link { shared: Arc::clone(&shared) };
+        (Client { handle: Arc::new(Handle { shared }) }, link)
+    }
+
+    /// A namespace. Nothing is asked yet; whether it exists is told by the first request to it.
+    #[must_use]
+    pub fn namespace(&self, name: &str) -> Namespace {
+        Namespace::new(self, name)
+    }
+
+    /// All namespaces.
+    ///
+    /// # Errors
+    /// `Unavailable`, `TimedOut` and the like.
+    pub async fn namespaces(&self) -> Result<Vec<reply::Namespace>, Error> {
+        match self.ask(&Ask::Namespaces).await? {
+            Reply::Namespaces(namespaces) => Ok(namespaces),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The nodes, and the namespaces with where they live.
+    ///
+    /// # Errors
+    /// `Unavailable`, `TimedOut` and the like.
+    pub async fn cluster(&self) -> Result<Cluster, Error> {
+        match self.ask(&Ask::Cluster).await? {
+            Reply::Cluster { nodes, namespaces } => Ok(Cluster { nodes, namespaces }),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Makes a namespace. When its reply is lost, the outcome is unknown: look with
+    /// [`Client::namespaces`].
+    ///
+    /// # Errors
+    /// `NamespaceExists`, `BadName`, `BadArgument`, `LimitReached` and the like.
+    pub async fn create_namespace(
+        &self,
+        name: &str,
+        options: NamespaceOptions,
+    ) -> Result<Offset, Error> {
+        self.direct(Control::CreateNamespace { name: name.to_owned(), options }).await
+    }
+
+    /// Removes a namespace and everything in it.
+    ///
+    /// # Errors
+    /// `NamespaceNotFound`, `BadArgument` and the like.
+    pub async fn delete_namespace(&self, name: &str) -> Result<Offset, Error> {
+        self.direct(Control::DeleteNamespace(name.to_owned())).await
+    }
+
+    async fn ask(&self, ask: &Ask) -> Result<Reply, Error> {
+        ask.check()?;
+        let request = self.request(Kind::Ask, About::Node, Repeat::Always);
+        self.exchange(request, |_, out| {
+            ask.encode(out);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn direct(&self, control: Control) -> Result<Offset, Error> {
+        control.check()?;
+        let request = self.request(Kind::Control, About::Directory, Repeat::WhenNotDone);
+        let reply = self.exchange(request, |_, out| {
+            control.encode(out);
+            Ok(())
+        });
+        match reply.await? {
+            Reply::Done(offset) => Ok(offset),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.handle.shared
+    }
+
+    pub(crate) fn request(&self, kind: Kind, about: About, repeat: Repeat) -> Request {
+        let timeout_ms = self.shared().timeout_ms();
+        Request { kind, about, repeat, identity: Identity::None, timeout_ms }
+    }
+
+    pub(crate) async fn exchange<E>(&self, request: Request, encode: E) -> Result<Reply, Error>
+    where
+        E: FnMut(&Numbers, &mut Vec<u8>) -> Result<(), Refusal> + Unpin,
+    {
+        let body = Exchange::new(self.shared(), request, encode).await?;
+        decode(&body)
+    }
+}
+
+/// A number that nobody else is likely to draw.
+pub(crate) fn draw_nonce() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+/// Reads a reply. One that can't be read leaves the outcome unknown.
+pub(crate) fn decode(body: &[u8]) -> Result<Reply, Error> {
+    Reply::decode(body).map_err(|refusal| {
+        let detail = format!("the reply can't be read: {}", refusal.detail);
+        Error::new(refusal.code, detail).with_outcome(Outcome::Unknown)
+    })
+}
+
+/// The server answered something else than was asked.
+pub(crate) fn unexpected(reply: &Reply) -> Error {
+    if let Reply::Refused(refused) = reply {
+        return Error::from(*refused);
+    }
+    let detail = "the server's reply does not fit what was asked";
+    Error::new(Code::Malformed, detail).with_outcome(Outcome::Unknown)
+}

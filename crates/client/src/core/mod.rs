@@ -1,0 +1,601 @@
+//! The sans-IO client: everything it decides, and nothing that moves bytes, wakes tasks or reads a
+//! clock.
+//!
+//! A [`Core`] is a value. The program's side begins requests and polls them; the link's side takes
+//! packets out, delivers replies, tells the time and says when the connection comes and goes. What
+//! became ready is collected as tickets in [`Core::take_ready`]; whoever owns the core wakes those
+//! who wait.
+//!
+//! ```text
+//! begin ─► Waiting ─► Granted ─► Sent ─► Answered ─► poll gives the reply
+//!          │  ▲ ▲      poll encodes into  │ │
+//!          │  │ │      the buffer         │ └ refused for now, or numbered anew ─► Waiting
+//!          │  │ └─ the connection was lost, and it may be sent again
+//!          │  └ Link, Route (Resolve), Number (session, place in its window), Pause, Room
+//!          └─► Failed ─► poll gives the error
+//! ```
+//! Reading order: [`request`]: a request and its states; [`window`]: the numbers of a session's
+//! commits; `retry`: what a failed attempt means; `places`: routes and sessions of namespaces; this
+//! file: the life of a request; `inner`: the core's own requests; `passing`: time, and connections
+//! that come and go.
+//!
+//! # Invariants
+//!
+//! * Requests under way, bytes to be sent and unsettled sequences of a session are bounded; past a
+//!   bound requests wait, or are refused with `Overloaded`.
+//! * A sequence that was taken is settled exactly once: when its reply was read, or when nobody
+//!   will ask for it again. So futures that are dropped never stop a window for ever.
+//! * A commit keeps its session and sequence through all its attempts. It gets new ones only after
+//!   `SessionExpired`, and only if no earlier attempt's reply was lost: then it was certainly not
+//!   applied.
+//! * A request whose reply was lost is sent again only if that is safe ([`Repeat::Always`]).
+
+mod inner;
+mod passing;
+mod places;
+pub mod request;
+mod retry;
+pub mod window;
+
+pub use request::{About, Identity, NamespaceKey, Numbers, Repeat, Request, Ticket};
+pub use retry::OnOverload;
+pub use window::Window;
+
+use crate::Error;
+use bytes::Bytes;
+use naust_wire::limits::{CLIENT_OUTGOING_BYTES_MAX, CLIENT_REQUESTS_MAX, PACKET_HEADER_BYTES};
+use naust_wire::message::{Message, Refusal};
+use naust_wire::packet::{self, Kind};
+use naust_wire::{Code, Outcome, Sequence, SessionId, ShardId, naust_capnp as schema};
+use places::{Places, Route, Session};
+use request::{For, Owner, Slot, State};
+use retry::Verdict;
+use slab::Slab;
+
+/// How a client behaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Milliseconds that a request may take, all its attempts together, unless it says otherwise.
+    pub timeout_ms: u64,
+    /// What is shown to the server to be let in; empty: nothing.
+    pub token: String,
+    /// What the client calls itself, for the server's logs.
+    pub name: String,
+    /// Milliseconds of log time without a commit after which the client's sessions may end; 0: the
+    /// server's default.
+    pub session_ttl_ms: u64,
+    /// What to do when the server is overloaded.
+    pub on_overload: OnOverload,
+    /// Tells this client's requests for sessions from others'. Drawn at random by whoever has
+    /// randomness.
+    pub nonce: u64,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            timeout_ms: 30_000,
+            token: String::new(),
+            name: "naust-client".to_owned(),
+            session_ttl_ms: 0,
+            on_overload: OnOverload::Wait,
+            nonce: 0,
+        }
+    }
+}
+
+/// The connection, as far as the core is told.
+#[derive(Clone, Debug)]
+enum Connection {
+    Down,
+    Up,
+    /// For good, and why.
+    Closed(Error),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Core {
+    options: Options,
+    connection: Connection,
+    slots: Slab<Slot>,
+    generation: u32,
+    places: Places,
+    outgoing: Vec<u8>,
+    ready: Vec<Ticket>,
+    /// Tickets that wait for room in the buffer.
+    roomless: Vec<Ticket>,
+    now_ms: u64,
+    hint: Option<String>,
+    sessions_asked: u64,
+}
+
+impl Core {
+    /// A client without a connection.
+    #[must_use]
+    pub fn new(options: Options) -> Core {
+        Core {
+            options,
+            connection: Connection::Down,
+            slots: Slab::new(),
+            generation: 0,
+            places: Places::default(),
+            outgoing: Vec::new(),
+            ready: Vec::new(),
+            roomless: Vec::new(),
+            now_ms: 0,
+            hint: None,
+            sessions_asked: 0,
+        }
+    }
+
+    /// How it behaves.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// The key of a namespace, held until it is [released](Core::release_namespace) as often as it
+    /// was taken.
+    pub fn hold_namespace(&mut self, name: &str) -> NamespaceKey {
+        self.places.hold(name)
+    }
+
+    /// Gives a key back. It must not be used any more if it was held once.
+    pub fn release_namespace(&mut self, key: NamespaceKey) {
+        self.places.release(key);
+    }
+
+    /// Takes a request in. [`Core::poll`] sends it as soon as it may be sent, so poll it at once.
+    ///
+    /// # Errors
+    /// `Overloaded` when too many are under way.
+    pub fn begin(&mut self, request: Request) -> Result<Ticket, Error> {
+        if self.slots.len() >= CLIENT_REQUESTS_MAX {
+            let detail = format!(
+                "this client has {CLIENT_REQUESTS_MAX} requests under way; wait for some of them"
+            );
+            return Err(Error::new(Code::Overloaded, detail));
+        }
+        let ticket = self.insert(request, Owner::Caller);
+        let state = self.next_state(ticket);
+        self.slot(ticket).state = state;
+        Ok(ticket)
+    }
+
+    /// Moves a request on as far as it goes now. `encode` appends the body of its packet; it is
+    /// called for each attempt, with the same numbers unless the session had to be changed. `None`:
+    /// wait until the ticket is ready; otherwise the body of the reply, which is no `Error`, or why
+    /// there is none; then the ticket has ended.
+    ///
+    /// # Panics
+    /// If the ticket has ended.
+    pub fn poll<E>(&mut self, ticket: Ticket, mut encode: E) -> Option<Result<Bytes, Error>>
+    where
+        E: FnMut(&Numbers, &mut Vec<u8>) -> Result<(), Refusal>,
+    {
+        loop {
+            let slot = self.slot(ticket);
+            match &mut slot.state {
+                State::Waiting(_) | State::Sent => return None,
+                State::Granted => match self.send(ticket, &mut encode) {
+                    Ok(()) => {}
+                    Err(refusal) => {
+                        self.end(ticket);
+                        return Some(Err(refusal.into()));
+                    }
+                },
+                State::Answered(reply) => {
+                    let reply = std::mem::take(reply);
+                    match failure_of(&reply) {
+                        None => {
+                            self.end(ticket);
+                            return Some(Ok(reply));
+                        }
+                        Some((error, hint)) => self.refused(ticket, error, hint),
+                    }
+                }
+                State::Failed(_) => {
+                    let State::Failed(error) = self.end(ticket).state else {
+                        unreachable!("the state was looked at above")
+                    };
+                    return Some(Err(error));
+                }
+            }
+        }
+    }
+
+    /// Nobody will poll this ticket again. What was not sent never will be; the reply of what was
+    /// sent is still consumed.
+    pub fn abandon(&mut self, ticket: Ticket) {
+        let slot = self.slot(ticket);
+        if matches!(slot.state, State::Sent) {
+            slot.owner = Owner::Nobody;
+        } else {
+            self.end(ticket);
+        }
+    }
+
+    /// Whether there is something to take.
+    #[must_use]
+    pub fn has_outgoing(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// Swaps everything that is to be sent into `bytes`, whose contents are dropped. Says whether
+    /// there was anything.
+    pub fn take_outgoing(&mut self, bytes: &mut Vec<u8>) -> bool {
+        bytes.clear();
+        std::mem::swap(bytes, &mut self.outgoing);
+        for ticket in std::mem::take(&mut self.roomless) {
+            self.advance_if(ticket, For::Room);
+        }
+        !bytes.is_empty()
+    }
+
+    /// Tickets that became ready: whoever waits for them polls again. Some may have ended
+    /// meanwhile.
+    pub fn take_ready(&mut self) -> impl Iterator<Item = Ticket> + '_ {
+        self.ready.drain(..)
+    }
+
+    /// Takes replies in: whole packets.
+    ///
+    /// # Errors
+    /// [`packet::Bad`] at the first place that is none; what came before was taken.
+    pub fn deliver(&mut self, bytes: &Bytes) -> Result<(), packet::Bad> {
+        let mut at = 0;
+        while at < bytes.len() {
+            let (packet, length) = match packet::read(&bytes[at..])? {
+                Some(found) => found,
+                None => return Err(packet::Bad::Length((bytes.len() - at) as u32)),
+            };
+            if packet.kind != Kind::Reply {
+                return Err(packet::Bad::Kind(packet.kind as u16, length, packet.request));
+            }
+            let ticket = Ticket::of_request_id(packet.request);
+            self.answered(ticket, bytes.slice(at + PACKET_HEADER_BYTES..at + length));
+            at += length;
+        }
+        Ok(())
+    }
+
+    /// Whether anything is under way, so that time matters.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        !self.slots.is_empty()
+    }
+
+    /// The address of the node that a server named as the leader, once.
+    pub fn take_hint(&mut self) -> Option<String> {
+        self.hint.take()
+    }
+
+    fn insert(&mut self, request: Request, owner: Owner) -> Ticket {
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        let key = self.slots.insert(Slot {
+            generation,
+            request,
+            owner,
+            state: State::Granted,
+            number: None,
+            in_doubt: false,
+            rerouted: false,
+            attempts: 0,
+            last: None,
+            deadline_ms: None,
+        });
+        let key = u32::try_from(key).expect("the table is bounded below 2^32");
+        Ticket { key, generation }
+    }
+
+    fn slot(&mut self, ticket: Ticket) -> &mut Slot {
+        self.find(ticket).expect("a ticket is used until it has ended")
+    }
+
+    fn find(&mut self, ticket: Ticket) -> Option<&mut Slot> {
+        self.slots.get_mut(ticket.index()).filter(|slot| slot.generation == ticket.generation)
+    }
+
+    /// Finds out what a request has to wait for next, and puts it there.
+    fn advance(&mut self, ticket: Ticket) {
+        let state = self.next_state(ticket);
+        let slot = self.slot(ticket);
+        let ready = matches!(state, State::Granted | State::Failed(_));
+        slot.state = state;
+        if ready && slot.owner == Owner::Caller {
+            self.ready.push(ticket);
+        }
+    }
+
+    /// The same, if it still waits for this.
+    fn advance_if(&mut self, ticket: Ticket, waits_for: For) {
+        let waits =
+            |slot: &mut Slot| matches!(slot.state, State::Waiting(what) if what == waits_for);
+        if self.find(ticket).is_some_and(waits) {
+            self.advance(ticket);
+        }
+    }
+
+    fn next_state(&mut self, ticket: Ticket) -> State {
+        match &self.connection {
+            Connection::Up => {}
+            Connection::Down => return State::Waiting(For::Link),
+            Connection::Closed(why) => {
+                let error = why.clone();
+                return State::Failed(in_doubt(self.slot(ticket), error));
+            }
+        }
+        let request = self.slot(ticket).request;
+        let About::Namespace(key) = request.about else { return State::Granted };
+        if !matches!(self.places.get(key).route, Route::Known(_)) {
+            self.ask_route(key);
+            self.enqueue(key, ticket, For::Route);
+            return State::Waiting(For::Route);
+        }
+        if request.kind != Kind::Commit || request.identity != Identity::Client {
+            return State::Granted;
+        }
+        self.next_numbered(key, ticket)
+    }
+
+    /// The same, for a commit in the client's own session whose namespace has a route.
+    fn next_numbered(&mut self, key: NamespaceKey, ticket: Ticket) -> State {
+        if let Some((session, _)) = self.slot(ticket).number {
+            if self.places.get(key).window_of(session).is_some() {
+                return State::Granted;
+            }
+            let slot = self.slot(ticket);
+            if slot.in_doubt {
+                return State::Failed(session_in_doubt());
+            }
+            slot.number = None;
+        }
+        let place = self.places.get(key);
+        if place.unnumbered.is_empty()
+            && let Session::Open(window) = &mut place.session
+            && let Some(sequence) = window.take()
+        {
+            let number = (window.session(), sequence);
+            self.slot(ticket).number = Some(number);
+            return State::Granted;
+        }
+        self.ask_session(key);
+        self.enqueue(key, ticket, For::Number);
+        State::Waiting(For::Number)
+    }
+
+    /// Puts a ticket at the end of a namespace's queue, which never holds many more than are alive.
+    fn enqueue(&mut self, key: NamespaceKey, ticket: Ticket, waits_for: For) {
+        let slots = &self.slots;
+        let place = self.places.get(key);
+        let queue = match waits_for {
+            For::Route => &mut place.unrouted,
+            _ => &mut place.unnumbered,
+        };
+        if queue.len() >= 2 * CLIENT_REQUESTS_MAX {
+            queue.retain(|waiting| {
+                slots.get(waiting.index()).is_some_and(|s| s.generation == waiting.generation)
+            });
+        }
+        queue.push_back(ticket);
+    }
+
+    /// Lets commits that wait for a number have one, in their order, while there are any.
+    fn hand_out_numbers(&mut self, key: NamespaceKey) {
+        loop {
+            let Some(place) = self.places.find(key) else { return };
+            let Session::Open(window) = &mut place.session else { return };
+            if window.room() == 0 {
+                return;
+            }
+            let session = window.session();
+            let Some(ticket) = place.unnumbered.pop_front() else { return };
+            let waits = |slot: &mut Slot| matches!(slot.state, State::Waiting(For::Number));
+            if !self.find(ticket).is_some_and(waits) {
+                continue;
+            }
+            let window = self.places.get(key).window_of(session).expect("it was open just now");
+            let sequence = window.take().expect("there was room just now");
+            let slot = self.slot(ticket);
+            slot.number = Some((session, sequence));
+            slot.state = State::Granted;
+            self.ready.push(ticket);
+        }
+    }
+
+    /// Puts the packet of a granted request into the buffer, or finds out why not.
+    fn send<E>(&mut self, ticket: Ticket, encode: &mut E) -> Result<(), Refusal>
+    where
+        E: FnMut(&Numbers, &mut Vec<u8>) -> Result<(), Refusal>,
+    {
+        // The connection or the session may have gone since it was granted; a number is kept.
+        let state = self.next_state(ticket);
+        if !matches!(state, State::Granted) {
+            self.slot(ticket).state = state;
+            return Ok(());
+        }
+        if self.outgoing.len() >= CLIENT_OUTGOING_BYTES_MAX {
+            self.slot(ticket).state = State::Waiting(For::Room);
+            self.roomless.push(ticket);
+            return Ok(());
+        }
+        let request = self.slot(ticket).request;
+        let (shard, numbers) = self.numbers(ticket);
+        let start = packet::begin(&mut self.outgoing);
+        if let Err(refusal) = encode(&numbers, &mut self.outgoing) {
+            self.outgoing.truncate(start);
+            return Err(refusal);
+        }
+        packet::finish(start, request.kind, ticket.request_id(), shard, &mut self.outgoing);
+        self.slot(ticket).state = State::Sent;
+        Ok(())
+    }
+
+    fn numbers(&mut self, ticket: Ticket) -> (ShardId, Numbers) {
+        let slot = self.slot(ticket);
+        let (request, number) = (slot.request, slot.number);
+        let About::Namespace(key) = request.about else {
+            return (ShardId::DIRECTORY, Numbers::NONE);
+        };
+        let place = self.places.get(key);
+        let Route::Known(shard) = place.route else { panic!("what is granted has a route") };
+        let numbers = match (request.identity, number) {
+            (Identity::Client, Some((session, sequence))) => {
+                let window = place.window_of(session).expect("a granted number is of this session");
+                Numbers { session, sequence, acked_below: window.acked_below() }
+            }
+            (Identity::Explicit { session, sequence, acked_below }, _) => {
+                Numbers { session, sequence, acked_below }
+            }
+            _ => Numbers::NONE,
+        };
+        (shard, numbers)
+    }
+
+    /// A reply came.
+    fn answered(&mut self, ticket: Ticket, reply: Bytes) {
+        let Some(slot) = self.find(ticket) else { return };
+        if !matches!(slot.state, State::Sent) {
+            return;
+        }
+        match slot.owner {
+            Owner::Caller => {
+                slot.state = State::Answered(reply);
+                self.ready.push(ticket);
+            }
+            owner => {
+                self.end(ticket);
+                self.answered_inner(owner, &reply);
+            }
+        }
+    }
+
+    /// An attempt of a caller's request was answered with an error: decides what follows.
+    fn refused(&mut self, ticket: Ticket, error: Error, hint: String) {
+        if !hint.is_empty() {
+            self.hint = Some(hint);
+        }
+        let on_overload = self.options.on_overload;
+        let slot = self.slot(ticket);
+        let about = slot.request.about;
+        let session = slot.number.map(|(session, _)| session);
+        match retry::judge(slot, error.code, error.outcome, on_overload) {
+            Verdict::Fail => slot.state = State::Failed(error),
+            Verdict::Pause => self.pause(ticket, error),
+            Verdict::Reroute => {
+                slot.rerouted = true;
+                if let About::Namespace(key) = about {
+                    self.forget_route(key);
+                    self.advance(ticket);
+                } else {
+                    slot.state = State::Failed(error);
+                }
+            }
+            Verdict::Renumber => {
+                self.forget_session(about, session);
+                self.advance(ticket);
+            }
+            Verdict::InDoubt => {
+                self.forget_session(about, session);
+                self.slot(ticket).state = State::Failed(session_in_doubt());
+            }
+        }
+    }
+
+    /// Another attempt is made after a pause, unless the deadline comes first.
+    fn pause(&mut self, ticket: Ticket, error: Error) {
+        let now_ms = self.now_ms;
+        let slot = self.slot(ticket);
+        slot.in_doubt |= error.outcome == Outcome::Unknown;
+        let until = now_ms + retry::pause_ms(slot.attempts, ticket.key);
+        slot.attempts += 1;
+        if slot.deadline_ms.is_some_and(|deadline| until >= deadline) {
+            slot.state = State::Failed(in_doubt(slot, error));
+        } else {
+            slot.last = Some(error);
+            slot.state = State::Waiting(For::Pause(until));
+        }
+    }
+
+    /// Takes a request out of the table and settles its number.
+    fn end(&mut self, ticket: Ticket) -> Slot {
+        self.slot(ticket);
+        let slot = self.slots.remove(ticket.index());
+        if let (About::Namespace(key), Some((session, sequence))) =
+            (slot.request.about, slot.number)
+            && let Some(place) = self.places.find(key)
+            && let Some(window) = place.window_of(session)
+            && window.settle(sequence)
+        {
+            self.hand_out_numbers(key);
+        }
+        slot
+    }
+
+    fn forget_session(&mut self, about: About, session: Option<SessionId>) {
+        if let (About::Namespace(key), Some(session)) = (about, session) {
+            let place = self.places.get(key);
+            if place.window_of(session).is_some() {
+                place.session = Session::None;
+            }
+        }
+    }
+
+    fn forget_route(&mut self, key: NamespaceKey) {
+        let place = self.places.get(key);
+        if let Route::Known(_) = place.route {
+            place.route = Route::Unknown;
+        }
+    }
+}
+
+/// The error and the hint of a reply that is one; `Malformed` for a reply that can't be read.
+fn failure_of(reply: &[u8]) -> Option<(Error, String)> {
+    match read_failure(reply) {
+        Ok(failure) => failure,
+        Err(refusal) => {
+            let error = Error::new(Code::Malformed, format!("the reply can't be read: {refusal}"));
+            Some((error.with_outcome(Outcome::Unknown), String::new()))
+        }
+    }
+}
+
+fn read_failure(reply: &[u8]) -> Result<Option<(Error, String)>, Refusal> {
+    let message = Message::new(reply)?;
+    let root: schema::reply::Reader<'_> = message.root()?;
+    let schema::reply::Which::Error(failure) = root.which()? else { return Ok(None) };
+    // A code of a later release is told by its number; what became of the request is told all the
+    // same.
+    let number = failure.get_code();
+    let code = Code::from_number(number).unwrap_or(Code::UnknownKind);
+    let mut detail = failure.get_detail()?.to_string()?;
+    if code as u16 != number {
+        detail = format!("error number {number}: {detail}");
+    }
+    let outcome = if failure.get_unknown() { Outcome::Unknown } else { Outcome::NotDone };
+    let error = Error::new(code, detail).with_outcome(outcome);
+    Ok(Some((error, failure.get_hint()?.to_string()?)))
+}
+
+/// An error of the last attempt, said of all attempts together.
+fn in_doubt(slot: &Slot, error: Error) -> Error {
+    if slot.in_doubt { error.with_outcome(Outcome::Unknown) } else { error }
+}
+
+fn session_in_doubt() -> Error {
+    Error::new(
+        Code::SessionExpired,
+        "the session ended while the reply of this commit was lost: whether it happened can't be \
+         told; read what it would have written. Later commits use a new session",
+    )
+}
+
+/// What the numbers of a commit's explicit session are, when its caller does not say which replies
+/// he has: as if he had all that are too old to be kept beside this one.
+#[must_use]
+pub fn acked_below_of(sequence: Sequence) -> Sequence {
+    let kept = naust_wire::limits::SESSION_WINDOW_MAX as u64;
+    Sequence((sequence.0 + 1).saturating_sub(kept).max(1))
+}

@@ -1,0 +1,183 @@
+//! A namespace: everything in it shares one order and can be committed together.
+
+use crate::client::{draw_nonce, unexpected};
+use crate::core::{About, NamespaceKey, Repeat, Request};
+use crate::{Client, Error, Kv, Stream, Transaction};
+use naust_wire::control::Control;
+use naust_wire::packet::Kind;
+use naust_wire::read::{Level, Query, Read};
+use naust_wire::reply::{self, Reply};
+use naust_wire::{Offset, SessionId};
+use std::sync::Arc;
+
+/// A handle of a namespace. Cheap to clone.
+#[derive(Clone)]
+pub struct Namespace {
+    handle: Arc<Handle>,
+}
+
+struct Handle {
+    client: Client,
+    key: NamespaceKey,
+    name: String,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.client.shared().release_namespace(self.key);
+    }
+}
+
+/// What a namespace has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Description {
+    /// As of this offset.
+    pub at: Offset,
+    /// The history reaches back to here.
+    pub floor: Offset,
+    /// Its keyspaces.
+    pub keyspaces: Vec<reply::Keyspace>,
+    /// Its streams.
+    pub streams: Vec<reply::Stream>,
+}
+
+/// A piece of the log: whole committed frames.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Frames {
+    /// Where `data` begins.
+    pub first: Offset,
+    /// Raw frames, as `naust_wire::frame` reads them.
+    pub data: Vec<u8>,
+    /// Where to read on.
+    pub next: Offset,
+    /// Where the committed log ends.
+    pub end: Offset,
+}
+
+impl Namespace {
+    pub(crate) fn new(client: &Client, name: &str) -> Namespace {
+        let key = client.shared().hold_namespace(name);
+        let handle = Handle { client: client.clone(), key, name: name.to_owned() };
+        Namespace { handle: Arc::new(handle) }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.handle.name
+    }
+
+    /// The client it is reached through.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.handle.client
+    }
+
+    /// A keyspace. It is made by its first put, or by [`Kv::set_options`].
+    #[must_use]
+    pub fn kv(&self, keyspace: &str) -> Kv {
+        Kv::new(self, keyspace)
+    }
+
+    /// A stream. It is made by its first append, or by [`Stream::set_options`].
+    #[must_use]
+    pub fn stream(&self, stream: &str) -> Stream {
+        Stream::new(self, stream)
+    }
+
+    /// A transaction: reads at one offset, and writes that are committed only if nothing that was
+    /// read has changed.
+    #[must_use]
+    pub fn transaction(&self) -> Transaction {
+        Transaction::new(self)
+    }
+
+    /// Its keyspaces and streams.
+    ///
+    /// # Errors
+    /// `NamespaceNotFound` and the like.
+    pub async fn describe(&self) -> Result<Description, Error> {
+        match self.read(Level::Linearizable, Query::Describe).await? {
+            Reply::Described { at, floor, keyspaces, streams } => {
+                Ok(Description { at, floor, keyspaces, streams })
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Whole committed frames of the log from `from` on: at most about `max_bytes` (0: the
+    /// default), but at least one frame if there is one; waits up to `wait_ms` for the first.
+    ///
+    /// # Errors
+    /// `OffsetTrimmed` when `from` lies below what is kept, `BadArgument` when no frame begins
+    /// there.
+    pub async fn log(&self, from: Offset, max_bytes: u32, wait_ms: u32) -> Result<Frames, Error> {
+        let query = Query::Log { from, max_bytes, wait_ms };
+        match self.read(Level::Linearizable, query).await? {
+            Reply::Frames { first, data, next, end } => Ok(Frames { first, data, next, end }),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Opens a session for a caller that counts his commits himself; see
+    /// [`crate::Identity::Explicit`]. It ends after `ttl_ms` of log time without a commit; 0: after
+    /// the default.
+    ///
+    /// # Errors
+    /// `BadArgument` when `ttl_ms` is too long, and the like.
+    pub async fn open_session(&self, ttl_ms: u64) -> Result<SessionId, Error> {
+        let nonce = draw_nonce();
+        match self.control(Control::OpenSession { ttl_ms, nonce }).await? {
+            Reply::Session(session) => Ok(session),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Ends a session.
+    ///
+    /// # Errors
+    /// `SessionExpired` when there is none, and the like.
+    pub async fn close_session(&self, session: SessionId) -> Result<Offset, Error> {
+        self.set(Control::CloseSession(session)).await
+    }
+
+    /// A control entry that is answered with the offset it was applied at.
+    pub(crate) async fn set(&self, control: Control) -> Result<Offset, Error> {
+        match self.control(control).await? {
+            Reply::Done(offset) => Ok(offset),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn control(&self, control: Control) -> Result<Reply, Error> {
+        control.check()?;
+        let request = self.request(Kind::Control, Repeat::Always);
+        let encode = |_: &_, out: &mut Vec<u8>| {
+            control.encode(out);
+            Ok(())
+        };
+        self.client().exchange(request, encode).await
+    }
+
+    pub(crate) async fn read(&self, level: Level, query: Query) -> Result<Reply, Error> {
+        let wait_ms = match &query {
+            Query::Records { wait_ms, .. } | Query::Log { wait_ms, .. } => u64::from(*wait_ms),
+            _ => 0,
+        };
+        let read = Read { level, query };
+        read.check()?;
+        let mut request = self.request(Kind::Read, Repeat::Always);
+        request.timeout_ms = request.timeout_ms.saturating_add(wait_ms);
+        let encode = |_: &_, out: &mut Vec<u8>| {
+            read.encode(out);
+            Ok(())
+        };
+        self.client().exchange(request, encode).await
+    }
+
+    pub(crate) fn request(&self, kind: Kind, repeat: Repeat) -> Request {
+        self.client().request(kind, About::Namespace(self.handle.key), repeat)
+    }
+}
