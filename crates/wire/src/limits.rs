@@ -107,7 +107,8 @@ pub const INTERVAL_MS_MAX: u32 = 60_000;
 
 // Admission.
 
-/// Bytes of rows in memory and behind in compaction, a shard; past it commits are answered `Overloaded`.
+/// Bytes of rows in memory and behind in compaction, a shard; past it commits are answered
+/// `Overloaded`.
 pub const BACKLOG_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// Milliseconds that a read waits for an offset that this replica has not folded in.
 pub const READ_OFFSET_WAIT_MS: u64 = 10_000;
