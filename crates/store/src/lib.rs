@@ -23,6 +23,7 @@
 mod cache;
 mod fault;
 mod history;
+mod inspect;
 mod job;
 mod manifest;
 mod memtable;
@@ -37,6 +38,7 @@ mod view;
 mod writer;
 
 pub use cache::{Cache, StoreOptions};
+pub use inspect::{Verified, named_tables, verify};
 pub use job::{LsmDone, LsmJob};
 pub use reader::{LsmReader, Value};
 pub use tables::LsmTables;
