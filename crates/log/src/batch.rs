@@ -9,8 +9,8 @@ use naust_wire::frame::Frame;
 /// Bytes of one read of what is no longer in memory.
 const READ_BYTES: usize = 1024 * 1024;
 
-/// A run of frames: its newest part shared with the log's memory, the rest still on disk. To be sent
-/// to the thread that folds them in.
+/// A run of frames: its newest part shared with the log's memory, the rest still on disk. To be
+/// sent to the thread that folds them in.
 #[derive(Clone)]
 pub struct Batch {
     reader: Reader,

@@ -1,8 +1,8 @@
 //! The log bytes that are still in memory: staged, being written, or durable and not yet released.
 //!
-//! The last chunk is open and grows; a [`Write`](crate::Write) freezes it, so that a disk thread and
-//! batches can share its bytes without a copy. Chunks are contiguous, padding included, and begin at
-//! a boundary between frames.
+//! The last chunk is open and grows; a [`Write`](crate::Write) freezes it, so that a disk thread
+//! and batches can share its bytes without a copy. Chunks are contiguous, padding included, and
+//! begin at a boundary between frames.
 
 use crate::layout::{Frames, Layout, Position};
 use naust_wire::Offset;

@@ -1,7 +1,7 @@
 //! The seam to storage: files by name in the directory of one shard.
 //!
-//! Blocking. The owner of a [`Log`](crate::Log) calls it only while opening; afterwards disk threads, readers and
-//! background threads do.
+//! Blocking. The owner of a [`Log`](crate::Log) calls it only while opening; afterwards disk
+//! threads, readers and background threads do.
 
 use std::io;
 use std::sync::Arc;
@@ -49,6 +49,7 @@ pub enum Open {
 }
 
 /// An open file. Positions and lengths are in bytes.
+#[expect(clippy::len_without_is_empty, reason = "a length is asked of the system and may fail")]
 pub trait File: Send + Sync {
     /// Reads at most `into.len()` bytes at `position`; fewer only at the end of the file.
     ///
@@ -59,13 +60,15 @@ pub trait File: Send + Sync {
     /// Writes all of `parts`, one after the other, at `position`; the file grows if need be.
     ///
     /// # Errors
-    /// Of the operating system. `StorageFull` when there is no space; some of the bytes may have been written.
+    /// Of the operating system. `StorageFull` when there is no space; some of the bytes may have
+    /// been written.
     fn write_at(&self, position: u64, parts: &[&[u8]]) -> io::Result<()>;
 
     /// Makes all bytes written so far durable (`fdatasync`: the length too).
     ///
     /// # Errors
-    /// Of the operating system. After an error nothing may be assumed of any byte written since the last success.
+    /// Of the operating system. After an error nothing may be assumed of any byte written since the
+    /// last success.
     fn sync(&self) -> io::Result<()>;
 
     /// Length in bytes.

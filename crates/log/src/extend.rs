@@ -11,7 +11,8 @@ use naust_wire::Offset;
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-/// Bytes between two syncs: a write of the same file that syncs meanwhile waits for no more of them.
+/// Bytes between two syncs: a write of the same file that syncs meanwhile waits for no more of
+/// them.
 const SLICE_BYTES: u64 = 256 * 1024;
 
 /// Zero-fills the space behind the end of the log. Not urgent. To be run once; what comes out goes

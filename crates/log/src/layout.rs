@@ -6,10 +6,10 @@
 //!   +-------+-------+---------+-------+-------------+-------+------
 //!   |<------------------ segment n ---------------->|<-- segment n + 1
 //! ```
-//! A frame that does not fit the rest of its segment begins the next one. The rest becomes a padding
-//! frame, or zero bytes where it is shorter than a header. Padding is a part of the frame behind it:
-//! a log never ends with padding, so a shorter frame may still take the place of a longer one that
-//! was cut.
+//! A frame that does not fit the rest of its segment begins the next one. The rest becomes a
+//! padding frame, or zero bytes where it is shorter than a header. Padding is a part of the frame
+//! behind it: a log never ends with padding, so a shorter frame may still take the place of a
+//! longer one that was cut.
 
 use naust_wire::frame::{Frame, Header, Kind};
 use naust_wire::limits::{FRAME_HEADER_BYTES, SEGMENT_BYTES};

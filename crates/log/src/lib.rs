@@ -32,9 +32,9 @@
 //!   release(offset)     views have folded it in: the chunk's memory goes
 //! ```
 //! At most one [`Write`] of a log is under way at a time, so frames become durable in order and
-//! group commit falls out of a busy disk. A [`Write`] may also carry superblock updates, a suffix cut
-//! and a segment's seal; it runs them in the order that keeps every invariant below true at each
-//! moment a power cut may come.
+//! group commit falls out of a busy disk. A [`Write`] may also carry superblock updates, a suffix
+//! cut and a segment's seal; it runs them in the order that keeps every invariant below true at
+//! each moment a power cut may come.
 //!
 //! # Invariants
 //!
@@ -43,12 +43,12 @@
 //! * Frames are contiguous: each begins where the one before ended, or at the next segment's base
 //!   after padding; each carries the checksum of the one before.
 //! * Segment *n* is sealed and synced before a byte of frames of *n + 1* is written.
-//! * Nothing behind the end of the log holds a valid frame of an older life: a cut is durably zeroed
-//!   before its space is written again, and the superblock says so while it is under way.
+//! * Nothing behind the end of the log holds a valid frame of an older life: a cut is durably
+//!   zeroed before its space is written again, and the superblock says so while it is under way.
 //! * Recovery cuts a bad frame only if it lies beyond every `synced` mark that a later or the same
 //!   batch recorded; any other bad frame is [`Damage`]: kept, reported, and never served.
-//! * Space grows zero-filled, in extents ahead of the end, and no zero-fill ever touches bytes that a
-//!   frame may have been written to.
+//! * Space grows zero-filled, in extents ahead of the end, and no zero-fill ever touches bytes that
+//!   a frame may have been written to.
 
 pub mod batch;
 mod chunk;

@@ -17,7 +17,8 @@ const AHEAD_BYTES: (u64, u64) = (16 * 1024, 8 * 1024 * 1024);
 impl Log {
     /// What has to go to disk now: one job for a disk thread. `None` while one is under way, when
     /// there is nothing to do (nothing but saved state and cuts while the disk is full, until
-    /// [`Log::retry`]), or when it has to wait for an extension under way: so ask again after [`Log::written`] and [`Log::extended`].
+    /// [`Log::retry`]), or when it has to wait for an extension under way: so ask again after
+    /// [`Log::written`] and [`Log::extended`].
     pub fn next_write(&mut self) -> Option<Write> {
         let waits = self.flight.is_some() || (self.cut.is_some() && self.extending);
         if waits || self.faulted {
@@ -131,8 +132,8 @@ impl Log {
             Some(cut) if cut.offset < flight.to.offset => cut,
             _ => flight.to,
         };
-        if flight.cut.is_some() && self.cut.is_none() {
-            self.dirty = flight.to.offset;
+        if let (Some(cut), None) = (flight.cut, self.cut) {
+            self.dirty = flight.to.offset.max(cut.offset);
         }
         self.shared.set_readable(self.durable.offset);
         let sealed = |end: Offset| end <= self.durable.offset;
@@ -169,7 +170,10 @@ impl Log {
     /// The zero-filling that is wanted now, for a background thread. `None` before the first frame,
     /// while there is enough ahead, while one is under way, and while the disk is full.
     pub fn extend(&mut self) -> Option<Extend> {
-        let blocked = self.extending || self.full || self.faulted || self.cut.is_some();
+        // A cut takes files away and leaves old frames in place until it has run.
+        let cutting =
+            self.cut.or_else(|| self.flight.as_ref().and_then(|flight| flight.cut)).is_some();
+        let blocked = self.extending || self.full || self.faulted || cutting;
         let end = self.end.offset;
         if blocked || self.end.index.0 == 0 || end > self.filled {
             return None;

@@ -111,8 +111,8 @@ impl Reader {
     }
 
     /// The next whole frames from `from` on, a boundary between frames, that end at or below `to`:
-    /// of one segment, and of at most `max_bytes` together, or one frame that is longer. Nothing, if
-    /// `to` or the end is reached.
+    /// of one segment, and of at most `max_bytes` together, or one frame that is longer. Nothing,
+    /// if `to` or the end is reached.
     ///
     /// # Errors
     /// [`ReadError`]; damage only when it is the first frame that is damaged.
@@ -247,7 +247,7 @@ impl Reader {
         let mut at = mark.map_or(base, |mark| mark.offset);
         while at <= offset {
             let chunk = self.frames_over_gaps(at)?;
-            for frame in chunk.frames().filter(|frame| frame.header.end() > offset) {
+            if let Some(frame) = chunk.frames().find(|frame| frame.header.end() > offset) {
                 let body = frame.header.offset.plus(FRAME_HEADER_BYTES as u64);
                 let skip = offset.0.checked_sub(body.0).and_then(|skip| usize::try_from(skip).ok());
                 let record = skip.and_then(|skip| frame.body.get(skip..)?.get(..length));
@@ -284,7 +284,7 @@ impl Reader {
             if chunk.bytes.is_empty() {
                 return Err(ReadError::Beyond);
             }
-            for frame in chunk.frames().filter(|frame| frame.header.index >= index) {
+            if let Some(frame) = chunk.frames().find(|frame| frame.header.index >= index) {
                 if frame.header.index > index {
                     return Err(ReadError::Trimmed { next: Some(frame.header.offset) });
                 }

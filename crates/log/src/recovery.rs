@@ -7,12 +7,12 @@
 //! * one of them says that the bad place was synced: the place is **damaged**. It was acknowledged,
 //!   so it is never cut; [`Log::open`](crate::Log::open) refuses, and [`Survey`] shows what is
 //!   there;
-//! * none does: the place belongs to the last, unsynced batch, whose pieces a power cut may have left
-//!   in any order. It is a **torn tail** and is durably zeroed.
+//! * none does: the place belongs to the last, unsynced batch, whose pieces a power cut may have
+//!   left in any order. It is a **torn tail** and is durably zeroed.
 //!
 //! Rot inside the very last batch can't be told from a tear by one disk. Neither can a frame in the
-//! body of a torn frame that a user forged for exactly this place: it makes a tear look like damage,
-//! never the other way round.
+//! body of a torn frame that a user forged for exactly this place: it makes a tear look like
+//! damage, never the other way round.
 
 use crate::disk::{Disk, Open};
 use crate::layout::{Flaw, Layout, Position};
@@ -143,6 +143,8 @@ pub struct Survey {
     scanned: Vec<Offset>,
     /// Behind the last byte that is not zero.
     used: Offset,
+    /// The highest mark of what was scanned: behind it lies the last batch.
+    synced: Offset,
     /// Files that a rewrite left unfinished.
     unfinished: Vec<String>,
     old: BTreeMap<Offset, Segment>,
@@ -177,6 +179,7 @@ impl Survey {
             contents: BTreeMap::new(),
             scanned: Vec::new(),
             used: Offset::ZERO,
+            synced: Offset::ZERO,
             unfinished: names.into_iter().filter(|name| name.ends_with(UNFINISHED)).collect(),
             old: BTreeMap::new(),
         };
@@ -229,7 +232,8 @@ impl Survey {
         for base in self.bases.iter().copied().filter(|base| *base < self.start.offset) {
             let segment = self.footer(base)?.map_or_else(
                 || {
-                    // Without its footer nothing can be found by index; reads by offset are checked.
+                    // Without its footer nothing can be found by index; reads by offset are
+                    // checked.
                     let end = Position { offset: self.layout().end(base), ..self.start };
                     let before = Position { offset: base, index: Index(u64::MAX), ..end };
                     Segment { before, seal: Some(end), marks: Vec::new(), ranges: None }
@@ -277,6 +281,7 @@ impl Survey {
                 Some(mut window) => {
                     let stop = window.scan(&mut content, limit)?;
                     self.scanned_bytes += window.read;
+                    self.synced = self.synced.max(window.synced);
                     stop
                 }
             };
@@ -331,7 +336,7 @@ impl Survey {
                 && !synced
             {
                 first = first.or(Some(header));
-                synced = header.synced > from;
+                synced = scan::mark(&header) > from;
                 at = header.end();
             }
             self.scanned_bytes += window.read;
@@ -410,8 +415,7 @@ impl Survey {
         let live = self.contents.iter();
         map.segments.extend(live.map(|(base, content)| (*base, Segment::of(content))));
         let last = self.layout().base(self.end.offset);
-        let there = self.bases.binary_search(&last).is_ok();
-        map.named = if there { self.layout().end(last) } else { last };
+        map.named.extend(self.bases.binary_search(&last).ok().map(|_| last));
         Shared::new(Arc::clone(&self.disk), self.layout(), self.end.offset, map)
     }
 
@@ -434,42 +438,59 @@ impl Survey {
     fn mend(&mut self) -> Result<Offset, Fault> {
         let (layout, end) = (self.layout(), self.end.offset);
         let mut filled = end;
+        if self.superblock_stale {
+            // Nothing may be done because of a slot that the next power cut could take back.
+            self.superblock.sequence += 1;
+            self.superblock.store(&*self.disk)?;
+        }
         for name in &self.unfinished {
             self.disk.remove(name).map_err(Fault::at("remove", name))?;
         }
         for base in self.bases.clone() {
-            let name = Layout::name(base);
-            if base > end || (base == end && !self.scanned.contains(&base)) {
+            let scanned = self.scanned.contains(&base);
+            if base > end || (base == end && !scanned) {
+                let name = Layout::name(base);
                 self.disk.remove(&name).map_err(Fault::at("remove", &name))?;
                 self.bases.retain(|other| *other != base);
-                continue;
-            }
-            if !self.scanned.contains(&base) {
-                continue;
-            }
-            let file = self.disk.open(&name, Open::Existing).map_err(Fault::at("open", &name))?;
-            let sealed = self.contents.get(&base).is_some_and(|content| content.seal.is_some());
-            if sealed {
-                let footer = self.contents[&base].footer();
-                let found = read_footer(&*file, layout, base)?;
-                if found.is_none_or(|found| found.footer() != footer) {
-                    file.write_at(layout.segment_bytes(), &[&footer])
-                        .map_err(Fault::at("write the footer of", &name))?;
+            } else if scanned {
+                let length = self.mend_segment(base)?;
+                if layout.end(base) > end {
+                    filled = filled.max(base.plus(length));
                 }
-                file.sync().map_err(Fault::at("sync", &name))?;
-            } else {
-                write::clear(&*file, layout, end, self.used)?;
-                let length = file.len().map_err(Fault::at("measure", &name))?;
-                filled = filled.max(base.plus(length));
             }
         }
         self.disk.sync().map_err(Fault::at("sync names of", "the log"))?;
-        if self.superblock_stale || self.superblock.cut != Offset::ZERO {
+        if self.superblock.cut != Offset::ZERO {
             self.superblock.sequence += 1;
             self.superblock.cut = Offset::ZERO;
             self.superblock.store(&*self.disk)?;
         }
         Ok(filled)
+    }
+
+    /// Mends one segment; returns how many log bytes its file has.
+    fn mend_segment(&self, base: Offset) -> Result<u64, Fault> {
+        let layout = self.layout();
+        let name = Layout::name(base);
+        let file = self.disk.open(&name, Open::Existing).map_err(Fault::at("open", &name))?;
+        // What a process reads after another one died may never have reached the disk, and a sync
+        // that failed then may have marked it clean. Written again, it is dirty, and a sync counts.
+        let segment_end = layout.end(base).min(self.end.offset);
+        let from = self.synced.max(base).min(segment_end);
+        scan::Window::new(layout, base, Arc::clone(&file))?.rewrite(from, segment_end)?;
+        let content = self.contents.get(&base);
+        if let Some(content) = content.filter(|content| content.seal.is_some()) {
+            file.write_at(layout.segment_bytes(), &[&content.footer()])
+                .map_err(Fault::at("write the footer of", &name))?;
+            file.sync().map_err(Fault::at("sync", &name))?;
+        } else {
+            // For the same reason zeros that a cut under way has written don't count yet.
+            let cutting = self.superblock.cut != Offset::ZERO;
+            let to = if cutting { layout.end(base) } else { self.used };
+            write::clear(&*file, layout, self.end.offset, to)?;
+        }
+        let length = file.len().map_err(Fault::at("measure", &name))?;
+        Ok(length.min(layout.segment_bytes()))
     }
 }
 

@@ -23,6 +23,8 @@ pub(crate) struct Window {
     buffer_at: u64,
     /// Bytes read so far.
     pub read: u64,
+    /// The highest `synced` mark that was scanned.
+    pub synced: Offset,
 }
 
 /// Where a scan stopped.
@@ -39,7 +41,16 @@ impl Window {
     pub(crate) fn new(layout: Layout, base: Offset, file: Arc<dyn File>) -> Result<Window, Fault> {
         let length = file.len().map_err(Fault::at("measure", &Layout::name(base)))?;
         let length = length.min(layout.segment_bytes());
-        Ok(Window { layout, file, base, length, buffer: Vec::new(), buffer_at: 0, read: 0 })
+        Ok(Window {
+            layout,
+            file,
+            base,
+            length,
+            buffer: Vec::new(),
+            buffer_at: 0,
+            read: 0,
+            synced: Offset::ZERO,
+        })
     }
 
     /// Where the file's log bytes end.
@@ -92,14 +103,33 @@ impl Window {
             if last.offset == end || self.layout.skip_gap(last.offset) == end {
                 return Ok(Stop::Full(Position { offset: end, ..last }));
             }
-            match self.frame(last.offset, Some(&last))? {
+            let found = self.frame(last.offset, Some(&last))?;
+            let synced = found.as_ref().map_or(Offset::ZERO, |frame| mark(&frame.header));
+            match found {
                 Err(flaw) => return Ok(Stop::Flaw(flaw)),
                 Ok(frame) if frame.header.kind == Kind::Padding => {
                     return Ok(Stop::Full(Position { offset: end, crc: frame.crc, ..last }));
                 }
                 Ok(frame) => content.note(&frame.header, frame.crc),
             }
+            self.synced = self.synced.max(synced);
         }
+    }
+
+    /// Writes again what lies in `from` to `to`. Not synced.
+    pub(crate) fn rewrite(&mut self, mut from: Offset, to: Offset) -> Result<(), Fault> {
+        let (file, base) = (Arc::clone(&self.file), self.base);
+        while from < to {
+            let wanted = usize::try_from(to.0 - from.0).expect("less than a segment");
+            let bytes = self.bytes(from, wanted.min(STEP_BYTES))?;
+            if bytes.is_empty() {
+                break;
+            }
+            let written = file.write_at(from.0 - base.0, &[bytes]);
+            written.map_err(Fault::at("write", &Layout::name(base)))?;
+            from = from.plus(bytes.len() as u64);
+        }
+        Ok(())
     }
 
     /// The first whole frame from `at` on, wherever it may begin.
@@ -143,6 +173,12 @@ impl Window {
         }
         Ok(used)
     }
+}
+
+/// Up to where the disk was synced when the frame was written. The field is outside the checksum:
+/// one that can't be true says nothing.
+pub(crate) fn mark(header: &Header) -> Offset {
+    if header.synced <= header.offset { header.synced } else { Offset::ZERO }
 }
 
 /// What a frame says that it follows.

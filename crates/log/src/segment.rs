@@ -5,9 +5,9 @@
 //!  0                                          segment_bytes
 //!  | frames, padding (position = offset − base) | footer |
 //! ```
-//! The footer holds what would otherwise take a scan: where the segment begins and ends, its runs of
-//! terms, and one mark (index → offset) every 64 KiB. A *sparse* segment, one that was rewritten by
-//! trimming, also lists the ranges that are still there; the rest of its file is a hole.
+//! The footer holds what would otherwise take a scan: where the segment begins and ends, its runs
+//! of terms, and one mark (index → offset) every 64 KiB. A *sparse* segment, one that was rewritten
+//! by trimming, also lists the ranges that are still there; the rest of its file is a hole.
 
 use crate::layout::Position;
 use naust_wire::frame::Header;

@@ -9,7 +9,7 @@ use crate::disk::{Disk, File, Open};
 use crate::layout::{Layout, Position};
 use crate::segment::{Content, FOOTER_BYTES_MAX, Mark};
 use naust_wire::{Index, Offset};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -30,8 +30,8 @@ pub(crate) struct Shared {
 #[derive(Default)]
 pub(crate) struct Map {
     pub segments: BTreeMap<Offset, Segment>,
-    /// Files of segments with a lower base have durable names.
-    pub named: Offset,
+    /// Files of segments that are not in the map yet and have durable names.
+    pub named: BTreeSet<Offset>,
     handles: BTreeMap<Offset, Arc<dyn File>>,
     footers: BTreeMap<Offset, Arc<Content>>,
 }
@@ -120,7 +120,7 @@ impl Shared {
 
     /// The file of the segment at `base` for writing; says whether its name is yet to be synced.
     pub(crate) fn file_to_write(&self, base: Offset) -> Result<(Arc<dyn File>, bool), Fault> {
-        let unnamed = base >= self.map().named;
+        let unnamed = !self.map().is_named(base);
         let open = if unnamed { Open::Create } else { Open::Existing };
         Ok((self.file(base, open)?, unnamed))
     }
@@ -128,8 +128,7 @@ impl Shared {
     /// Makes the name of a new segment's file durable.
     pub(crate) fn sync_name(&self, base: Offset) -> Result<(), Fault> {
         self.disk.sync().map_err(Fault::at("sync names of", &Layout::name(base)))?;
-        let mut map = self.map_mut();
-        map.named = map.named.max(self.layout.end(base));
+        self.map_mut().named.insert(base);
         Ok(())
     }
 
@@ -151,6 +150,18 @@ impl Shared {
 }
 
 impl Map {
+    fn is_named(&self, base: Offset) -> bool {
+        self.segments.contains_key(&base) || self.named.contains(&base)
+    }
+
+    /// Forgets all segments from `base` on, and what was remembered of their files.
+    pub(crate) fn forget_from(&mut self, base: Offset) {
+        self.segments.split_off(&base);
+        self.named.split_off(&base);
+        self.handles.split_off(&base);
+        self.footers.split_off(&base);
+    }
+
     /// Forgets what was remembered of a file that is replaced or removed.
     pub(crate) fn forget(&mut self, base: Offset) {
         self.handles.remove(&base);

@@ -26,7 +26,7 @@ impl Random {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -36,7 +36,7 @@ impl Random {
 
     /// A number below `bound`, which is not zero.
     pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
+        self.draw() % bound
     }
 
     /// True once in `times`.
@@ -161,8 +161,8 @@ impl SimDisk {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A power cut. The disk that comes back has all that was synced and some of the rest; this one,
-    /// and all files open on it, are dead.
+    /// A power cut. The disk that comes back has all that was synced and some of the rest; this
+    /// one, and all files open on it, are dead.
     #[must_use]
     pub fn crash(&self, seed: u64) -> SimDisk {
         let mut random = Random::new(seed);

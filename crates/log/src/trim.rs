@@ -1,5 +1,5 @@
-//! Trimming: whole segments go when no view needs them; of an old one that still holds live frames a
-//! sparse copy stays.
+//! Trimming: whole segments go when no view needs them; of an old one that still holds live frames
+//! a sparse copy stays.
 //!
 //! First the log's start moves, durably, with the next [`Write`](crate::Write). Only then are files
 //! touched that lie before it, one at a time, by a background thread: removed, or rewritten as
@@ -76,7 +76,10 @@ impl Trimmed {
     /// There was no space for the sparse copy; the segment is as it was.
     #[must_use]
     pub fn disk_full(&self) -> bool {
-        matches!(&self.outcome, Err(Failure::Fault(fault)) if fault.kind() == ErrorKind::StorageFull)
+        match &self.outcome {
+            Err(Failure::Fault(fault)) => fault.kind() == ErrorKind::StorageFull,
+            _ => false,
+        }
     }
 
     /// Damage that was met; the segment is as it was.

@@ -186,12 +186,7 @@ impl Cut {
     fn publish(&self, shared: &Shared) {
         let end = shared.layout.end(self.at.offset);
         let mut map = shared.map_mut();
-        let mut removed = map.segments.split_off(&end);
-        removed.retain(|base, _| {
-            map.forget(*base);
-            false
-        });
-        map.named = map.named.min(end);
+        map.forget_from(end);
         let base = shared.layout.base(self.at.offset);
         map.forget(base);
         if self.at.offset == base {
@@ -281,6 +276,7 @@ impl Piece {
             return;
         }
         let mut map = shared.map_mut();
+        map.named.remove(&self.base);
         let segment = map.segments.entry(self.base).or_insert_with(|| Segment {
             before: self.before,
             seal: None,

@@ -1,5 +1,7 @@
 //! The way of a frame: staged, written, durable, read, released, found again.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 use naust_log::sim::SimDisk;
 use naust_log::{HardState, Identity, Layout, Log, ReadError};
 use naust_wire::frame::Kind;
