@@ -62,6 +62,14 @@ pub(crate) enum Ended {
     Compact(TreeId),
 }
 
+impl LsmJob {
+    /// Whether memory waits for it, so that it should not wait for long itself.
+    #[must_use]
+    pub fn is_flush(&self) -> bool {
+        matches!(self.work, Work::Flush(_))
+    }
+}
+
 impl TablesJob for LsmJob {
     type Done = LsmDone;
 
