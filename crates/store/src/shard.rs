@@ -219,6 +219,12 @@ impl Shard {
         drop(free);
     }
 
+    /// Holds what a job holds while it syncs the manifest.
+    #[cfg(test)]
+    pub fn while_syncing(&self) -> MutexGuard<'_, Disk> {
+        lock(&self.disk)
+    }
+
     fn manifest(&self, trees: &BTreeMap<TreeId, OnDisk>) -> Manifest {
         let known = self.trees.read().unwrap_or_else(PoisonError::into_inner);
         let mut records: Vec<TreeRecord> = known

@@ -252,3 +252,136 @@ fn merge_runs(runs: &[RunShape]) -> Plan {
     let level = runs.iter().map(|run| run.level).max().unwrap_or(0);
     Plan::Merge { inputs: ids(runs.iter().flat_map(|run| &run.tables)), level }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Plan, RunShape, TableShape, backlog, choose};
+    use crate::cache::{Cache, StoreOptions};
+    use naust_wire::options::Compaction::{self, Fifo, Levelled, WriteOptimised};
+
+    /// Runs, newest first, as `level:` and tables `first-last=bytes`, numbered from 1 as they are named.
+    fn shape(text: &str) -> Vec<RunShape> {
+        let mut id = 0;
+        let mut table = |text: &str| {
+            let (keys, bytes) = text.split_once('=').unwrap();
+            let (first, last) = keys.split_once('-').unwrap();
+            id += 1;
+            let (first_key, last_key) = (first.as_bytes().to_vec(), last.as_bytes().to_vec());
+            TableShape { id, bytes: bytes.parse().unwrap(), newest: id * 10, first_key, last_key }
+        };
+        let mut run = |text: &str| {
+            let (level, tables) = text.split_once(':').unwrap();
+            let tables = tables.split_whitespace().map(&mut table).collect();
+            RunShape { level: level.trim().parse().unwrap(), tables }
+        };
+        text.split('|').filter(|text| !text.is_empty()).map(&mut run).collect()
+    }
+
+    fn options() -> StoreOptions {
+        let mut options = StoreOptions::new(Cache::new(0, 1));
+        options.table_bytes = 40;
+        options.level_bytes = 100;
+        options.flushes_per_merge = 2;
+        options.runs_per_merge = 3;
+        options
+    }
+
+    fn planned(compaction: Compaction, runs: &str) -> String {
+        planned_above(compaction, runs, 0)
+    }
+
+    fn planned_above(compaction: Compaction, runs: &str, retention_floor: u64) -> String {
+        match choose(compaction, &shape(runs), &options(), retention_floor) {
+            None => "nothing".to_string(),
+            Some(Plan::Merge { inputs, level }) => format!("merge {inputs:?} into {level}"),
+            Some(Plan::Move { inputs, level }) => format!("move {inputs:?} into {level}"),
+            Some(Plan::Drop { inputs }) => format!("drop {inputs:?}"),
+        }
+    }
+
+    #[test]
+    fn levelled_merges_flushes_with_what_they_overlap() {
+        assert_eq!(planned(Levelled, ""), "nothing");
+        assert_eq!(planned(Levelled, "0:a-z=9"), "nothing");
+        assert_eq!(planned(Levelled, "0:a-c=9|0:b-e=9"), "merge [1, 2] into 1");
+        let level = "1:a-d=30 e-g=30 x-z=30";
+        assert_eq!(
+            planned(Levelled, &format!("0:f-k=9|0:h-k=9|{level}")),
+            "merge [1, 2, 4] into 1"
+        );
+        // A small neighbour is taken along.
+        assert_eq!(
+            planned(Levelled, "0:f-k=9|0:h-k=9|1:a-b=19 c-d=19 x-z=30"),
+            "merge [1, 2, 4] into 1"
+        );
+    }
+
+    #[test]
+    fn levelled_moves_what_overlaps_nothing() {
+        assert_eq!(planned(Levelled, "0:k-m=20|0:g-j=20|1:a-f=40"), "move [2, 1] into 1");
+        // The newer of two that overlap stays, and so does what is too small to be a table.
+        assert_eq!(planned(Levelled, "0:g-m=20|0:g-j=20|1:a-f=40"), "move [2] into 1");
+        assert_eq!(planned(Levelled, "0:k-m=9|0:g-j=9|1:a-f=40"), "merge [1, 2] into 1");
+        assert_eq!(planned(Levelled, "0:k-m=20|0:e-j=20|1:a-f=40"), "merge [1, 2, 3] into 1");
+    }
+
+    #[test]
+    fn levelled_empties_the_fullest_level_at_the_least_cost() {
+        let deep = "2:a-c=40 d-f=40 g-p=40";
+        assert_eq!(
+            planned(Levelled, &format!("1:a-d=40 e-h=40 i-o=40|{deep}")),
+            "merge [3, 6] into 2"
+        );
+        assert_eq!(planned(Levelled, &format!("1:a-d=40 e-h=40 q-s=40|{deep}")), "move [3] into 2");
+        assert_eq!(planned(Levelled, &format!("1:a-d=40 e-h=40|{deep}")), "nothing");
+        // Many flushes are more urgent than a level that is a little too full.
+        let flushes = "0:a-b=9|0:a-b=9|0:a-b=9|0:a-b=9";
+        assert_eq!(
+            planned(Levelled, &format!("{flushes}|1:a-d=40 e-h=40 q-s=40|{deep}")),
+            "merge [1, 2, 3, 4, 5] into 1"
+        );
+    }
+
+    #[test]
+    fn write_optimised_merges_neighbours_of_one_size() {
+        assert_eq!(planned(WriteOptimised, "0:a-z=10|0:a-z=10"), "nothing");
+        assert_eq!(
+            planned(WriteOptimised, "0:a-z=10|0:a-z=12|0:a-z=9|0:a-z=90"),
+            "merge [1, 2, 3] into 0"
+        );
+        assert_eq!(
+            planned(WriteOptimised, "0:a-z=10|0:a-z=80|0:a-k=40 l-z=41|0:a-z=90"),
+            "merge [2, 3, 4, 5] into 0"
+        );
+        // What was levelled before keeps its place below.
+        assert_eq!(
+            planned(WriteOptimised, "0:a-z=10|0:a-z=12|1:a-z=9|2:a-z=90"),
+            "merge [1, 2, 3] into 1"
+        );
+    }
+
+    #[test]
+    fn fifo_merges_crumbs_only() {
+        assert_eq!(planned(Fifo, "0:a-b=40|0:a-b=40|0:a-b=40|0:a-b=40"), "nothing");
+        assert_eq!(
+            planned(Fifo, "0:a-b=40|0:a-b=9|0:a-b=9|0:a-b=5|0:a-b=40"),
+            "merge [2, 3, 4] into 0"
+        );
+    }
+
+    #[test]
+    fn tables_below_the_retention_floor_go_whole() {
+        for compaction in [Levelled, WriteOptimised, Fifo] {
+            let runs = "0:a-b=9|0:a-b=9|1:a-b=40 c-d=40";
+            assert_eq!(planned_above(compaction, runs, 21), "drop [1, 2]");
+        }
+    }
+
+    #[test]
+    fn the_backlog_is_what_waits() {
+        let count = |compaction, runs| backlog(compaction, &shape(runs), &options());
+        assert_eq!(count(Levelled, "0:a-b=9|0:a-b=9|1:a-b=9"), 2);
+        assert_eq!(count(WriteOptimised, "0:a-b=9|0:a-b=9|0:a-b=90|0:a-b=900"), 2);
+        assert_eq!(count(Fifo, "0:a-b=9|0:a-b=40|0:a-b=40"), 1);
+    }
+}

@@ -305,3 +305,57 @@ fn open_runs(directory: &Directory, record: &TreeRecord) -> Result<Vec<Arc<Run>>
     }
     Ok(runs)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::LsmTables;
+    use crate::{Cache, StoreOptions};
+    use naust_machine::{KeyRange, Mark, Tables, TablesJob, TablesReader, TreeId};
+    use naust_wire::Offset;
+    use naust_wire::options::KeyspaceOptions;
+    use std::ops::ControlFlow;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    /// A manifest's sync may take as long as it likes: everything but the job that waits for it goes on.
+    #[test]
+    fn a_stuck_sync_holds_up_nobody_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = StoreOptions::new(Cache::new(1 << 20, 8));
+        let mut tables = LsmTables::open(directory.path(), options).unwrap();
+        tables.make(TreeId::SHARD, &KeyspaceOptions::default()).unwrap();
+        let mark = |at| Mark { applied: Offset(at), ..Mark::default() };
+        let shard = tables.shard.clone();
+        let syncing = shard.while_syncing();
+        let (told, hear) = channel();
+        let owner = std::thread::spawn(move || {
+            tables.put(TreeId::SHARD, b"a", Offset(1 << 32), Some(b"1")).unwrap();
+            tables.rotate(&[TreeId::SHARD], mark(1 << 32)).unwrap();
+            let job = tables.job().unwrap();
+            let job = std::thread::spawn(move || job.run());
+            tables.make(TreeId(1), &KeyspaceOptions::default()).unwrap();
+            tables.put(TreeId(1), b"b", Offset((1 << 32) + 64), Some(b"2")).unwrap();
+            tables.rotate(&[TreeId::SHARD, TreeId(1)], mark((1 << 32) + 64)).unwrap();
+            tables.set_history_floor(Offset(1 << 32));
+            tables.set_retention_floor(TreeId(1), Offset(1));
+            let (reader, mut seen) = (tables.reader(), 0);
+            assert!(reader.get(TreeId::SHARD, b"a", Offset::MAX).unwrap().is_some());
+            let all = KeyRange { from: b"", to: None };
+            let visit = &mut |_: &[u8], _, _: &[u8]| {
+                seen += 1;
+                ControlFlow::Continue(())
+            };
+            reader.scan(TreeId(1), all, false, Offset::MAX, visit).unwrap();
+            assert_eq!((seen, tables.backlog(), tables.size(TreeId(1))), (1, 0, (0, 0)));
+            assert!(tables.job().is_none() && tables.flushing_bytes() > 0);
+            assert_eq!(tables.mark(TreeId::SHARD), Mark::default());
+            told.send(()).unwrap();
+            (tables, job)
+        });
+        hear.recv_timeout(Duration::from_secs(60)).expect("nothing waits for the sync");
+        drop(syncing);
+        let (mut tables, job) = owner.join().unwrap();
+        tables.done(job.join().unwrap()).unwrap();
+        assert_eq!(tables.mark(TreeId::SHARD), mark(1 << 32));
+    }
+}
