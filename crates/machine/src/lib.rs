@@ -28,6 +28,40 @@
 //! alone whose P is lower; above P(shard) frames are simply applied. A tree without unpersisted rows counts as persisted up
 //! to what was applied, so it never pins the log.
 
+mod apply;
+pub mod chunk;
+mod control;
+mod digest;
+pub mod directory;
+mod history;
+mod keyspaces;
+mod machine;
+mod memory;
+mod open;
+mod overlay;
+mod plan;
+mod query;
+pub mod reader;
+mod recent;
+mod retention;
+mod rotation;
+pub mod rows;
+mod sessions;
+mod streams;
 pub mod tables;
 
+#[cfg(feature = "contract")]
+pub mod contract;
+
+pub use chunk::Place;
+pub use directory::{Change, Directory, Placed};
+pub use machine::{Applied, Machine, MachineOptions, Resume};
+pub use memory::{MemDone, MemJob, MemReader, MemTables};
+pub use query::{Located, LogNeeded};
+pub use reader::{Hold, Page, ReadError, Reader};
+pub use rows::StreamId;
 pub use tables::{Fault, KeyRange, Mark, Tables, TablesJob, TablesReader, TreeId, Version};
+
+/// The tables of the simulator: [`MemTables`], whose crashes lose what real ones lose.
+#[cfg(feature = "sim")]
+pub type SimTables = MemTables;

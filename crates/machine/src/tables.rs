@@ -85,7 +85,13 @@ pub trait Tables: Send + 'static {
     ///
     /// # Errors
     /// [`Fault`].
-    fn put(&mut self, tree: TreeId, key: &[u8], at: Offset, value: Option<&[u8]>) -> Result<(), Fault>;
+    fn put(
+        &mut self,
+        tree: TreeId,
+        key: &[u8],
+        at: Offset,
+        value: Option<&[u8]>,
+    ) -> Result<(), Fault>;
 
     /// Bytes in memory that `rotate` would hand to a flush, about, of one tree.
     fn unflushed_bytes(&self, tree: TreeId) -> u64;
@@ -144,7 +150,12 @@ pub trait TablesReader: Clone + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`Fault`].
-    fn get(&self, tree: TreeId, key: &[u8], at: Offset) -> Result<Option<Version<Self::Value>>, Fault>;
+    fn get(
+        &self,
+        tree: TreeId,
+        key: &[u8],
+        at: Offset,
+    ) -> Result<Option<Version<Self::Value>>, Fault>;
 
     /// Visits the rows of a range that live at `at`, in key order or against it, until `visit` breaks: key, version, value.
     ///

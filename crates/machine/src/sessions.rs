@@ -1,0 +1,276 @@
+//! Sessions: who may be answered again, and with what.
+//!
+//! A session keeps the answers of the sequences in *acked below .. acked below + window*; a commit within it that was
+//! seen is answered again, any other is applied, in whatever order commits arrive. Sessions expire in log time, and the
+//! one longest unused goes when there are too many or their answers grow too large. All of it follows from the log alone.
+//!
+//! ```text
+//! row: last used u64 | last time u64 | ttl ms u64 | nonce u64 | acked below u64 | count u32 | answers
+//! answer: 0                                                  gap: not seen yet
+//!         1 | commit u64                                     committed
+//!         2 | commit u64 | Δ u32                             committed; one record at commit + Δ
+//!         3 | commit u64 | ids bytes | ranges u32, each: deleted u32, has next u8, next bytes
+//!         4 | condition u16 | at u64 | found u64             a condition failed
+//!         5 | code u16 | detail text                         failed otherwise
+//! ```
+
+mod answer;
+mod session;
+
+pub(crate) use answer::{Answer, More};
+use session::Session;
+
+use crate::rows::{Damaged, Fields};
+use naust_wire::limits::{
+    SESSION_TTL_MS_DEFAULT, SESSION_WINDOW_MAX, SESSIONS_PER_SHARD_MAX, SESSIONS_REPLY_BYTES_MAX,
+};
+use naust_wire::{LogTime, Offset, Sequence, SessionId};
+use rustc_hash::FxHashMap;
+
+/// Where a session lies in the list. Valid until the session ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Slot(u32);
+
+const NONE: Slot = Slot(u32::MAX);
+
+/// What a commit of a session meets.
+#[derive(Debug)]
+pub(crate) enum Turn<'a> {
+    /// The session is unknown or expired.
+    Expired,
+    /// The sequence is below the window, or above it.
+    OutOfWindow,
+    /// It was answered before.
+    Again(&'a Answer),
+    /// It is new: apply it, then `keep` its answer.
+    Fresh(Slot),
+}
+
+/// The sessions of a shard. Invariants: `ids` leads to every live slot; the list from `oldest` to `newest` has every live
+/// slot in the order of last use; `answer_bytes` is the sum over all sessions.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    ids: FxHashMap<SessionId, Slot>,
+    slots: Vec<Session>,
+    free: Vec<Slot>,
+    oldest: Slot,
+    newest: Slot,
+    answer_bytes: usize,
+    dirty: Vec<SessionId>,
+    /// Ended since the last rotation, though a row of theirs exists.
+    ended: Vec<SessionId>,
+    max: usize,
+    answer_bytes_max: usize,
+}
+
+impl Default for Sessions {
+    fn default() -> Sessions {
+        Sessions {
+            ids: FxHashMap::default(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            oldest: NONE,
+            newest: NONE,
+            answer_bytes: 0,
+            dirty: Vec::new(),
+            ended: Vec::new(),
+            max: SESSIONS_PER_SHARD_MAX,
+            answer_bytes_max: SESSIONS_REPLY_BYTES_MAX,
+        }
+    }
+}
+
+impl Sessions {
+    /// Opens a session at the frame whose offset is its id. Expired ones make room first, then the one longest unused.
+    pub(crate) fn open(&mut self, id: SessionId, ttl_ms: u64, nonce: u64, time: LogTime) {
+        while self.oldest != NONE && self.slots[self.oldest.0 as usize].is_expired(time) {
+            self.end_slot(self.oldest);
+        }
+        if self.ids.len() >= self.max {
+            self.end_slot(self.oldest);
+        }
+        let ttl_ms = if ttl_ms == 0 { SESSION_TTL_MS_DEFAULT } else { ttl_ms };
+        let slot = self.insert(Session::new(id, ttl_ms, nonce, time));
+        self.mark_dirty(slot);
+    }
+
+    /// Ends a session; `false`: there is none.
+    pub(crate) fn close(&mut self, id: SessionId) -> bool {
+        let slot = self.ids.get(&id).copied();
+        slot.map(|slot| self.end_slot(slot)).is_some()
+    }
+
+    /// A commit of a session comes: what now?
+    pub(crate) fn turn(
+        &mut self,
+        id: SessionId,
+        sequence: Sequence,
+        acked_below: Sequence,
+        at: Offset,
+        time: LogTime,
+    ) -> Turn<'_> {
+        let Some(slot) = self.ids.get(&id).copied() else { return Turn::Expired };
+        if self.slots[slot.0 as usize].is_expired(time) {
+            self.end_slot(slot);
+            return Turn::Expired;
+        }
+        self.touch(slot);
+        let session = &mut self.slots[slot.0 as usize];
+        session.last_used = at;
+        session.last_time = time;
+        self.answer_bytes -= session.forget_below(acked_below.0);
+        if !session.dirty {
+            self.mark_dirty(slot);
+        }
+        let session = &self.slots[slot.0 as usize];
+        let Some(place) = sequence.0.checked_sub(session.acked_below) else {
+            return Turn::OutOfWindow;
+        };
+        if place >= SESSION_WINDOW_MAX as u64 {
+            return Turn::OutOfWindow;
+        }
+        match session.answers.get(place as usize) {
+            None | Some(Answer::Gap) => Turn::Fresh(slot),
+            Some(answer) => Turn::Again(answer),
+        }
+    }
+
+    /// Keeps the answer of a commit whose turn was `Fresh`.
+    pub(crate) fn keep(&mut self, slot: Slot, sequence: Sequence, answer: Answer) {
+        let session = &mut self.slots[slot.0 as usize];
+        let before = session.bytes;
+        session.keep(sequence.0, answer);
+        self.answer_bytes = self.answer_bytes + session.bytes - before;
+        while self.answer_bytes > self.answer_bytes_max && self.oldest != slot {
+            self.end_slot(self.oldest);
+        }
+    }
+
+    fn insert(&mut self, session: Session) -> Slot {
+        let id = session.id;
+        self.answer_bytes += session.bytes;
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.slots[slot.0 as usize] = session;
+                slot
+            }
+            None => {
+                self.slots.push(session);
+                Slot(u32::try_from(self.slots.len() - 1).expect("sessions are bounded below 2^32"))
+            }
+        };
+        self.ids.insert(id, slot);
+        self.link_newest(slot);
+        slot
+    }
+
+    fn end_slot(&mut self, slot: Slot) {
+        self.unlink(slot);
+        let session = &mut self.slots[slot.0 as usize];
+        let id = session.id;
+        self.answer_bytes -= session.bytes;
+        if session.stored {
+            self.ended.push(id);
+        }
+        *session = Session::default();
+        self.ids.remove(&id);
+        self.free.push(slot);
+    }
+
+    fn mark_dirty(&mut self, slot: Slot) {
+        let session = &mut self.slots[slot.0 as usize];
+        session.dirty = true;
+        self.dirty.push(session.id);
+    }
+
+    fn touch(&mut self, slot: Slot) {
+        if self.newest != slot {
+            self.unlink(slot);
+            self.link_newest(slot);
+        }
+    }
+
+    fn unlink(&mut self, slot: Slot) {
+        let Session { older, newer, .. } = self.slots[slot.0 as usize];
+        match older {
+            NONE => self.oldest = newer,
+            older => self.slots[older.0 as usize].newer = newer,
+        }
+        match newer {
+            NONE => self.newest = older,
+            newer => self.slots[newer.0 as usize].older = older,
+        }
+    }
+
+    fn link_newest(&mut self, slot: Slot) {
+        let before = std::mem::replace(&mut self.newest, slot);
+        let session = &mut self.slots[slot.0 as usize];
+        session.older = before;
+        session.newer = NONE;
+        match before {
+            NONE => self.oldest = slot,
+            before => self.slots[before.0 as usize].newer = slot,
+        }
+    }
+
+    /// For a rotation: hands the rows to write to `write`, with their values, and the ids of rows to remove with `None`.
+    /// After this nothing is dirty.
+    pub(crate) fn rotate<E>(
+        &mut self,
+        mut write: impl FnMut(SessionId, Option<&[u8]>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut value = Vec::new();
+        for id in self.dirty.drain(..) {
+            let Some(slot) = self.ids.get(&id) else { continue };
+            let session = &mut self.slots[slot.0 as usize];
+            value.clear();
+            session.write(&mut value);
+            session.dirty = false;
+            session.stored = true;
+            write(id, Some(&value))?;
+        }
+        for id in self.ended.drain(..) {
+            write(id, None)?;
+        }
+        Ok(())
+    }
+
+    /// Rows that the next rotation writes, about, in bytes.
+    pub(crate) fn unwritten_bytes(&self) -> u64 {
+        (self.dirty.len() + self.ended.len()) as u64 * 64
+    }
+
+    /// Takes rows back at opening.
+    pub(crate) fn load(rows: Vec<(SessionId, Vec<u8>)>) -> Result<Sessions, Damaged> {
+        let mut loaded = Vec::with_capacity(rows.len());
+        for (id, value) in rows {
+            loaded.push(Session::read(id, &mut Fields::new(&value, "session"))?);
+        }
+        loaded.sort_unstable_by_key(|session| session.last_used);
+        let mut sessions = Sessions::default();
+        for session in loaded {
+            sessions.insert(session);
+        }
+        Ok(sessions)
+    }
+
+    /// All sessions in the order of last use, each as its row.
+    pub(crate) fn visit(&self, mut visit: impl FnMut(SessionId, &[u8])) {
+        let (mut slot, mut value) = (self.oldest, Vec::new());
+        while slot != NONE {
+            let session = &self.slots[slot.0 as usize];
+            value.clear();
+            session.write(&mut value);
+            visit(session.id, &value);
+            slot = session.newer;
+        }
+    }
+
+    #[cfg(test)]
+    fn bounded(max: usize, answer_bytes_max: usize) -> Sessions {
+        Sessions { max, answer_bytes_max, ..Sessions::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests;

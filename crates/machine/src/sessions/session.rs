@@ -1,0 +1,121 @@
+//! One session: its window of answers and its life.
+
+use super::{Answer, NONE, Slot};
+use crate::rows::{Damaged, Fields, put_u32, put_u64};
+use naust_wire::limits::{SESSION_REPLY_BYTES_MAX, SESSION_WINDOW_MAX};
+use naust_wire::{LogTime, Offset, SessionId};
+use std::collections::VecDeque;
+
+/// A session. Invariants: `answers[i]` is that of sequence `acked_below + i`, and the last one is no gap; `bytes` is the
+/// sum of what they take.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) id: SessionId,
+    /// The last commit of it.
+    pub(super) last_used: Offset,
+    pub(super) last_time: LogTime,
+    ttl_ms: u64,
+    nonce: u64,
+    pub(super) acked_below: u64,
+    pub(super) answers: VecDeque<Answer>,
+    pub(super) bytes: usize,
+    /// It changed since its row was written.
+    pub(super) dirty: bool,
+    /// A row of it exists.
+    pub(super) stored: bool,
+    pub(super) older: Slot,
+    pub(super) newer: Slot,
+}
+
+impl Default for Session {
+    fn default() -> Session {
+        Session::new(SessionId::NONE, 0, 0, LogTime(0))
+    }
+}
+
+impl Session {
+    pub(super) fn new(id: SessionId, ttl_ms: u64, nonce: u64, time: LogTime) -> Session {
+        Session {
+            id,
+            last_used: Offset(id.0),
+            last_time: time,
+            ttl_ms,
+            nonce,
+            acked_below: 1,
+            answers: VecDeque::new(),
+            bytes: 0,
+            dirty: false,
+            stored: false,
+            older: NONE,
+            newer: NONE,
+        }
+    }
+
+    pub(super) fn is_expired(&self, now: LogTime) -> bool {
+        now.0.saturating_sub(self.last_time.0) > self.ttl_ms
+    }
+
+    /// The client has the answers below this sequence; returns the bytes that became free.
+    pub(super) fn forget_below(&mut self, acked_below: u64) -> usize {
+        let before = self.bytes;
+        while self.acked_below < acked_below && !self.answers.is_empty() {
+            self.forget_first();
+        }
+        self.acked_below = self.acked_below.max(acked_below);
+        before - self.bytes
+    }
+
+    fn forget_first(&mut self) {
+        let first = self.answers.pop_front();
+        self.bytes -= first.map_or(0, |answer| answer.bytes());
+        self.acked_below += 1;
+    }
+
+    /// Keeps an answer; the oldest ones are forgotten when they take too many bytes together.
+    pub(super) fn keep(&mut self, sequence: u64, answer: Answer) {
+        let place = (sequence - self.acked_below) as usize;
+        assert!(place < SESSION_WINDOW_MAX, "only sequences within the window are kept");
+        while self.answers.len() <= place {
+            self.answers.push_back(Answer::Gap);
+            self.bytes += Answer::Gap.bytes();
+        }
+        self.bytes += answer.bytes() - Answer::Gap.bytes();
+        self.answers[place] = answer;
+        while self.bytes > SESSION_REPLY_BYTES_MAX && self.answers.len() > 1 {
+            self.forget_first();
+        }
+    }
+
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        put_u64(out, self.last_used.0);
+        put_u64(out, self.last_time.0);
+        put_u64(out, self.ttl_ms);
+        put_u64(out, self.nonce);
+        put_u64(out, self.acked_below);
+        put_u32(out, self.answers.len() as u32);
+        for answer in &self.answers {
+            answer.write(out);
+        }
+    }
+
+    pub(super) fn read(id: SessionId, fields: &mut Fields<'_>) -> Result<Session, Damaged> {
+        let mut session = Session::new(id, 0, 0, LogTime(0));
+        session.last_used = fields.offset()?;
+        session.last_time = LogTime(fields.u64()?);
+        session.ttl_ms = fields.u64()?;
+        session.nonce = fields.u64()?;
+        session.acked_below = fields.u64()?;
+        let count = fields.u32()? as usize;
+        if count > SESSION_WINDOW_MAX {
+            return Err(fields.damaged());
+        }
+        for _ in 0..count {
+            let answer = Answer::read(fields)?;
+            session.bytes += answer.bytes();
+            session.answers.push_back(answer);
+        }
+        fields.end()?;
+        session.stored = true;
+        Ok(session)
+    }
+}

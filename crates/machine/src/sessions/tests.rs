@@ -1,0 +1,151 @@
+use super::*;
+use naust_wire::Code;
+use naust_wire::reply::{RangeDeleted, Refused};
+
+const ID: SessionId = SessionId(1 << 32);
+
+fn opened() -> Sessions {
+    let mut sessions = Sessions::default();
+    sessions.open(ID, 1000, 0, LogTime(0));
+    sessions
+}
+
+fn turn(sessions: &mut Sessions, sequence: u64, acked: u64, time: u64) -> Result<Slot, String> {
+    let at = Offset((1 << 33) + time);
+    match sessions.turn(ID, Sequence(sequence), Sequence(acked), at, LogTime(time)) {
+        Turn::Fresh(slot) => Ok(slot),
+        Turn::Again(answer) => Err(format!("{answer:?}")),
+        other => Err(format!("{other:?}")),
+    }
+}
+
+#[test]
+fn a_sequence_is_fresh_once_and_answered_again_after_that_in_any_order() {
+    let mut sessions = opened();
+    for sequence in [3, 1, 2, 1024] {
+        let slot = turn(&mut sessions, sequence, 1, 10).unwrap();
+        sessions.keep(slot, Sequence(sequence), Answer::Committed(Offset(sequence)));
+    }
+    for sequence in [1, 2, 3, 1024] {
+        let again = format!("Committed(Offset({sequence}))");
+        assert_eq!(turn(&mut sessions, sequence, 1, 11), Err(again));
+    }
+    assert!(turn(&mut sessions, 4, 1, 11).is_ok());
+}
+
+#[test]
+fn what_is_acknowledged_or_too_far_ahead_is_out_of_the_window() {
+    let mut sessions = opened();
+    assert_eq!(turn(&mut sessions, 0, 0, 1), Err("OutOfWindow".into()));
+    assert_eq!(turn(&mut sessions, 1025, 1, 1), Err("OutOfWindow".into()));
+    assert!(turn(&mut sessions, 1025, 2, 1).is_ok());
+    assert_eq!(turn(&mut sessions, 1, 1, 1), Err("OutOfWindow".into()));
+    assert_eq!(turn(&mut sessions, 1, u64::MAX, 1), Err("OutOfWindow".into()));
+    assert_eq!(turn(&mut sessions, u64::MAX - 1, 1, 1), Err("OutOfWindow".into()));
+}
+
+#[test]
+fn a_session_lives_as_long_as_it_is_used() {
+    let mut sessions = opened();
+    assert!(turn(&mut sessions, 1, 1, 1000).is_ok());
+    assert!(turn(&mut sessions, 1, 1, 2000).is_ok());
+    assert_eq!(turn(&mut sessions, 1, 1, 3001), Err("Expired".into()));
+    assert_eq!(turn(&mut sessions, 1, 1, 3001), Err("Expired".into()));
+    assert!(!sessions.close(ID));
+}
+
+#[test]
+fn the_session_longest_unused_makes_room() {
+    let mut sessions = Sessions::bounded(2, usize::MAX);
+    sessions.open(ID, 1000, 0, LogTime(0));
+    sessions.open(SessionId(ID.0 + 8), 1000, 0, LogTime(0));
+    assert!(turn(&mut sessions, 1, 1, 5).is_ok());
+    sessions.open(SessionId(ID.0 + 16), 1000, 0, LogTime(5));
+    assert!(turn(&mut sessions, 1, 1, 6).is_ok());
+    assert!(!sessions.close(SessionId(ID.0 + 8)));
+    assert!(sessions.close(SessionId(ID.0 + 16)));
+}
+
+#[test]
+fn answers_are_bounded_a_session_and_together() {
+    let large = || {
+        let ranges = [RangeDeleted { deleted: 1, next: Some(vec![0; 30_000]) }];
+        Answer::committed(Offset(1 << 33), &[], &ranges)
+    };
+    let mut sessions = Sessions::bounded(10, 1_500_000);
+    sessions.open(SessionId(8), 1000, 0, LogTime(0));
+    sessions.open(ID, 1000, 0, LogTime(0));
+    for sequence in 1..=100 {
+        let slot = turn(&mut sessions, sequence, 1, 1).unwrap();
+        sessions.keep(slot, Sequence(sequence), large());
+    }
+    assert_eq!(turn(&mut sessions, 1, 1, 1), Err("OutOfWindow".into()));
+    assert!(turn(&mut sessions, 100, 1, 1).is_err());
+    assert!(sessions.answer_bytes <= 1_100_000);
+    sessions.open(SessionId(16), 1000, 0, LogTime(0));
+    for sequence in 1..=20 {
+        let at = Offset(1 << 34);
+        let id = SessionId(16);
+        match sessions.turn(id, Sequence(sequence), Sequence(1), at, LogTime(1)) {
+            Turn::Fresh(slot) => sessions.keep(slot, Sequence(sequence), large()),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(!sessions.close(ID), "the one longest unused went");
+    assert!(sessions.answer_bytes <= 1_500_000);
+    assert!(sessions.close(SessionId(16)));
+    assert_eq!(sessions.answer_bytes, 0);
+}
+
+#[test]
+fn rows_bring_everything_back() {
+    let mut sessions = opened();
+    let ids = [Offset((1 << 33) + 100), Offset((1 << 33) + 5000)];
+    let refused = Refused { condition: 3, at: Offset(9), found: Offset(4) };
+    let failed = More::Failed { code: Code::LimitReached, detail: "too many".into() };
+    let answers = [
+        Answer::committed(Offset(1 << 33), &[], &[]),
+        Answer::committed(Offset(1 << 33), &ids[..1], &[]),
+        Answer::committed(Offset(1 << 33), &ids, &[RangeDeleted { deleted: 7, next: None }]),
+        Answer::More(Box::new(More::Refused(refused))),
+        Answer::More(Box::new(failed)),
+    ];
+    for (i, answer) in answers.iter().enumerate() {
+        let sequence = 2 + i as u64;
+        let slot = turn(&mut sessions, sequence, 1, 10).unwrap();
+        sessions.keep(slot, Sequence(sequence), answer.clone());
+    }
+    sessions.open(SessionId(1 << 40), 0, 5, LogTime(20));
+    let mut rows = Vec::new();
+    let write = |id, value: Option<&[u8]>| {
+        rows.push((id, value.expect("none ended").to_vec()));
+        Ok::<(), ()>(())
+    };
+    sessions.rotate(write).unwrap();
+    let all = |sessions: &Sessions| {
+        let mut all = Vec::new();
+        sessions.visit(|id, value| all.push((id, value.to_vec())));
+        all
+    };
+    let mut loaded = Sessions::load(rows).unwrap();
+    assert_eq!(all(&loaded), all(&sessions));
+    assert_eq!(loaded.answer_bytes, sessions.answer_bytes);
+    assert!(turn(&mut loaded, 1, 1, 30).is_ok(), "a gap stays one");
+    let mut out = Vec::new();
+    let Answer::More(more) = &answers[2] else { panic!("two ids are not small") };
+    more.ids(&mut out).unwrap();
+    assert_eq!(out, ids);
+    assert_eq!(size_of::<Answer>(), 16);
+}
+
+#[test]
+fn damaged_rows_are_refused() {
+    let mut sessions = opened();
+    let slot = turn(&mut sessions, 1, 1, 10).unwrap();
+    sessions.keep(slot, Sequence(1), Answer::committed(Offset(1 << 33), &[], &[]));
+    let mut row = Vec::new();
+    sessions.visit(|_, value| row = value.to_vec());
+    for cut in 0..row.len() {
+        assert!(Sessions::load(vec![(ID, row[..cut].to_vec())]).is_err());
+    }
+}
