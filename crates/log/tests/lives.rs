@@ -4,6 +4,7 @@
 //! older one, and live frames of trimmed segments can still be read.
 
 #![allow(clippy::unwrap_used)] // helpers of tests
+#![allow(clippy::disallowed_methods)] // the seeds of lives to be lived again are in the environment
 
 use naust_log::sim::{Op, Random, SimDisk, Verdict, Weather};
 use naust_log::{HardState, Identity, Layout, Log, OpenError, ReadError, Trim, TrimInput, Write};
@@ -65,7 +66,7 @@ impl Life {
         let mut random = Random::new(seed);
         let disk = SimDisk::new();
         let identity = Identity { node: NodeId(1), shard: SHARD, cluster: 2 };
-        let layout = Layout::new(16 * 1024 << random.below(3)).unwrap();
+        let layout = Layout::new((16 * 1024) << random.below(3)).unwrap();
         Log::create_with(&disk, identity, b"", layout).unwrap();
         let (log, _) = Log::open(Arc::new(disk.clone()), SHARD).unwrap();
         Life {
@@ -417,7 +418,7 @@ fn known(offset: Offset, end: Offset) -> Known {
 }
 
 fn is_live(at: usize) -> bool {
-    at % 23 == 0
+    at.is_multiple_of(23)
 }
 
 #[test]
