@@ -1,7 +1,10 @@
 //! What can happen to a node: the closed list of [`Event`]s.
 
+use crate::views::Waiter;
 use naust_wire::options::NamespaceOptions;
+use naust_wire::reply::Failure;
 use naust_wire::{Index, Offset, ShardId};
+use std::ops::Range;
 
 /// The moment an event is handled at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -18,7 +21,8 @@ pub struct ConnectionId(pub u64);
 
 /// What happened.
 pub enum Event<'a> {
-    /// A run of whole packets from one connection, for shards of this worker (or for the node), in their order.
+    /// A run of whole packets from one connection, for shards of this worker (or for the node), in
+    /// their order.
     Packets {
         /// Who asks.
         from: ConnectionId,
@@ -52,11 +56,29 @@ pub enum Event<'a> {
     Progress(Progress),
     /// A shard was opened in the background; its views part went to the views thread before.
     Opened(Box<crate::open::ForWorker>),
+    /// A shard could not be opened: whoever asks it is answered with this.
+    NotOpened {
+        /// Which.
+        shard: ShardId,
+        /// Why, as its clients are told.
+        failure: Failure,
+    },
+    /// The views thread or a reads thread answered questions of a connection (commits are told by
+    /// `Progress`).
+    Answered {
+        /// Whose.
+        to: ConnectionId,
+        /// How many.
+        requests: u32,
+    },
+    /// The views thread did all of `views::Job::Flush` for a shard.
+    Flushed(ShardId),
     /// The directory changed: told to every worker.
     Directory(DirectoryChange),
     /// Time passed; sent about every [`crate::TICK_MS`].
     Tick,
-    /// Take no new requests, finish what is under way, then say [`Effect::Drained`](crate::Effect::Drained).
+    /// Take no new requests, finish what is under way, then say
+    /// [`Effect::Drained`](crate::Effect::Drained).
     Drain,
 }
 
@@ -71,12 +93,27 @@ pub struct Progress {
     pub next: Offset,
     /// Its index.
     pub index: Index,
-    /// Commits that wait for memtables or compaction: the worker refuses new ones past its bound.
+    /// Bytes that wait for flushes and compaction: the worker refuses commits past its bound.
     pub backlog_bytes: u64,
-    /// Log below this is needed by no table and no record, and may be trimmed.
-    pub trim: Option<naust_log::TrimInput>,
-    /// Floors that a leader should propose now, as encoded `Control` bodies.
+    /// The disk is full for tables: commits are refused until it is not.
+    pub disk_full: bool,
+    /// What the views need of the old log has changed.
+    pub needs: Option<Needs>,
+    /// Floors that a leader should propose now, as an encoded `Control` body.
     pub floors: Option<Vec<u8>>,
+    /// Something of the shard expires by time alone: look again in a while, even if it is idle.
+    pub ages: bool,
+}
+
+/// What the views of a shard need of its old log.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Needs {
+    /// Tables are persisted up to here: nobody folds in frames below it again.
+    pub persisted: Offset,
+    /// Everything from here on is within the window of history.
+    pub keep_from: Offset,
+    /// Answers to `views::Job::Live`: of these ranges of the log, only these parts live.
+    pub live: Vec<(Range<Offset>, Vec<Range<Offset>>)>,
 }
 
 /// A namespace came or went.
@@ -90,6 +127,8 @@ pub enum DirectoryChange {
         shard: ShardId,
         /// Its options.
         options: NamespaceOptions,
+        /// Who made it and is to be told, once it can be used.
+        told: Option<Told>,
     },
     /// It is gone; its shard is closed and its directory removed.
     Deleted {
@@ -97,5 +136,16 @@ pub enum DirectoryChange {
         name: String,
         /// Its shard.
         shard: ShardId,
+        /// Who removed it and is to be told.
+        told: Option<Told>,
     },
+}
+
+/// Who waits for a change of the directory to be in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Whom.
+    pub waiter: Waiter,
+    /// Where the change stands in the log of shard 0.
+    pub offset: Offset,
 }

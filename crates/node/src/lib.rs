@@ -30,8 +30,20 @@
 //! * Time never goes back in a log: [`clock`] slews towards the wall by at most a tenth and ignores its jumps.
 //! * A shard whose disk failed stops the node; a full disk refuses writes with `DiskFull` and goes on reading.
 
+pub mod answer;
+pub mod clock;
+mod connections;
 pub mod effect;
 pub mod event;
+mod node;
+pub mod open;
+mod replies;
+mod shard;
+pub mod views;
 
 pub use effect::Effect;
 pub use event::{ConnectionId, Event, Now};
+pub use node::{Config, Node};
+
+/// Milliseconds between two `Event::Tick`s, about.
+pub const TICK_MS: u64 = 25;

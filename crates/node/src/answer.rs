@@ -1,0 +1,224 @@
+//! A reads thread's core: answers from tables and log, beside the threads that write them. Blocking.
+
+use crate::ConnectionId;
+use crate::shard::Asked;
+use crate::views::Waiter;
+use naust_log::Flaw;
+use naust_machine::{KeyRange, Located, Page, Place, TablesReader};
+use naust_wire::frame::Bad;
+use naust_wire::limits::{LOG_READ_BYTES_MAX, PAGE_BYTES_MAX, PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX};
+use naust_wire::read::{Level, Query};
+use naust_wire::reply::{self, Failure, RecordsWriter, Reply, RowsWriter};
+use naust_wire::{Code, Offset, ShardId};
+
+/// What a reads thread needs of a shard. Cheap to clone.
+#[derive(Clone)]
+pub struct Readers<R: TablesReader> {
+    /// Of its tables.
+    pub tables: naust_machine::Reader<R>,
+    /// Of its log.
+    pub log: naust_log::Reader,
+}
+
+/// A question whose answer only has to be fetched.
+#[derive(Debug)]
+pub struct Job {
+    waiter: Waiter,
+    shard: ShardId,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    /// `Get` or `Scan`, at this offset; `None`: at whatever is folded in when it is read.
+    Rows(Query, Option<Offset>),
+    /// Raw frames of the log, whose committed part ends at `end`.
+    Frames { from: Offset, max_bytes: usize, end: Offset },
+    /// Records of a stream.
+    Records(Located),
+}
+
+impl Job {
+    pub(crate) fn new(asked: Asked, shard: ShardId, end: Offset) -> Job {
+        let waiter = Waiter { connection: asked.to, request: asked.request };
+        let what = match asked.read.query {
+            Query::Log { from, max_bytes, .. } => {
+                let bytes = if max_bytes == 0 { LOG_READ_BYTES_MAX } else { max_bytes as usize };
+                let max_bytes = bytes.min(LOG_READ_BYTES_MAX);
+                What::Frames { from: from.max(Offset::FIRST), max_bytes, end }
+            }
+            query => What::Rows(
+                query,
+                match asked.read.level {
+                    Level::Exactly(at) => Some(at),
+                    _ => None,
+                },
+            ),
+        };
+        Job { waiter, shard, what }
+    }
+
+    pub(crate) fn records(waiter: Waiter, shard: ShardId, located: Located) -> Job {
+        Job { waiter, shard, what: What::Records(located) }
+    }
+
+    /// Who is to get what [`run`] returns. After that, the worker is told `Event::Answered`.
+    #[must_use]
+    pub fn to(&self) -> ConnectionId {
+        self.waiter.connection
+    }
+}
+
+/// Fetches an answer: appends one packet to `out`.
+pub fn run<R: TablesReader>(job: &Job, readers: &Readers<R>, out: &mut Vec<u8>) {
+    let start = out.len();
+    let done = match &job.what {
+        What::Rows(Query::Get { keyspace, key }, at) => get(job, readers, keyspace, key, *at, out),
+        What::Rows(Query::Scan { keyspace, from, to, reverse, limit, max_bytes }, at) => {
+            let range = KeyRange { from, to: to.as_deref() };
+            scan(job, readers, keyspace, range, page(*reverse, *limit, *max_bytes), *at, out)
+        }
+        What::Rows(..) => unreachable!("only gets and scans come here"),
+        What::Frames { from, max_bytes, end } => {
+            frames(job, &readers.log, *from, *max_bytes, *end, out)
+        }
+        What::Records(located) => records(job, &readers.log, located, out),
+    };
+    if let Err(failure) = done {
+        out.truncate(start);
+        reply::write(job.waiter.request, job.shard, &Reply::Error(failure), out);
+    }
+}
+
+/// Answers in place of [`run`] when the shard is gone.
+pub fn run_without(job: &Job, out: &mut Vec<u8>) {
+    let failure = Failure::new(Code::NamespaceNotFound, "the namespace is gone");
+    reply::write(job.waiter.request, job.shard, &Reply::Error(failure), out);
+}
+
+fn page(reverse: bool, limit: u32, max_bytes: u32) -> Page {
+    let or = |asked: u32, default: usize| if asked == 0 { default } else { asked as usize };
+    Page {
+        reverse,
+        limit: or(limit, PAGE_ROWS_DEFAULT).min(PAGE_ROWS_MAX),
+        max_bytes: or(max_bytes, PAGE_BYTES_MAX).min(PAGE_BYTES_MAX),
+    }
+}
+
+fn get<R: TablesReader>(
+    job: &Job,
+    readers: &Readers<R>,
+    keyspace: &str,
+    key: &[u8],
+    at: Option<Offset>,
+    out: &mut Vec<u8>,
+) -> Result<(), Failure> {
+    let at = at.unwrap_or_else(|| readers.tables.applied());
+    let row = readers.tables.get(keyspace, key, at).map_err(failure)?;
+    let row = row.as_ref().map(|(version, value)| (*version, value.as_ref()));
+    reply::write_row(job.waiter.request, job.shard, at, row, out);
+    Ok(())
+}
+
+fn scan<R: TablesReader>(
+    job: &Job,
+    readers: &Readers<R>,
+    keyspace: &str,
+    range: KeyRange<'_>,
+    page: Page,
+    at: Option<Offset>,
+    out: &mut Vec<u8>,
+) -> Result<(), Failure> {
+    let at = at.unwrap_or_else(|| readers.tables.applied());
+    let mut rows = RowsWriter::begin(out);
+    let next = readers.tables.scan(keyspace, range, page, at, |key, version, value| {
+        rows.push(key, value, version);
+    });
+    match next {
+        Ok(next) => rows.finish(job.waiter.request, job.shard, at, next.as_deref()),
+        Err(error) => {
+            rows.abandon();
+            return Err(failure(error));
+        }
+    }
+    Ok(())
+}
+
+fn frames(
+    job: &Job,
+    log: &naust_log::Reader,
+    from: Offset,
+    max_bytes: usize,
+    end: Offset,
+    out: &mut Vec<u8>,
+) -> Result<(), Failure> {
+    let (mut data, mut next) = (Vec::new(), from);
+    while next < end && data.len() < max_bytes {
+        match log.frames(next, end, max_bytes - data.len()) {
+            // What was read is whole; what is wrong behind it is told to who reads on.
+            Err(_) if !data.is_empty() => break,
+            Err(error) => return Err(log_failure(&error)),
+            Ok(chunk) if !data.is_empty() && data.len() + chunk.bytes().len() > max_bytes => break,
+            Ok(chunk) => {
+                let ended = chunk.next() <= next;
+                next = chunk.next();
+                if data.is_empty() {
+                    data = chunk.into_bytes();
+                } else {
+                    data.extend_from_slice(chunk.bytes());
+                }
+                if ended {
+                    break;
+                }
+            }
+        }
+    }
+    reply::write_frames(job.waiter.request, job.shard, [from, next, end], &data, out);
+    Ok(())
+}
+
+fn records(
+    job: &Job,
+    log: &naust_log::Reader,
+    located: &Located,
+    out: &mut Vec<u8>,
+) -> Result<(), Failure> {
+    let mut records = RecordsWriter::begin(out);
+    for Place { offset, length, .. } in &located.places {
+        match log.record(*offset, *length as usize) {
+            Ok(value) => records.push(*offset, &value),
+            Err(error) => {
+                records.abandon();
+                return Err(log_failure(&error));
+            }
+        }
+    }
+    records.finish(job.waiter.request, job.shard, located.next, located.end);
+    Ok(())
+}
+
+/// What a client is told about a read of the tables that failed.
+pub(crate) fn failure(error: naust_machine::ReadError) -> Failure {
+    match error {
+        naust_machine::ReadError::Refused(refusal) => Failure::new(refusal.code, refusal.detail),
+        error => Failure::new(Code::Corrupt, error.to_string()),
+    }
+}
+
+fn log_failure(error: &naust_log::ReadError) -> Failure {
+    use naust_log::ReadError;
+    let code = match &error {
+        ReadError::Trimmed { .. } => Code::OffsetTrimmed,
+        ReadError::Beyond | ReadError::NoRecord(_) => Code::BadArgument,
+        // Whoever asks for frames from the middle of one is wrong; a frame that is there and has the
+        // wrong checksum is damaged.
+        ReadError::Damaged(damage) => match damage.flaw {
+            Flaw::Frame(Bad::Magic | Bad::Blank | Bad::Version(_) | Bad::Length(_)) => {
+                Code::BadArgument
+            }
+            _ => Code::Corrupt,
+        },
+        _ => Code::Unavailable,
+    };
+    Failure::new(code, error.to_string())
+}

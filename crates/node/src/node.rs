@@ -1,0 +1,309 @@
+//! The worker's core: connections, routing, the directory, and the shards that this worker owns.
+//!
+//! `handle` does only bookkeeping; what follows from a burst of events is done once, by `flush`: all
+//! that was staged is proposed together, and one write of each touched shard goes to disk.
+
+mod asks;
+mod directory;
+mod packets;
+
+use crate::connections::Connections;
+use crate::event::Progress;
+use crate::replies;
+use crate::shard::Shard;
+use crate::views;
+use crate::{ConnectionId, Effect, Event, Now};
+use directory::Directory;
+use naust_log::Fault;
+use naust_wire::control::Control;
+use naust_wire::frame::Kind;
+use naust_wire::reply::Failure;
+use naust_wire::{NodeId, RequestId, ShardId};
+use rustc_hash::FxHashMap;
+use std::collections::BTreeSet;
+
+/// What a node is told about itself.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Its identity.
+    pub node: NodeId,
+    /// Its name, for people.
+    pub name: String,
+    /// Its native address, as others reach it.
+    pub address: String,
+    /// The release, as it is told to clients.
+    pub version: String,
+    /// What clients must say in their hello; `None`: anybody may ask.
+    pub token: Option<String>,
+    /// This worker, of `workers`, from 0. It owns the shards whose number divided by `workers` leaves
+    /// it as the remainder.
+    pub worker: u32,
+    /// How many workers the node has, at least one.
+    pub workers: u32,
+}
+
+/// One worker of a node. See the crate's doc.
+pub struct Node {
+    config: Config,
+    connections: Connections,
+    directory: Directory,
+    shards: FxHashMap<ShardId, Box<Shard>>,
+    /// Deleted, but the shell still works on something of them.
+    leaving: FxHashMap<ShardId, Box<Shard>>,
+    touched: Vec<ShardId>,
+    timers: BTreeSet<(u64, ShardId)>,
+    /// Log bytes of all shards that are staged and not yet folded in.
+    unapplied_bytes: u64,
+    life: Life,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Life {
+    Serving,
+    /// Nothing new is taken.
+    Draining,
+    /// So many shards write their views to disk.
+    Flushing(usize),
+    Drained,
+}
+
+impl Node {
+    /// A worker that owns nothing yet; [`Node::start`] asks for what it needs.
+    ///
+    /// # Panics
+    /// If the worker's number is not below the number of workers.
+    #[must_use]
+    pub fn new(config: Config) -> Node {
+        assert!(config.worker < config.workers, "a worker is one of the workers");
+        Node {
+            config,
+            connections: Connections::default(),
+            directory: Directory::default(),
+            shards: FxHashMap::default(),
+            leaving: FxHashMap::default(),
+            touched: Vec::new(),
+            timers: BTreeSet::new(),
+            unapplied_bytes: 0,
+            life: Life::Serving,
+        }
+    }
+
+    /// Asks for the directory's shard, if it is this worker's. To be called once, first.
+    pub fn start(&mut self, effects: &mut Vec<Effect>) {
+        if self.owns(ShardId::DIRECTORY) {
+            self.directory.opens(ShardId::DIRECTORY);
+            let options = naust_wire::options::NamespaceOptions::default();
+            effects.push(Effect::Open { shard: ShardId::DIRECTORY, options });
+        }
+    }
+
+    /// Takes an event in. What follows comes with the next [`Node::flush`], but for some effects.
+    pub fn handle(&mut self, now: Now, event: Event<'_>, effects: &mut Vec<Effect>) {
+        match event {
+            Event::Packets { from, bytes } => self.packets(now, from, bytes, effects),
+            Event::Closed(from) => self.closed(from, effects),
+            Event::Written { shard, written } => {
+                self.on_log(shard, effects, |shard| shard.written(written, now));
+            }
+            Event::Extended { shard, extended } => {
+                self.on_log(shard, effects, |shard| shard.extended(extended));
+            }
+            Event::Trimmed { shard, trimmed } => {
+                self.on_log(shard, effects, |shard| shard.trimmed(trimmed));
+            }
+            Event::Progress(progress) => self.progress(now, progress, effects),
+            Event::Opened(opened) => self.opened(now, *opened, effects),
+            Event::NotOpened { shard, failure } => self.not_opened(shard, failure, effects),
+            Event::Answered { to, requests } => {
+                self.connections.end(to, requests as usize, effects);
+            }
+            Event::Flushed(_) => self.flushed(effects),
+            Event::Directory(change) => self.directory_changed(change, effects),
+            Event::Tick => self.tick(now, effects),
+            Event::Drain => self.drain(effects),
+        }
+    }
+
+    /// Does what follows from the events since the last time: to be called after each burst.
+    pub fn flush(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let mut touched = std::mem::take(&mut self.touched);
+        for id in touched.drain(..) {
+            let Some(shard) = self.shards.get_mut(&id) else { continue };
+            shard.is_touched = false;
+            shard.drive(now, effects);
+            for id in shard.answered.drain(..) {
+                self.connections.end(id, 1, effects);
+            }
+            let next = shard.next_tick_ms();
+            if next != shard.timer_ms {
+                shard.timer_ms.map(|at| self.timers.remove(&(at, id)));
+                next.map(|at| self.timers.insert((at, id)));
+                shard.timer_ms = next;
+            }
+        }
+        self.touched = touched;
+        if self.life == Life::Draining {
+            self.flush_views_when_settled(effects);
+        }
+    }
+
+    /// Whether this worker owns a shard.
+    #[must_use]
+    pub fn owns(&self, shard: ShardId) -> bool {
+        shard.0 % self.config.workers == self.config.worker
+    }
+
+    /// Requests that were admitted and not yet answered.
+    #[must_use]
+    pub fn requests(&self) -> usize {
+        self.connections.requests()
+    }
+
+    fn touch(touched: &mut Vec<ShardId>, shard: &mut Shard) {
+        if !shard.is_touched {
+            shard.is_touched = true;
+            touched.push(shard.id);
+        }
+    }
+
+    fn on_log(
+        &mut self,
+        id: ShardId,
+        effects: &mut Vec<Effect>,
+        act: impl FnOnce(&mut Shard) -> Result<(), Fault>,
+    ) {
+        if let Some(shard) = self.shards.get_mut(&id) {
+            Node::touch(&mut self.touched, shard);
+            if let Err(fault) = act(shard) {
+                effects.push(Effect::Stop(format!("the log of shard {id}: {fault}")));
+            }
+        } else if let Some(shard) = self.leaving.get_mut(&id) {
+            // Its log goes away anyway; whatever is wrong with it harms nobody.
+            drop(act(shard));
+            self.remove_when_unused(id, effects);
+        }
+    }
+
+    fn progress(&mut self, now: Now, progress: Progress, effects: &mut Vec<Effect>) {
+        let id = progress.shard;
+        let leaves = self.leaving.contains_key(&id);
+        let shards = if leaves { &mut self.leaving } else { &mut self.shards };
+        let Some(shard) = shards.get_mut(&id) else { return };
+        let floors = if leaves { None } else { progress.floors.clone() };
+        let before = shard.unapplied_bytes();
+        let (mut last, mut count) = (None, 0);
+        shard.progress(progress, now, |waiter| {
+            if last == Some(waiter.connection) {
+                count += 1;
+            } else {
+                if let Some(id) = last.replace(waiter.connection) {
+                    self.connections.end(id, count, effects);
+                }
+                count = 1;
+            }
+        });
+        if let Some(id) = last {
+            self.connections.end(id, count, effects);
+        }
+        self.unapplied_bytes -= before.saturating_sub(shard.unapplied_bytes());
+        if !shard.held.is_empty() && shard.has_caught_up() {
+            for id in std::mem::take(&mut shard.held) {
+                self.connections.let_go(id, effects);
+            }
+        }
+        if leaves {
+            return self.remove_when_unused(id, effects);
+        }
+        Node::touch(&mut self.touched, shard);
+        if let Some(floors) = floors {
+            self.stage_floors(now, id, &floors);
+        }
+    }
+
+    /// A leader's own entry: what counts as absent from now on.
+    fn stage_floors(&mut self, now: Now, id: ShardId, body: &[u8]) {
+        debug_assert!(matches!(Control::decode(body), Ok(Control::Floors(_))));
+        let Some(shard) = self.shards.get_mut(&id) else { return };
+        // A shard that can't take it now is asked again later.
+        if shard.admit().is_ok() {
+            let before = shard.unapplied_bytes();
+            shard.stage(Kind::Control, body, views::Waiter::NOBODY, now);
+            self.unapplied_bytes += shard.unapplied_bytes() - before;
+        }
+    }
+
+    fn closed(&mut self, from: ConnectionId, effects: &mut Vec<Effect>) {
+        if self.connections.is_busy(from) {
+            self.shards.values_mut().for_each(|shard| shard.waiting.forget(from));
+            self.directory.forget(from);
+            let (shard, job) = (ShardId::DIRECTORY, views::Job::Closed(from));
+            effects.push(Effect::Views { shard, job });
+        }
+        for shard in self.shards.values_mut().filter(|shard| !shard.held.is_empty()) {
+            shard.held.retain(|other| *other != from);
+        }
+        self.connections.remove(from);
+    }
+
+    fn tick(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        while let Some((at, id)) = self.timers.first().copied()
+            && at <= now.monotonic_ms
+        {
+            self.timers.pop_first();
+            let Some(shard) = self.shards.get_mut(&id) else { continue };
+            shard.timer_ms = None;
+            shard.tick(now, effects);
+            Node::touch(&mut self.touched, shard);
+        }
+    }
+
+    fn drain(&mut self, effects: &mut Vec<Effect>) {
+        if self.life != Life::Serving {
+            return;
+        }
+        self.life = Life::Draining;
+        for shard in self.shards.values_mut() {
+            shard.end_polls();
+            Node::touch(&mut self.touched, shard);
+            effects.push(Effect::Views { shard: shard.id, job: views::Job::EndPolls });
+        }
+    }
+
+    fn flush_views_when_settled(&mut self, effects: &mut Vec<Effect>) {
+        let settled = self.connections.requests() == 0
+            && self.leaving.is_empty()
+            && !self.directory.has_waiting()
+            && self.shards.values().all(|shard| shard.is_settled());
+        if !settled {
+            return;
+        }
+        self.life = Life::Flushing(self.shards.len());
+        for shard in self.shards.keys() {
+            effects.push(Effect::Views { shard: *shard, job: views::Job::Flush });
+        }
+        if self.shards.is_empty() {
+            self.life = Life::Drained;
+            effects.push(Effect::Drained);
+        }
+    }
+
+    fn flushed(&mut self, effects: &mut Vec<Effect>) {
+        let Life::Flushing(left) = &mut self.life else { return };
+        *left -= 1;
+        if *left == 0 {
+            self.life = Life::Drained;
+            effects.push(Effect::Drained);
+        }
+    }
+
+    fn fail(
+        &self,
+        to: ConnectionId,
+        request: RequestId,
+        shard: ShardId,
+        failure: Failure,
+        effects: &mut Vec<Effect>,
+    ) {
+        replies::fail(to, request, shard, failure, effects);
+    }
+}

@@ -1,0 +1,208 @@
+//! What this worker knows of the namespaces, and which of its own shards are not there yet.
+
+use super::Node;
+use crate::event::{DirectoryChange, Told};
+use crate::open::ForWorker;
+use crate::replies;
+use crate::shard::Shard;
+use crate::views::Waiter;
+use crate::{ConnectionId, Effect, Now, views};
+use naust_wire::options::NamespaceOptions;
+use naust_wire::reply::{Failure, Reply};
+use naust_wire::{Code, ShardId};
+use rustc_hash::FxHashMap;
+use std::collections::BTreeMap;
+
+/// The namespaces, as told by the views of shard 0.
+#[derive(Default)]
+pub(super) struct Directory {
+    names: BTreeMap<String, (ShardId, NamespaceOptions)>,
+    /// Shards of this worker that are being opened, or could not be.
+    absent: FxHashMap<ShardId, Absent>,
+}
+
+#[derive(Default)]
+struct Absent {
+    /// Who waits for it to be there: for its shard, or for the news that it was made.
+    waiting: Vec<(Waiter, Option<Told>)>,
+    /// Why it could not be opened.
+    failure: Option<Failure>,
+    /// It was deleted while it was being opened.
+    is_deleted: bool,
+}
+
+impl Directory {
+    pub(super) fn get(&self, name: &str) -> Option<(ShardId, &NamespaceOptions)> {
+        self.names.get(name).map(|(shard, options)| (*shard, options))
+    }
+
+    /// Whether the views of shard 0 have told what there is: one namespace always exists.
+    pub(super) fn is_known(&self) -> bool {
+        !self.names.is_empty()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&String, ShardId, &NamespaceOptions)> {
+        self.names.iter().map(|(name, (shard, options))| (name, *shard, options))
+    }
+
+    /// A shard of this worker is being opened.
+    pub(super) fn opens(&mut self, shard: ShardId) {
+        self.absent.insert(shard, Absent::default());
+    }
+
+    pub(super) fn is_opening(&self, shard: ShardId) -> bool {
+        self.absent.get(&shard).is_some_and(|absent| absent.failure.is_none())
+    }
+
+    /// Whether anybody waits for a shard that is being opened.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.absent.values().any(|absent| !absent.waiting.is_empty())
+    }
+
+    /// Someone waits for a shard that is being opened.
+    pub(super) fn wait(&mut self, shard: ShardId, waiter: Waiter) {
+        if let Some(absent) = self.absent.get_mut(&shard) {
+            absent.waiting.push((waiter, None));
+        }
+    }
+
+    /// Why a shard can't be asked that is not here.
+    pub(super) fn absent(&self, shard: ShardId) -> Failure {
+        match self.absent.get(&shard) {
+            Some(Absent { failure: Some(failure), .. }) => failure.clone(),
+            Some(_) => Failure::new(Code::Unavailable, "the namespace is being opened; try again"),
+            None if self.is_known() => {
+                Failure::new(Code::NamespaceNotFound, format!("there is no shard {shard}"))
+            }
+            None => Failure::new(Code::Unavailable, "the node is starting; try again"),
+        }
+    }
+
+    pub(super) fn forget(&mut self, gone: ConnectionId) {
+        for absent in self.absent.values_mut() {
+            absent.waiting.retain(|(waiter, _)| waiter.connection != gone);
+        }
+    }
+}
+
+impl Node {
+    pub(super) fn opened(&mut self, now: Now, opened: ForWorker, effects: &mut Vec<Effect>) {
+        let id = opened.shard;
+        let Some(absent) = self.directory.absent.remove(&id) else { return };
+        if absent.is_deleted {
+            effects.push(Effect::Remove(id));
+            return;
+        }
+        let mut shard = Box::new(Shard::new(opened, now));
+        Node::touch(&mut self.touched, &mut shard);
+        self.unapplied_bytes += shard.unapplied_bytes();
+        self.shards.insert(id, shard);
+        for (waiter, told) in absent.waiting {
+            let reply = match told {
+                Some(told) => Reply::Done(told.offset),
+                None => Reply::Resolved { shard: id, leader: self.config.node },
+            };
+            self.tell(waiter, told, id, &reply, effects);
+        }
+    }
+
+    pub(super) fn not_opened(&mut self, id: ShardId, failure: Failure, effects: &mut Vec<Effect>) {
+        let Some(absent) = self.directory.absent.get_mut(&id) else { return };
+        if absent.is_deleted {
+            self.directory.absent.remove(&id);
+            effects.push(Effect::Remove(id));
+            return;
+        }
+        absent.failure = Some(failure.clone());
+        for (waiter, told) in std::mem::take(&mut absent.waiting) {
+            let reply = match told {
+                // It was made; that it can't be used is told to who uses it.
+                Some(told) => Reply::Done(told.offset),
+                None => Reply::Error(failure.clone()),
+            };
+            self.tell(waiter, told, id, &reply, effects);
+        }
+    }
+
+    /// Answers who waited for a shard. Who made it was counted as a request of shard 0.
+    fn tell(
+        &mut self,
+        waiter: Waiter,
+        told: Option<Told>,
+        shard: ShardId,
+        reply: &Reply,
+        effects: &mut Vec<Effect>,
+    ) {
+        let shard = if told.is_some() { ShardId::DIRECTORY } else { shard };
+        replies::send(waiter.connection, waiter.request, shard, reply, effects);
+        if told.is_none() {
+            self.connections.end(waiter.connection, 1, effects);
+        }
+    }
+
+    pub(super) fn directory_changed(&mut self, change: DirectoryChange, effects: &mut Vec<Effect>) {
+        match change {
+            DirectoryChange::Created { name, shard, options, told } => {
+                self.directory.names.insert(name, (shard, options));
+                if !self.owns(shard) {
+                    return;
+                }
+                let waiting = told.map(|told| (told.waiter, Some(told))).into_iter().collect();
+                let absent = Absent { waiting, ..Absent::default() };
+                self.directory.absent.insert(shard, absent);
+                effects.push(Effect::Open { shard, options });
+            }
+            DirectoryChange::Deleted { name, shard, told } => {
+                self.directory.names.remove(&name);
+                if !self.owns(shard) {
+                    return;
+                }
+                self.delete(shard, effects);
+                if let Some(told) = told {
+                    self.tell(told.waiter, Some(told), shard, &Reply::Done(told.offset), effects);
+                }
+            }
+        }
+    }
+
+    fn delete(&mut self, id: ShardId, effects: &mut Vec<Effect>) {
+        if let Some(absent) = self.directory.absent.get_mut(&id) {
+            let gone = Failure::new(Code::NamespaceNotFound, "the namespace was deleted");
+            if absent.failure.is_some() {
+                self.directory.absent.remove(&id);
+                effects.push(Effect::Remove(id));
+                return;
+            }
+            absent.is_deleted = true;
+            for (waiter, told) in std::mem::take(&mut absent.waiting) {
+                let reply =
+                    told.map_or(Reply::Error(gone.clone()), |told| Reply::Done(told.offset));
+                self.tell(waiter, told, id, &reply, effects);
+            }
+            return;
+        }
+        let Some(mut shard) = self.shards.remove(&id) else { return };
+        shard.timer_ms.map(|at| self.timers.remove(&(at, id)));
+        self.unapplied_bytes -= shard.unapplied_bytes();
+        shard.leave(effects);
+        for id in shard.answered.drain(..) {
+            self.connections.end(id, 1, effects);
+        }
+        for id in std::mem::take(&mut shard.held) {
+            self.connections.let_go(id, effects);
+        }
+        effects.push(Effect::Views { shard: id, job: views::Job::EndPolls });
+        self.leaving.insert(id, shard);
+        self.remove_when_unused(id, effects);
+    }
+
+    /// A deleted shard goes when no thread of the shell works on it and the views have answered all
+    /// that they were given.
+    pub(super) fn remove_when_unused(&mut self, id: ShardId, effects: &mut Vec<Effect>) {
+        let in_use = |shard: &Box<Shard>| shard.is_in_use() || !shard.has_views_done();
+        if self.leaving.get(&id).is_some_and(|shard| !in_use(shard)) {
+            self.leaving.remove(&id);
+            effects.push(Effect::Remove(id));
+        }
+    }
+}

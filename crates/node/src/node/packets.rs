@@ -1,0 +1,193 @@
+//! From packets to admitted requests.
+
+use super::{Life, Node};
+use crate::shard::{Asked, busy};
+use crate::views::Waiter;
+use crate::{ConnectionId, Effect, Now};
+use naust_wire::commit::Commit;
+use naust_wire::control::Control;
+use naust_wire::limits::{COMMIT_BODY_BYTES_MAX, REQUEST_BYTES_MAX, REQUESTS_MAX};
+use naust_wire::message::{Message, Refusal};
+use naust_wire::options::Durability;
+use naust_wire::packet::{self, Bad, Kind, Packet};
+use naust_wire::read::Read;
+use naust_wire::reply::Failure;
+use naust_wire::{Code, RequestId, ShardId, frame};
+
+impl Node {
+    pub(super) fn packets(
+        &mut self,
+        now: Now,
+        from: ConnectionId,
+        mut bytes: &[u8],
+        effects: &mut Vec<Effect>,
+    ) {
+        while !bytes.is_empty() {
+            let length = match packet::read(bytes) {
+                Ok(Some((packet, length))) => {
+                    if let Err(failure) = self.packet(now, from, &packet, effects) {
+                        self.fail(from, packet.request, packet.shard, failure, effects);
+                    }
+                    length
+                }
+                Ok(None) => panic!("the shell hands over whole packets"),
+                Err(Bad::Kind(number, length, request)) => {
+                    let detail = format!("packet kind {number} is not known to this release");
+                    let failure = Failure::new(Code::UnknownKind, detail);
+                    self.fail(from, request, ShardId::DIRECTORY, failure, effects);
+                    length
+                }
+                Err(Bad::Crc(length, request)) => {
+                    let failure = Failure::new(Code::Malformed, "the packet's checksum is wrong");
+                    self.fail(from, request, ShardId::DIRECTORY, failure, effects);
+                    length
+                }
+                Err(bad) => return self.give_up(from, bad, effects),
+            };
+            bytes = &bytes[length..];
+        }
+    }
+
+    /// What follows can't be told apart any more: say so and close.
+    fn give_up(&mut self, from: ConnectionId, bad: Bad, effects: &mut Vec<Effect>) {
+        let code = match bad {
+            Bad::Version(_) => Code::UnknownVersion,
+            Bad::Length(_) => Code::TooLarge,
+            _ => Code::Malformed,
+        };
+        let failure = Failure::new(code, bad.to_string());
+        self.fail(from, RequestId(0), ShardId::DIRECTORY, failure, effects);
+        effects.push(Effect::Close(from));
+    }
+
+    fn packet(
+        &mut self,
+        now: Now,
+        from: ConnectionId,
+        packet: &Packet<'_>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Failure> {
+        if packet.kind == Kind::Ask {
+            return self.ask(from, packet.request, packet.body, effects);
+        }
+        self.gate(from)?;
+        match packet.kind {
+            Kind::Commit => {
+                let message = Message::new(packet.body).map_err(refused)?;
+                Commit::read(&message).and_then(|commit| commit.check()).map_err(refused)?;
+                if packet.shard == ShardId::DIRECTORY {
+                    return Err(no_namespace(packet.shard));
+                }
+                self.write(now, from, packet, frame::Kind::Commit, effects)
+            }
+            Kind::Control => {
+                let control = Control::decode(packet.body).map_err(refused)?;
+                check_control(&control, packet.shard)?;
+                self.write(now, from, packet, frame::Kind::Control, effects)
+            }
+            Kind::Read => self.read(now, from, packet, effects),
+            Kind::Ask | Kind::Reply => {
+                Err(Failure::new(Code::UnknownKind, "a reply is no request"))
+            }
+        }
+    }
+
+    /// What holds for every request, whatever it is.
+    pub(super) fn gate(&self, from: ConnectionId) -> Result<(), Failure> {
+        if self.life != Life::Serving {
+            let detail = "the node is shutting down; ask another one, or again later";
+            return Err(Failure::new(Code::ShuttingDown, detail));
+        }
+        if self.config.token.is_some() && !self.connections.is_greeted(from) {
+            return Err(Failure::new(Code::Unauthorized, "say hello with a token first"));
+        }
+        let bytes = self.unapplied_bytes > REQUEST_BYTES_MAX as u64;
+        if bytes || self.connections.requests() >= REQUESTS_MAX {
+            let detail = "the node has as much under way as it takes; try again";
+            return Err(Failure::new(Code::Overloaded, detail));
+        }
+        Ok(())
+    }
+
+    fn write(
+        &mut self,
+        now: Now,
+        from: ConnectionId,
+        packet: &Packet<'_>,
+        kind: frame::Kind,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Failure> {
+        if packet.body.len() > COMMIT_BODY_BYTES_MAX {
+            let detail =
+                format!("a body of {} bytes; {COMMIT_BODY_BYTES_MAX} are taken", packet.body.len());
+            return Err(Failure::new(Code::TooLarge, detail));
+        }
+        let Some(shard) = self.shards.get_mut(&packet.shard) else {
+            return Err(self.directory.absent(packet.shard));
+        };
+        shard.admit().map_err(busy)?;
+        let before = shard.unapplied_bytes();
+        let waiter = Waiter { connection: from, request: packet.request };
+        shard.stage(kind, packet.body, waiter, now);
+        self.unapplied_bytes += shard.unapplied_bytes() - before;
+        Node::touch(&mut self.touched, shard);
+        self.connections.begin(from, effects);
+        if shard.is_behind() && !shard.held.contains(&from) {
+            shard.held.push(from);
+            self.connections.hold(from, effects);
+        }
+        Ok(())
+    }
+
+    fn read(
+        &mut self,
+        now: Now,
+        from: ConnectionId,
+        packet: &Packet<'_>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Failure> {
+        let read = Read::decode(packet.body).map_err(refused)?;
+        if packet.shard == ShardId::DIRECTORY {
+            return Err(no_namespace(packet.shard));
+        }
+        let Some(shard) = self.shards.get_mut(&packet.shard) else {
+            return Err(self.directory.absent(packet.shard));
+        };
+        shard.check_read(&read)?;
+        shard.waiting.add(Asked::new(from, packet.request, read, now), now);
+        Node::touch(&mut self.touched, shard);
+        self.connections.begin(from, effects);
+        Ok(())
+    }
+}
+
+/// What a client may log, and where.
+fn check_control(control: &Control, shard: ShardId) -> Result<(), Failure> {
+    let (is_for_directory, options) = match control {
+        Control::CreateNamespace { options, .. } => (true, Some(options)),
+        Control::DeleteNamespace(_) => (true, None),
+        Control::Floors(_) => {
+            return Err(Failure::new(Code::BadArgument, "floors are the leader's to propose"));
+        }
+        _ => (false, None),
+    };
+    if is_for_directory != (shard == ShardId::DIRECTORY) {
+        return Err(match is_for_directory {
+            true => Failure::new(Code::BadArgument, "namespaces are made and removed in shard 0"),
+            false => no_namespace(shard),
+        });
+    }
+    if options.is_some_and(|options| options.durability != Durability::Quorum) {
+        let detail = "interval durability is not offered by this release";
+        return Err(Failure::new(Code::OptionsConflict, detail));
+    }
+    Ok(())
+}
+
+pub(super) fn refused(refusal: Refusal) -> Failure {
+    Failure::new(refusal.code, refusal.detail)
+}
+
+fn no_namespace(shard: ShardId) -> Failure {
+    Failure::new(Code::NamespaceNotFound, format!("shard {shard} holds no namespace"))
+}

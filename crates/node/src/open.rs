@@ -1,0 +1,231 @@
+//! Opening and making a shard: blocking, on a background thread of the shell.
+//!
+//! ```text
+//!   Log::open ─► Machine::open ─► replay from disk up to what the tables hold ─► Replica::new
+//!                                                                        │
+//!   ForViews ─► Views::install       then       ForWorker ─► Event::Opened
+//! ```
+//! What lies in the log above that is not folded in here: it goes the way of every commit, as soon as
+//! the replica knows that it is committed, which for a lone voter is at once.
+
+use crate::answer::Readers;
+use crate::event::Progress;
+use naust_consensus::{BadStart, Configuration, HardState, Replica, Start};
+use naust_log::{Disk, Identity, Log, ReadError};
+use naust_machine::{Fault, Machine, MachineOptions, Resume, Tables};
+use naust_wire::frame::Kind;
+use naust_wire::options::NamespaceOptions;
+use naust_wire::reply::Failure;
+use naust_wire::{Code, Index, NodeId, Offset, ShardId};
+use std::sync::Arc;
+
+/// Bytes of one read while frames are replayed.
+const READ_BYTES: usize = 1024 * 1024;
+
+/// What of an opened shard the worker gets.
+pub struct ForWorker {
+    /// Which.
+    pub shard: ShardId,
+    pub(crate) replica: Replica,
+    pub(crate) log: Log,
+    pub(crate) applied: Progress,
+}
+
+/// What of an opened shard the views thread gets.
+pub struct ForViews<T: Tables> {
+    pub(crate) machine: Machine<T>,
+    log: naust_log::Reader,
+}
+
+impl<T: Tables> ForViews<T> {
+    /// What reads threads get.
+    #[must_use]
+    pub fn readers(&self) -> Readers<T::Reader> {
+        Readers { tables: self.machine.reader(), log: self.log.clone() }
+    }
+
+    /// The machine, to be looked at.
+    #[must_use]
+    pub fn machine(&self) -> &Machine<T> {
+        &self.machine
+    }
+}
+
+/// Why a shard can't be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Its log.
+    #[error("the log: {0}")]
+    Log(#[from] naust_log::OpenError),
+    /// Frames that its tables lack can't be read.
+    #[error("frames that the tables lack: {0}")]
+    Replay(#[from] ReadError),
+    /// Its tables.
+    #[error("{0}")]
+    Tables(#[from] Fault),
+    /// Log, tables and superblock contradict each other.
+    #[error("{0}")]
+    Start(#[from] BadStart),
+    /// It was made by another node.
+    #[error("it belongs to node {found}, not {wanted}")]
+    Node {
+        /// The node that made it.
+        found: NodeId,
+        /// This node.
+        wanted: NodeId,
+    },
+}
+
+impl OpenError {
+    /// What its clients are told: [`Event::NotOpened`](crate::Event::NotOpened).
+    #[must_use]
+    pub fn failure(&self) -> Failure {
+        use naust_log::OpenError as LogError;
+        let code = match self {
+            OpenError::Tables(fault) if fault.disk_full => Code::DiskFull,
+            OpenError::Log(LogError::Io(_)) => Code::Unavailable,
+            _ => Code::Corrupt,
+        };
+        Failure::new(code, format!("the namespace can't be opened: {self}"))
+    }
+}
+
+/// What a shard is opened with.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// This node.
+    pub node: NodeId,
+    /// The options of its namespace.
+    pub namespace: NamespaceOptions,
+    /// How its machine spends memory and log; the namespace's history is put in.
+    pub machine: MachineOptions,
+    /// Seeds the election timeouts.
+    pub seed: u64,
+}
+
+/// Makes the log of a new shard with this node as its only voter. Its tables begin empty.
+///
+/// # Errors
+/// Of the disk; `AlreadyExists` if there is a log.
+pub fn create(
+    disk: &dyn Disk,
+    shard: ShardId,
+    cluster: u64,
+    node: NodeId,
+) -> Result<(), naust_log::Fault> {
+    let identity = Identity { node, shard, cluster };
+    Log::create(disk, identity, &Configuration::single(node).encode())
+}
+
+/// Opens a shard and replays what its tables lack of what they once held.
+///
+/// # Errors
+/// [`OpenError`].
+pub fn shard<T: Tables>(
+    disk: Arc<dyn Disk>,
+    tables: T,
+    shard: ShardId,
+    options: &Options,
+) -> Result<(ForWorker, ForViews<T>), OpenError> {
+    let (log, _) = Log::open(disk, shard)?;
+    let found = log.identity().node;
+    if found != options.node {
+        return Err(OpenError::Node { found, wanted: options.node });
+    }
+    let (mut machine, resume) = Machine::open(shard, tables)?;
+    machine.set_options(options.machine.with_history(&options.namespace));
+    let reader = log.reader();
+    replay(&mut machine, &reader, &resume)?;
+    let start = start(&log, &reader, &resume, options)?;
+    let replica = Replica::new(&start)?;
+    let applied = Progress {
+        shard,
+        applied: resume.applied.applied,
+        next: resume.applied.next.max(Offset::FIRST),
+        index: resume.applied.index,
+        backlog_bytes: 0,
+        disk_full: false,
+        needs: None,
+        floors: None,
+        ages: true,
+    };
+    Ok((ForWorker { shard, replica, log, applied }, ForViews { machine, log: reader }))
+}
+
+fn replay<T: Tables>(
+    machine: &mut Machine<T>,
+    reader: &naust_log::Reader,
+    resume: &Resume,
+) -> Result<(), OpenError> {
+    let (mut at, to) = (resume.replay_from, resume.applied.next);
+    while at < to {
+        let chunk = reader.frames(at, to, READ_BYTES)?;
+        for frame in chunk.frames() {
+            machine.replay(&frame)?;
+        }
+        if chunk.next() <= at {
+            return Err(ReadError::Beyond.into());
+        }
+        at = chunk.next();
+    }
+    Ok(())
+}
+
+fn start(
+    log: &Log,
+    reader: &naust_log::Reader,
+    resume: &Resume,
+    options: &Options,
+) -> Result<Start, OpenError> {
+    let hard = log.hard_state();
+    let (first, last, applied) = (log.start(), log.end().index, resume.applied.index);
+    let configuration = resume.configuration.clone();
+    let configuration = configuration.unwrap_or_else(|| log.configuration().to_vec());
+    let is_lone = Configuration::decode(&configuration)
+        .is_ok_and(|configuration| configuration.is_lone_voter(options.node));
+    Ok(Start {
+        node: options.node,
+        hard: HardState { term: hard.term, vote: hard.vote },
+        before_first: first.index,
+        before_first_term: first.term,
+        last,
+        terms: terms(log),
+        applied,
+        committed: if is_lone { last } else { applied },
+        configuration,
+        configure: configure(reader, resume)?,
+        seed: options.seed,
+    })
+}
+
+/// The runs of terms behind the log's start, the first of them cut to where the log begins.
+fn terms(log: &Log) -> Vec<(Index, naust_wire::Term)> {
+    let (first, last) = (log.start().index.next(), log.end().index);
+    if first > last {
+        return Vec::new();
+    }
+    let mut terms: Vec<_> = log.terms().to_vec();
+    let begun = terms.partition_point(|(index, _)| *index <= first);
+    terms.drain(..begun.saturating_sub(1));
+    terms.iter_mut().take(1).for_each(|(index, _)| *index = (*index).max(first));
+    terms
+}
+
+/// Configuration entries that are not folded in yet.
+fn configure(
+    reader: &naust_log::Reader,
+    resume: &Resume,
+) -> Result<Vec<(Index, Vec<u8>)>, OpenError> {
+    let (mut at, mut found) = (resume.applied.next.max(Offset::FIRST), Vec::new());
+    while at < reader.end() {
+        let chunk = reader.frames(at, reader.end(), READ_BYTES)?;
+        let configure = chunk.frames().filter(|frame| frame.header.kind == Kind::Configure);
+        found.extend(configure.map(|frame| (frame.header.index, frame.body.to_vec())));
+        if chunk.next() <= at {
+            break;
+        }
+        at = chunk.next();
+    }
+    Ok(found)
+}

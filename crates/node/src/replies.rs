@@ -1,0 +1,39 @@
+//! Replies that the worker gives itself, as effects.
+
+use crate::{ConnectionId, Effect};
+use naust_wire::reply::{self, Failure, Reply};
+use naust_wire::{RequestId, ShardId};
+
+/// Bytes of replies that are put into one effect.
+const SEND_BYTES: usize = 64 * 1024;
+
+/// Answers a request. Replies to one connection that follow each other leave together.
+pub(crate) fn send(
+    to: ConnectionId,
+    request: RequestId,
+    shard: ShardId,
+    reply: &Reply,
+    effects: &mut Vec<Effect>,
+) {
+    if let Some(Effect::Send { to: last, bytes }) = effects.last_mut()
+        && *last == to
+        && bytes.len() < SEND_BYTES
+    {
+        reply::write(request, shard, reply, bytes);
+        return;
+    }
+    let mut bytes = Vec::new();
+    reply::write(request, shard, reply, &mut bytes);
+    effects.push(Effect::Send { to, bytes });
+}
+
+/// Refuses a request.
+pub(crate) fn fail(
+    to: ConnectionId,
+    request: RequestId,
+    shard: ShardId,
+    failure: Failure,
+    effects: &mut Vec<Effect>,
+) {
+    send(to, request, shard, &Reply::Error(failure), effects);
+}

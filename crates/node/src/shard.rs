@@ -1,0 +1,503 @@
+//! A shard as its worker sees it: Raft, the log, and who waits for what.
+//!
+//! ```text
+//!   applied          handed              committed, durable          log.end()
+//!      |--- at the views ---|--- on this disk ---|--- being written, staged ---|
+//!      '------------------------ under_way: who waits for each -----------------'
+//! ```
+//! A request is staged into the log as soon as it is admitted, with the index and term that Raft is
+//! bound to give it; Raft is told of all of them at once by [`Shard::drive`], at the end of a burst.
+//!
+//! Invariants: nothing touches the replica between staging and the `propose` that tells it;
+//! `under_way[i]` is the entry `first + i`; one write of the log is under way at most.
+
+mod trim;
+mod waiting;
+
+pub(crate) use waiting::Asked;
+
+use crate::clock::Clock;
+use crate::event::Progress;
+use crate::open::ForWorker;
+use crate::views::Waiter;
+use crate::{ConnectionId, Effect, Now, answer, views};
+use naust_consensus::{EntryKind, Replica, Role};
+use naust_log::{Extended, Fault, Log, Staged, Trimmed, Written};
+use naust_wire::frame::Kind;
+use naust_wire::limits::{BACKLOG_BYTES_MAX, UNAPPLIED_BYTES_MAX, UNAPPLIED_FRAMES_MAX};
+use naust_wire::read::{Level, Query, Read};
+use naust_wire::reply::Failure;
+use naust_wire::{Code, Index, NodeId, Offset, ShardId, Term};
+use std::collections::VecDeque;
+use trim::Trimming;
+use waiting::Waiting;
+
+/// Frames that are given to the views at once: their replies leave together, and clients go on with
+/// the first while the next are folded in.
+const APPLY_FRAMES: u64 = 256;
+/// Milliseconds between two tries to write to a full disk.
+const RETRY_MS: u64 = 1000;
+/// Milliseconds between two looks at what expires by time alone.
+const AGES_MS: u64 = 1000;
+
+/// A shard of this worker.
+pub(crate) struct Shard {
+    pub(crate) id: ShardId,
+    pub(crate) replica: Replica,
+    pub(crate) log: Log,
+    clock: Clock,
+    /// Frames that are staged and not yet folded in; the first has the index `first`.
+    under_way: VecDeque<UnderWay>,
+    first: Index,
+    /// Where the log ended when it was opened: of the frames before it nothing is remembered.
+    opened: (Index, Offset),
+    /// Staged since Raft was told last.
+    proposed: usize,
+    /// Readies that are not durable yet: number, last index.
+    readies: VecDeque<(u64, Index)>,
+    /// The last Ready that the write under way carries.
+    writing: Option<u64>,
+    extending: bool,
+    committed: Index,
+    /// Given to the views: the last index, and where the next frame begins.
+    handed: (Index, Offset),
+    applied: Progress,
+    /// The disk had no space; writes are refused until one succeeds.
+    is_full: bool,
+    /// When to try again.
+    retry_ms: Option<u64>,
+    ages_ms: Option<u64>,
+    trimming: Trimming,
+    pub(crate) waiting: Waiting,
+    /// Whose reads were answered here, for the node's count.
+    pub(crate) answered: Vec<ConnectionId>,
+    /// Held because this shard is behind.
+    pub(crate) held: Vec<ConnectionId>,
+    /// It is on the node's list of shards to be driven.
+    pub(crate) is_touched: bool,
+    /// When it is to be looked at by the node's timers.
+    pub(crate) timer_ms: Option<u64>,
+}
+
+struct UnderWay {
+    waiter: Waiter,
+    end: Offset,
+}
+
+/// Why a shard can't take a write now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Busy {
+    NotLeader(Option<NodeId>),
+    DiskFull,
+    Overloaded,
+}
+
+impl Shard {
+    pub(crate) fn new(opened: ForWorker, now: Now) -> Shard {
+        let ForWorker { shard, replica, log, applied } = opened;
+        let end = log.end();
+        let last = (end.index.0 > 0).then_some(end.time);
+        Shard {
+            id: shard,
+            replica,
+            clock: Clock::new(last, now),
+            under_way: VecDeque::new(),
+            first: end.index.next(),
+            opened: (end.index, end.offset),
+            log,
+            proposed: 0,
+            readies: VecDeque::new(),
+            writing: None,
+            extending: false,
+            committed: applied.index,
+            handed: (applied.index, applied.next),
+            applied,
+            is_full: false,
+            retry_ms: None,
+            ages_ms: None,
+            trimming: Trimming::default(),
+            waiting: Waiting::default(),
+            answered: Vec::new(),
+            held: Vec::new(),
+            is_touched: false,
+            timer_ms: None,
+        }
+    }
+
+    /// Where the views are.
+    pub(crate) fn applied(&self) -> Offset {
+        self.applied.applied
+    }
+
+    /// Where committed frames end here.
+    pub(crate) fn end(&self) -> Offset {
+        self.handed.1
+    }
+
+    /// Log bytes that are staged and not yet folded in.
+    pub(crate) fn unapplied_bytes(&self) -> u64 {
+        self.log.end().offset.0.saturating_sub(self.applied.next.0)
+    }
+
+    /// Whether everything that was staged is folded in.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.applied.index == self.log.end().index && self.waiting.is_empty()
+    }
+
+    /// Whether a thread of the shell works on its log.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.writing.is_some() || self.extending || self.trimming.is_under_way()
+    }
+
+    /// Whether those who write to it should wait a little: half of a bound is reached.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.is_beyond(2)
+    }
+
+    /// Whether they may go on: a quarter of every bound.
+    pub(crate) fn has_caught_up(&self) -> bool {
+        !self.is_beyond(4)
+    }
+
+    fn is_beyond(&self, part: u64) -> bool {
+        let frames = self.log.end().index.0 - self.applied.index.0;
+        self.unapplied_bytes() > UNAPPLIED_BYTES_MAX / part
+            || frames > UNAPPLIED_FRAMES_MAX as u64 / part
+            || self.applied.backlog_bytes > BACKLOG_BYTES_MAX / part
+    }
+
+    /// Sees to it that this replica leads, if it may at once, and that it can take one more write.
+    pub(crate) fn admit(&mut self) -> Result<(), Busy> {
+        if self.replica.role() != Role::Leader {
+            self.lead()?;
+        }
+        if self.is_full || self.applied.disk_full {
+            return Err(Busy::DiskFull);
+        }
+        if self.is_beyond(1) {
+            return Err(Busy::Overloaded);
+        }
+        Ok(())
+    }
+
+    /// A lone voter campaigns when it is first written to, so that an idle one costs nothing.
+    fn lead(&mut self) -> Result<(), Busy> {
+        if self.replica.is_lone_voter() {
+            self.replica.campaign();
+            self.take_readies();
+        }
+        match self.replica.role() {
+            Role::Leader => Ok(()),
+            _ => Err(Busy::NotLeader(self.replica.leader())),
+        }
+    }
+
+    /// Copies a body into the log, after `admit` said yes.
+    pub(crate) fn stage(&mut self, kind: Kind, body: &[u8], waiter: Waiter, now: Now) -> Staged {
+        let time = self.clock.stamp(now);
+        let index = self.log.end().index.next();
+        let staged = self.log.stage(kind, self.replica.term(), index, time, body);
+        self.under_way.push_back(UnderWay { waiter, end: staged.end });
+        self.proposed += 1;
+        staged
+    }
+
+    /// What follows from everything that happened to the shard in this burst.
+    pub(crate) fn drive(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.propose();
+        self.take_readies();
+        self.ask_index(effects);
+        self.hand_over(effects);
+        self.answer_reads(effects);
+        self.trimming.drive(self.id, &mut self.log, effects);
+        if let Some(write) = self.log.next_write() {
+            self.writing = Some(self.readies.back().map_or(0, |(number, _)| *number));
+            effects.push(Effect::Write { shard: self.id, write });
+        }
+        if let Some(extend) = self.log.extend() {
+            self.extending = true;
+            effects.push(Effect::Extend { shard: self.id, extend });
+        }
+        self.note_space(now);
+    }
+
+    /// A full disk is tried again in a while; one that took everything is not full.
+    fn note_space(&mut self, now: Now) {
+        if self.log.is_full() {
+            self.is_full = true;
+            self.retry_ms = self.retry_ms.or(Some(now.monotonic_ms + RETRY_MS));
+        } else if self.writing.is_none() {
+            self.is_full = false;
+        }
+    }
+
+    /// Asks Raft up to where fresh linearizable reads have to wait.
+    fn ask_index(&mut self, effects: &mut Vec<Effect>) {
+        if !self.waiting.has_fresh() {
+            return;
+        }
+        if self.replica.is_lone_voter() && self.replica.role() != Role::Leader {
+            // Whatever was ever acknowledged lies in its log; there is nobody to ask.
+            self.waiting.all_wait_for(self.log.durable().index);
+            return;
+        }
+        match self.replica.read(self.waiting.next_token()) {
+            Ok(()) => self.take_readies(),
+            Err(not_leader) => {
+                for asked in self.waiting.give_up() {
+                    let failure = busy(Busy::NotLeader(not_leader.leader));
+                    self.refuse(&asked, failure, effects);
+                }
+            }
+        }
+    }
+
+    fn refuse(&mut self, asked: &Asked, failure: Failure, effects: &mut Vec<Effect>) {
+        crate::replies::fail(asked.to, asked.request, self.id, failure, effects);
+        self.answered.push(asked.to);
+    }
+
+    /// Tells Raft of what was staged.
+    fn propose(&mut self) {
+        let count = std::mem::take(&mut self.proposed);
+        if count == 0 {
+            return;
+        }
+        let (term, indices) = self.replica.propose(count).expect("it led when they were staged");
+        let end = self.log.end();
+        assert!(
+            term == end.term && indices.end == end.index.next(),
+            "Raft gives the indices that were foreseen"
+        );
+    }
+
+    fn take_readies(&mut self) {
+        while let Some(ready) = self.replica.ready() {
+            assert!(ready.cut_after.is_none(), "a lone voter cuts nothing");
+            if let Some(hard) = ready.hard {
+                self.log.save(naust_log::HardState { term: hard.term, vote: hard.vote });
+            }
+            for entry in &ready.entries {
+                self.take_entry(entry.index, entry.term, &entry.kind);
+            }
+            if ready.number != 0 {
+                self.readies.push_back((ready.number, self.log.end().index));
+            }
+            self.committed = ready.committed.unwrap_or(self.committed);
+            for (token, index) in ready.reads {
+                self.waiting.found_index(token, index);
+            }
+        }
+    }
+
+    fn take_entry(&mut self, index: Index, term: Term, kind: &EntryKind) {
+        let (kind, body) = match kind {
+            // Staged when it was admitted.
+            EntryKind::Normal => return,
+            EntryKind::Empty => (Kind::Empty, &[][..]),
+            EntryKind::Configure(bytes) => (Kind::Configure, &bytes[..]),
+        };
+        let time = self.log.end().time;
+        let staged = self.log.stage(kind, term, index, time, body);
+        self.under_way.push_back(UnderWay { waiter: Waiter::NOBODY, end: staged.end });
+    }
+
+    /// A disk thread ended a write.
+    pub(crate) fn written(&mut self, written: Written, now: Now) -> Result<(), Fault> {
+        self.log.written(written)?;
+        let number = self.writing.take().expect("a write was under way");
+        self.note_space(now);
+        let durable = self.log.durable().index;
+        let mut persisted = None;
+        while let Some((first, last)) = self.readies.front()
+            && *first <= number
+            && *last <= durable
+        {
+            persisted = Some(*first);
+            self.readies.pop_front();
+        }
+        if let Some(number) = persisted {
+            self.propose();
+            self.replica.persisted(number);
+        }
+        self.replica.forget(self.log.start().index);
+        Ok(())
+    }
+
+    /// A background thread ended a zero-fill.
+    pub(crate) fn extended(&mut self, extended: Extended) -> Result<(), Fault> {
+        self.extending = false;
+        self.log.extended(extended)
+    }
+
+    /// Gives committed frames, which are on this disk too, to the views.
+    fn hand_over(&mut self, effects: &mut Vec<Effect>) {
+        let (handed, from) = self.handed;
+        if self.committed <= handed {
+            return;
+        }
+        if handed < self.opened.0 {
+            // Read back from disk; nobody waits for them.
+            let (index, to) = self.opened;
+            self.hand(index, from, to, Vec::new(), effects);
+        }
+        while self.handed.0 < self.committed {
+            let (handed, from) = self.handed;
+            let skip = (handed.0 + 1 - self.first.0) as usize;
+            let count = (self.committed.0 - handed.0).min(APPLY_FRAMES) as usize;
+            let frames = self.under_way.range(skip..skip + count);
+            let to = self.under_way[skip + count - 1].end;
+            let waiters = frames.map(|entry| entry.waiter).collect();
+            self.hand(Index(handed.0 + count as u64), from, to, waiters, effects);
+        }
+        self.waiting.log_grew(self.handed.1);
+    }
+
+    fn hand(
+        &mut self,
+        last: Index,
+        from: Offset,
+        to: Offset,
+        waiters: Vec<Waiter>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let first = Index(last.0 + 1 - waiters.len() as u64);
+        let apply = views::Apply { batch: self.log.batch(from, to), first, waiters };
+        effects.push(Effect::Views { shard: self.id, job: views::Job::Apply(apply) });
+        self.handed = (last, to);
+    }
+
+    /// The views came further. Calls `done` with each waiter whose request was answered.
+    pub(crate) fn progress(&mut self, progress: Progress, now: Now, mut done: impl FnMut(Waiter)) {
+        while self.first <= progress.index
+            && let Some(entry) = self.under_way.pop_front()
+        {
+            self.first = self.first.next();
+            if entry.waiter != Waiter::NOBODY {
+                done(entry.waiter);
+            }
+        }
+        self.replica.applied(progress.index);
+        self.log.release(progress.next);
+        if progress.ages && self.ages_ms.is_none() {
+            self.ages_ms = Some(now.monotonic_ms + AGES_MS);
+        }
+        let Progress { needs, .. } = &progress;
+        if let Some(needs) = needs {
+            self.trimming.learn(needs);
+        }
+        self.applied = Progress { needs: None, floors: None, ..progress };
+    }
+
+    /// Reads whose moment has come.
+    fn answer_reads(&mut self, effects: &mut Vec<Effect>) {
+        let (applied, end) = (&self.applied, self.handed.1);
+        while let Some(asked) = self.waiting.next_due(applied.index, applied.next) {
+            if let Some(asked) = dispatch(self.id, asked, end, effects) {
+                self.waiting.wait_for_log(asked);
+            }
+        }
+    }
+
+    /// The deadlines that passed are acted on.
+    pub(crate) fn tick(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if self.retry_ms.is_some_and(|at| at <= now.monotonic_ms) {
+            self.retry_ms = None;
+            self.log.retry();
+        }
+        if self.ages_ms.is_some_and(|at| at <= now.monotonic_ms) {
+            self.ages_ms = None;
+            let job = views::Job::Ages(self.clock.stamp(now));
+            effects.push(Effect::Views { shard: self.id, job });
+        }
+        for asked in self.waiting.expire(now) {
+            let detail = "the offset was not reached in time; ask again, or a later replica";
+            self.refuse(&asked, Failure::new(Code::Unavailable, detail), effects);
+        }
+    }
+
+    /// Long polls are answered now, with what there is.
+    pub(crate) fn end_polls(&mut self) {
+        self.waiting.end_polls();
+    }
+
+    /// A background thread ended a trim.
+    pub(crate) fn trimmed(&mut self, trimmed: Trimmed) -> Result<(), Fault> {
+        self.trimming.ended();
+        self.log.trimmed(trimmed)
+    }
+
+    /// When it wants `tick` next, in milliseconds of the monotonic clock.
+    pub(crate) fn next_tick_ms(&self) -> Option<u64> {
+        [self.retry_ms, self.ages_ms, self.waiting.deadline_ms()].into_iter().flatten().min()
+    }
+
+    /// Whether the read asks for what can't be.
+    pub(crate) fn check_read(&self, read: &Read) -> Result<(), Failure> {
+        let (Level::AtLeast(at) | Level::Exactly(at)) = read.level else { return Ok(()) };
+        if self.replica.is_lone_voter() && at >= self.log.end().offset {
+            let detail = format!("offset {at} lies behind the end of the log");
+            return Err(Failure::new(Code::BadArgument, detail));
+        }
+        Ok(())
+    }
+
+    /// The namespace was deleted: who was not given to the views is answered now.
+    pub(crate) fn leave(&mut self, effects: &mut Vec<Effect>) {
+        for asked in self.waiting.take_all() {
+            let failure = Failure::new(Code::NamespaceNotFound, "the namespace was deleted");
+            self.refuse(&asked, failure, effects);
+        }
+        let given = (self.handed.0.0 + 1).saturating_sub(self.first.0) as usize;
+        let rest = self.under_way.split_off(given.min(self.under_way.len()));
+        for UnderWay { waiter, .. } in rest {
+            if waiter != Waiter::NOBODY {
+                let failure =
+                    Failure::new(Code::Interrupted, "the namespace was deleted meanwhile");
+                crate::replies::fail(waiter.connection, waiter.request, self.id, failure, effects);
+                self.answered.push(waiter.connection);
+            }
+        }
+    }
+
+    /// Whether the views have answered all that they were given.
+    pub(crate) fn has_views_done(&self) -> bool {
+        self.applied.index >= self.handed.0
+    }
+}
+
+/// How a request is refused that the shard can't take now.
+pub(crate) fn busy(why: Busy) -> Failure {
+    match why {
+        Busy::NotLeader(Some(leader)) => {
+            Failure::new(Code::NotLeader, format!("node {leader} leads this namespace"))
+        }
+        Busy::NotLeader(None) => {
+            Failure::new(Code::Unavailable, "the namespace has no leader now; try again")
+        }
+        Busy::DiskFull => {
+            Failure::new(Code::DiskFull, "the disk is full; writes go on when there is space again")
+        }
+        Busy::Overloaded => {
+            Failure::new(Code::Overloaded, "too much of this namespace is under way; try again")
+        }
+    }
+}
+
+/// Sends a read that may be answered on its way; gives it back if it waits for the log to grow.
+fn dispatch(shard: ShardId, asked: Asked, end: Offset, effects: &mut Vec<Effect>) -> Option<Asked> {
+    match &asked.read.query {
+        Query::Log { from, wait_ms, .. } if *from >= end && *wait_ms > 0 => return Some(asked),
+        Query::Get { .. } | Query::Scan { .. } | Query::Log { .. } => {
+            let job = answer::Job::new(asked, shard, end);
+            effects.push(Effect::Read { shard, job });
+        }
+        Query::Records { .. } | Query::Cursor { .. } | Query::Describe => {
+            let waiter = Waiter { connection: asked.to, request: asked.request };
+            let Asked { read: Read { query: question, .. }, deadline_ms, .. } = asked;
+            let job = views::Job::Query(views::Query { waiter, question, deadline_ms });
+            effects.push(Effect::Views { shard, job });
+        }
+    }
+    None
+}

@@ -1,0 +1,196 @@
+//! Reads that wait for their moment: for an index from Raft, for the views to come that far, for the
+//! log to grow.
+//!
+//! ```text
+//!   linearizable ─► fresh ─► a round of Raft ─► by_index ─┐
+//!   at least, exactly ─────────────────────► by_offset ───┼─► due
+//!   local ────────────────────────────────────────────────┤
+//!   the log's end, with patience ──────────► polls ───────┘
+//! ```
+//! All linearizable reads of one burst share one round.
+
+use crate::{ConnectionId, Now};
+use naust_wire::limits::{READ_OFFSET_WAIT_MS, WAIT_MS_MAX};
+use naust_wire::read::{Level, Query, Read};
+use naust_wire::{Index, Offset, RequestId};
+use std::collections::{BTreeMap, VecDeque};
+
+/// A read and who asked it.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) to: ConnectionId,
+    pub(crate) request: RequestId,
+    pub(crate) read: Read,
+    /// When a long poll is answered with nothing, in milliseconds of the monotonic clock.
+    pub(crate) deadline_ms: u64,
+}
+
+impl Asked {
+    pub(crate) fn new(to: ConnectionId, request: RequestId, read: Read, now: Now) -> Asked {
+        let wait_ms = match &read.query {
+            Query::Log { wait_ms, .. } | Query::Records { wait_ms, .. } => u64::from(*wait_ms),
+            _ => 0,
+        };
+        let deadline_ms = now.monotonic_ms + wait_ms.min(WAIT_MS_MAX);
+        Asked { to, request, read, deadline_ms }
+    }
+}
+
+/// The reads of a shard that can't be answered yet.
+#[derive(Default)]
+pub(crate) struct Waiting {
+    fresh: Vec<Asked>,
+    token: u64,
+    rounds: VecDeque<(u64, Vec<Asked>)>,
+    by_index: VecDeque<(Index, Asked)>,
+    /// With the moment to give up.
+    by_offset: BTreeMap<(Offset, u64), (u64, Asked)>,
+    polls: Vec<Asked>,
+    due: VecDeque<Asked>,
+    number: u64,
+    /// No deadline is earlier.
+    deadline_ms: Option<u64>,
+}
+
+impl Waiting {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.fresh.is_empty()
+            && self.rounds.is_empty()
+            && self.by_index.is_empty()
+            && self.by_offset.is_empty()
+            && self.polls.is_empty()
+            && self.due.is_empty()
+    }
+
+    /// Takes a read in.
+    pub(crate) fn add(&mut self, asked: Asked, now: Now) {
+        match asked.read.level {
+            Level::Linearizable => self.fresh.push(asked),
+            Level::Local => self.due.push_back(asked),
+            Level::AtLeast(offset) | Level::Exactly(offset) => {
+                let give_up_ms = now.monotonic_ms + READ_OFFSET_WAIT_MS;
+                self.number += 1;
+                self.note_deadline(give_up_ms);
+                self.by_offset.insert((offset, self.number), (give_up_ms, asked));
+            }
+        }
+    }
+
+    pub(crate) fn has_fresh(&self) -> bool {
+        !self.fresh.is_empty()
+    }
+
+    /// Fresh reads become a round; its token.
+    pub(crate) fn next_token(&mut self) -> u64 {
+        self.token += 1;
+        self.rounds.push_back((self.token, std::mem::take(&mut self.fresh)));
+        self.token
+    }
+
+    /// The last round can't be asked for.
+    pub(crate) fn give_up(&mut self) -> Vec<Asked> {
+        self.rounds.pop_back().map(|(_, asked)| asked).unwrap_or_default()
+    }
+
+    /// Fresh reads wait for this index, without a round.
+    pub(crate) fn all_wait_for(&mut self, index: Index) {
+        self.by_index.extend(self.fresh.drain(..).map(|asked| (index, asked)));
+    }
+
+    /// A round ended: its reads may be answered at this index.
+    pub(crate) fn found_index(&mut self, token: u64, index: Index) {
+        while let Some((first, _)) = self.rounds.front()
+            && *first <= token
+        {
+            // Rounds end in order; one that was passed over is answered by a later one as well.
+            let (_, asked) = self.rounds.pop_front().expect("it was just seen");
+            self.by_index.extend(asked.into_iter().map(|asked| (index, asked)));
+        }
+    }
+
+    /// The next read that may be answered when the views have folded in `applied`, `next` being
+    /// where the next frame begins.
+    pub(crate) fn next_due(&mut self, applied: Index, next: Offset) -> Option<Asked> {
+        if let Some(asked) = self.due.pop_front() {
+            return Some(asked);
+        }
+        if self.by_index.front().is_some_and(|(index, _)| *index <= applied) {
+            return self.by_index.pop_front().map(|(_, asked)| asked);
+        }
+        let first = self.by_offset.first_entry()?;
+        (first.key().0 < next).then(|| first.remove().1)
+    }
+
+    /// A read of the log's end waits until it grows.
+    pub(crate) fn wait_for_log(&mut self, asked: Asked) {
+        self.note_deadline(asked.deadline_ms);
+        self.polls.push(asked);
+    }
+
+    /// The committed log ends at `end` now.
+    pub(crate) fn log_grew(&mut self, end: Offset) {
+        let grown = |asked: &mut Asked| match asked.read.query {
+            Query::Log { from, .. } => from < end,
+            _ => true,
+        };
+        self.due.extend(self.polls.extract_if(.., grown));
+    }
+
+    /// Long polls are due now, with nothing if need be.
+    pub(crate) fn end_polls(&mut self) {
+        self.due.extend(self.polls.drain(..).map(without_patience));
+    }
+
+    /// What waited long enough: long polls become due; reads of offsets that were not reached are
+    /// given back.
+    pub(crate) fn expire(&mut self, now: Now) -> Vec<Asked> {
+        if self.deadline_ms.is_none_or(|deadline| deadline > now.monotonic_ms) {
+            return Vec::new();
+        }
+        let polls = self.polls.extract_if(.., |asked| asked.deadline_ms <= now.monotonic_ms);
+        self.due.extend(polls.map(without_patience));
+        let late =
+            self.by_offset.extract_if(.., |_, (give_up_ms, _)| *give_up_ms <= now.monotonic_ms);
+        let late = late.map(|(_, (_, asked))| asked).collect();
+        let polls = self.polls.iter().map(|asked| asked.deadline_ms);
+        let offsets = self.by_offset.values().map(|(give_up_ms, _)| *give_up_ms);
+        self.deadline_ms = polls.chain(offsets).min();
+        late
+    }
+
+    /// When `expire` has something to do, at the earliest.
+    pub(crate) fn deadline_ms(&self) -> Option<u64> {
+        self.deadline_ms
+    }
+
+    /// A connection is gone.
+    pub(crate) fn forget(&mut self, gone: ConnectionId) {
+        self.fresh.retain(|asked| asked.to != gone);
+        self.rounds.iter_mut().for_each(|(_, asked)| asked.retain(|asked| asked.to != gone));
+        self.by_index.retain(|(_, asked)| asked.to != gone);
+        self.by_offset.retain(|_, (_, asked)| asked.to != gone);
+        self.polls.retain(|asked| asked.to != gone);
+        self.due.retain(|asked| asked.to != gone);
+    }
+
+    /// All of them, when the shard goes away.
+    pub(crate) fn take_all(&mut self) -> Vec<Asked> {
+        let all = std::mem::take(self);
+        let rounds = all.rounds.into_iter().flat_map(|(_, asked)| asked);
+        let by_index = all.by_index.into_iter().map(|(_, asked)| asked);
+        let by_offset = all.by_offset.into_values().map(|(_, asked)| asked);
+        let rest = all.fresh.into_iter().chain(all.polls).chain(all.due);
+        rounds.chain(by_index).chain(by_offset).chain(rest).collect()
+    }
+
+    fn note_deadline(&mut self, at_ms: u64) {
+        self.deadline_ms = Some(self.deadline_ms.map_or(at_ms, |deadline| deadline.min(at_ms)));
+    }
+}
+
+fn without_patience(mut asked: Asked) -> Asked {
+    if let Query::Log { wait_ms, .. } = &mut asked.read.query {
+        *wait_ms = 0;
+    }
+    asked
+}

@@ -1,0 +1,310 @@
+//! A views thread's core: the machines of one worker's shards, and whoever waits for their records.
+//!
+//! Folds committed frames in, in log order, answers who proposed them, and looks up what only the
+//! owner of a machine knows. Whatever takes time is an [`Output`] again: flushes and compactions go
+//! to background threads, reading records' bytes to reads threads.
+
+mod polls;
+mod shard;
+
+use crate::event::{DirectoryChange, Progress};
+use crate::open::ForViews;
+use crate::{ConnectionId, Now, answer};
+use naust_log::Batch;
+use naust_machine::{Tables, TablesJob};
+use naust_wire::read::Query as Question;
+use naust_wire::reply::{Failure, Reply};
+use naust_wire::{Code, Index, LogTime, Offset, RequestId, ShardId, reply};
+use polls::Polls;
+use rustc_hash::FxHashMap;
+use shard::Shard;
+use std::ops::Range;
+
+/// Milliseconds between two tries to write tables to a full disk.
+const RETRY_MS: u64 = 1000;
+
+/// Who waits for the outcome of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiter {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// Its request.
+    pub request: RequestId,
+}
+
+impl Waiter {
+    /// Nobody: an entry of the leader's own, or one that was read back from disk.
+    pub const NOBODY: Waiter =
+        Waiter { connection: ConnectionId(u64::MAX), request: RequestId(u64::MAX) };
+}
+
+/// What a worker has for the views of a shard.
+pub enum Job {
+    /// Fold frames in and answer who waits for them.
+    Apply(Apply),
+    /// Answer a question that only the owner of the machine can.
+    Query(Query),
+    /// Tell what lives in these ranges of the log.
+    Live(Vec<Range<Offset>>),
+    /// It is so late: what has expired by age?
+    Ages(LogTime),
+    /// A connection is gone; in all shards.
+    Closed(ConnectionId),
+    /// Answer long polls now.
+    EndPolls,
+    /// Bring everything that was folded in to disk, then say [`Output::Flushed`].
+    Flush,
+}
+
+/// Committed frames and who waits for them.
+pub struct Apply {
+    /// The frames.
+    pub batch: Batch,
+    /// The index that the first of `waiters` waits for.
+    pub first: Index,
+    /// One for each frame from `first` on; none for frames that nobody can wait for any more.
+    pub waiters: Vec<Waiter>,
+}
+
+/// A question that only the owner of the machine can answer.
+#[derive(Debug)]
+pub struct Query {
+    /// Who asks.
+    pub waiter: Waiter,
+    /// What: `Records`, `Cursor` or `Describe`.
+    pub question: Question,
+    /// Until when to wait for a first record, in milliseconds of the monotonic clock.
+    pub deadline_ms: u64,
+}
+
+/// What the shell does for a views thread. The order of outputs is to be kept.
+pub enum Output<T: Tables> {
+    /// Send whole packets to a connection.
+    Send {
+        /// To whom.
+        to: ConnectionId,
+        /// The packets.
+        bytes: Vec<u8>,
+    },
+    /// To the worker: `Event::Answered`.
+    Answered {
+        /// Whose questions.
+        to: ConnectionId,
+        /// How many.
+        requests: u32,
+    },
+    /// To the worker: `Event::Progress`.
+    Progress(Progress),
+    /// To every worker: `Event::Directory`.
+    Directory(DirectoryChange),
+    /// To the worker: `Event::Flushed`.
+    Flushed(ShardId),
+    /// To a reads thread, as `Effect::Read`.
+    Read {
+        /// Whose.
+        shard: ShardId,
+        /// What.
+        job: answer::Job,
+    },
+    /// To a background thread; what comes out goes to [`Views::done`].
+    Background {
+        /// Whose.
+        shard: ShardId,
+        /// What.
+        job: T::Job,
+    },
+    /// The views of a shard failed: the node has to stop with this sentence.
+    Fault {
+        /// Whose.
+        shard: ShardId,
+        /// What happened.
+        sentence: String,
+    },
+}
+
+/// The views of one worker's shards. See the module's doc.
+pub struct Views<T: Tables> {
+    shards: FxHashMap<ShardId, Shard<T>>,
+    polls: Polls,
+    /// Shards whose tables found the disk full, and when to try again.
+    full: Vec<(u64, ShardId)>,
+    replies: Replies,
+}
+
+impl<T: Tables> Default for Views<T> {
+    fn default() -> Views<T> {
+        Views {
+            shards: FxHashMap::default(),
+            polls: Polls::default(),
+            full: Vec::new(),
+            replies: Replies::default(),
+        }
+    }
+}
+
+impl<T: Tables> Views<T> {
+    /// No views yet.
+    #[must_use]
+    pub fn new() -> Views<T> {
+        Views::default()
+    }
+
+    /// Takes in the views of a shard that was opened; to be called before its worker hears of it.
+    pub fn install(&mut self, opened: ForViews<T>, outputs: &mut Vec<Output<T>>) {
+        let shard = Shard::new(opened);
+        shard.tell_directory(outputs);
+        self.shards.insert(shard.id(), shard);
+    }
+
+    /// Does a job of a shard. Jobs of shards that are not here (any more) are dropped.
+    pub fn handle(&mut self, now: Now, id: ShardId, job: Job, outputs: &mut Vec<Output<T>>) {
+        match job {
+            Job::Closed(gone) => return self.polls.forget(gone),
+            Job::EndPolls => return self.end_polls(id, outputs),
+            _ => {}
+        }
+        let Some(shard) = self.shards.get_mut(&id) else { return };
+        let mut woken = Vec::new();
+        let done = match job {
+            Job::Apply(apply) => shard.apply(&apply, &mut self.replies, &mut woken, outputs),
+            Job::Query(query) => {
+                self.query(now, id, query, outputs);
+                return;
+            }
+            Job::Live(ranges) => shard.tell_live(ranges, outputs),
+            Job::Ages(time) => shard.look_at_ages(time, outputs),
+            Job::Flush => shard.flush(outputs),
+            Job::Closed(_) | Job::EndPolls => Ok(()),
+        };
+        self.maintain(id, done, outputs);
+        for stream in woken {
+            for query in self.polls.wake(id, stream) {
+                self.query(now, id, query, outputs);
+            }
+        }
+    }
+
+    /// A flush or a compaction ended.
+    pub fn done(
+        &mut self,
+        now: Now,
+        id: ShardId,
+        done: <T::Job as TablesJob>::Done,
+        outputs: &mut Vec<Output<T>>,
+    ) {
+        let Some(shard) = self.shards.get_mut(&id) else { return };
+        let ended = shard.done(done);
+        if ended.as_ref().is_err_and(|fault| fault.disk_full) {
+            self.full.push((now.monotonic_ms + RETRY_MS, id));
+            shard.tell_progress(outputs);
+            return;
+        }
+        self.maintain(id, ended, outputs);
+    }
+
+    /// Time passed: long polls end, full disks are tried again. To be called about every
+    /// [`TICK_MS`](crate::TICK_MS).
+    pub fn tick(&mut self, now: Now, outputs: &mut Vec<Output<T>>) {
+        for (shard, query) in self.polls.expired(now.monotonic_ms) {
+            self.query(now, shard, query, outputs);
+        }
+        let due = self.full.extract_if(.., |(at, _)| *at <= now.monotonic_ms);
+        for (_, id) in due.collect::<Vec<_>>() {
+            if let Some(shard) = self.shards.get_mut(&id) {
+                shard.try_space_again();
+                self.maintain(id, Ok(()), outputs);
+            }
+        }
+    }
+
+    /// Closes the views of a shard: nothing of its tables is used any more when this returns, but by
+    /// jobs under way.
+    pub fn remove(&mut self, id: ShardId, outputs: &mut Vec<Output<T>>) {
+        self.shards.remove(&id);
+        for query in self.polls.take_shard(id) {
+            self.refuse_gone(id, &query, outputs);
+        }
+    }
+
+    fn maintain(
+        &mut self,
+        id: ShardId,
+        done: Result<(), naust_machine::Fault>,
+        outputs: &mut Vec<Output<T>>,
+    ) {
+        let Some(shard) = self.shards.get_mut(&id) else { return };
+        if let Err(fault) = done.and_then(|()| shard.maintain(outputs)) {
+            outputs.push(Output::Fault { shard: id, sentence: fault.to_string() });
+            // A machine that failed may not be asked any more.
+            self.remove(id, outputs);
+        }
+    }
+
+    fn query(&mut self, now: Now, id: ShardId, query: Query, outputs: &mut Vec<Output<T>>) {
+        let Some(shard) = self.shards.get(&id) else {
+            return self.refuse_gone(id, &query, outputs);
+        };
+        if let Some(stream) = shard.answer(now, &query, outputs) {
+            self.polls.add(id, stream, query);
+        }
+    }
+
+    fn end_polls(&mut self, id: ShardId, outputs: &mut Vec<Output<T>>) {
+        for mut query in self.polls.take_shard(id) {
+            query.deadline_ms = 0;
+            self.query(Now::default(), id, query, outputs);
+        }
+    }
+
+    fn refuse_gone(&self, id: ShardId, query: &Query, outputs: &mut Vec<Output<T>>) {
+        let failure = Failure::new(Code::NamespaceNotFound, "the namespace is gone");
+        answered(id, query.waiter, &Reply::Error(failure), outputs);
+    }
+}
+
+/// Answers a question here and now.
+fn answered<T: Tables>(
+    shard: ShardId,
+    waiter: Waiter,
+    reply: &Reply,
+    outputs: &mut Vec<Output<T>>,
+) {
+    let mut bytes = Vec::new();
+    reply::write(waiter.request, shard, reply, &mut bytes);
+    outputs.push(Output::Send { to: waiter.connection, bytes });
+    outputs.push(Output::Answered { to: waiter.connection, requests: 1 });
+}
+
+/// Replies of one batch of frames, one buffer a connection.
+#[derive(Default)]
+struct Replies {
+    buffers: Vec<(ConnectionId, Vec<u8>)>,
+    places: FxHashMap<ConnectionId, usize>,
+    last: Option<(ConnectionId, usize)>,
+    committed: reply::Committed,
+}
+
+/// Bytes that a buffer of replies begins with, so that few grow.
+const REPLY_BUFFER_BYTES: usize = 4096;
+
+impl Replies {
+    /// The buffer of a connection.
+    fn of(&mut self, connection: ConnectionId) -> &mut Vec<u8> {
+        let place = match self.last {
+            Some((last, place)) if last == connection => place,
+            _ => *self.places.entry(connection).or_insert_with(|| {
+                self.buffers.push((connection, Vec::with_capacity(REPLY_BUFFER_BYTES)));
+                self.buffers.len() - 1
+            }),
+        };
+        self.last = Some((connection, place));
+        &mut self.buffers[place].1
+    }
+
+    fn send<T: Tables>(&mut self, outputs: &mut Vec<Output<T>>) {
+        self.places.clear();
+        self.last = None;
+        let buffers = self.buffers.drain(..);
+        outputs.extend(buffers.map(|(to, bytes)| Output::Send { to, bytes }));
+    }
+}

@@ -1,0 +1,317 @@
+//! The views of one shard.
+
+use super::{Apply, Output, Query, Replies, Waiter, answered};
+use crate::Now;
+use crate::answer;
+use crate::event::{DirectoryChange, Needs, Progress, Told};
+use crate::open::ForViews;
+use naust_log::ReadError;
+use naust_machine::{Applied, Change, Fault, Machine, StreamId, Tables, TablesJob};
+use naust_wire::control::Control;
+use naust_wire::limits::{PAGE_BYTES_MAX, PAGE_ROWS_DEFAULT};
+use naust_wire::message::Refusal;
+use naust_wire::read::Query as Question;
+use naust_wire::reply::{Failure, Reply};
+use naust_wire::{Index, LogTime, Offset, ShardId, reply};
+use std::ops::Range;
+
+/// Log bytes that are folded in before the worker hears again what of the log is needed.
+const NEEDS_STEP_BYTES: u64 = 8 * 1024 * 1024;
+/// Runs that a read may have to look into before they count as backlog, and bytes that each counts.
+const RUNS_FREE: usize = 24;
+const RUN_BYTES: u64 = 32 * 1024 * 1024;
+
+pub(super) struct Shard<T: Tables> {
+    machine: Machine<T>,
+    /// Folded in when the worker heard last what of the log is needed, and what was persisted then.
+    needs_told: (Offset, Offset),
+    /// Frames were folded in since it was last looked what expires by age.
+    may_age: bool,
+    is_flushing: bool,
+    is_full: bool,
+}
+
+/// Why folding in ended early.
+enum Ended {
+    Read(ReadError),
+    Fault(Fault),
+}
+
+impl From<ReadError> for Ended {
+    fn from(error: ReadError) -> Ended {
+        Ended::Read(error)
+    }
+}
+
+impl From<Ended> for Fault {
+    fn from(ended: Ended) -> Fault {
+        match ended {
+            Ended::Fault(fault) => fault,
+            Ended::Read(error) => Fault {
+                what: format!("what was committed can't be read back from the log: {error}"),
+                disk_full: false,
+            },
+        }
+    }
+}
+
+impl<T: Tables> Shard<T> {
+    pub(super) fn new(opened: ForViews<T>) -> Shard<T> {
+        let ForViews { machine, .. } = opened;
+        let needs_told = (machine.applied().next, Offset::ZERO);
+        Shard { machine, needs_told, may_age: true, is_flushing: false, is_full: false }
+    }
+
+    pub(super) fn id(&self) -> ShardId {
+        self.machine.shard()
+    }
+
+    /// What exists when the views are opened.
+    pub(super) fn tell_directory(&self, outputs: &mut Vec<Output<T>>) {
+        if self.id() != ShardId::DIRECTORY {
+            return;
+        }
+        for (name, placed) in self.machine.directory().iter() {
+            outputs.push(Output::Directory(DirectoryChange::Created {
+                name: name.to_owned(),
+                shard: placed.shard,
+                options: placed.options,
+                told: None,
+            }));
+        }
+    }
+
+    pub(super) fn apply(
+        &mut self,
+        apply: &Apply,
+        replies: &mut Replies,
+        woken: &mut Vec<StreamId>,
+        outputs: &mut Vec<Output<T>>,
+    ) -> Result<(), Fault> {
+        let shard = self.id();
+        let machine = &mut self.machine;
+        let ended = apply.batch.for_each::<Ended>(&mut |frame| {
+            let waiter = waiter_of(apply, frame.header.index);
+            let applied = machine.apply(&frame).map_err(Ended::Fault)?;
+            if let Applied::Committed { streams, .. } = &applied {
+                streams.iter().for_each(|stream| {
+                    if !woken.contains(stream) {
+                        woken.push(*stream);
+                    }
+                });
+            }
+            match applied {
+                Applied::Directory(offset, change) => {
+                    let told = waiter.map(|waiter| Told { waiter, offset });
+                    outputs.push(Output::Directory(directory_change(change, told)));
+                }
+                applied => {
+                    if let Some(waiter) = waiter {
+                        replies.write(shard, waiter, applied);
+                    }
+                }
+            }
+            Ok(())
+        });
+        self.may_age = true;
+        replies.send(outputs);
+        self.tell_progress(outputs);
+        Ok(ended?)
+    }
+
+    /// How far the views are, and what changed beside.
+    pub(super) fn tell_progress(&mut self, outputs: &mut Vec<Output<T>>) {
+        let needs = self.needs_if_changed();
+        outputs.push(Output::Progress(Progress { needs, ..self.progress() }));
+    }
+
+    fn progress(&self) -> Progress {
+        let mark = self.machine.applied();
+        let runs = self.machine.backlog().saturating_sub(RUNS_FREE) as u64;
+        Progress {
+            shard: self.id(),
+            applied: mark.applied,
+            next: mark.next,
+            index: mark.index,
+            backlog_bytes: self.machine.memory_bytes() + runs * RUN_BYTES,
+            disk_full: self.is_full,
+            needs: None,
+            floors: None,
+            ages: self.may_age,
+        }
+    }
+
+    fn needs_if_changed(&mut self) -> Option<Needs> {
+        let (applied, persisted) = (self.machine.applied().next, self.machine.persisted());
+        let (applied_then, persisted_then) = self.needs_told;
+        if persisted == persisted_then || applied.0 < applied_then.0 + NEEDS_STEP_BYTES {
+            return None;
+        }
+        self.needs_told = (applied, persisted);
+        Some(self.needs())
+    }
+
+    fn needs(&self) -> Needs {
+        let needed = self.machine.log_needed();
+        Needs { persisted: needed.persisted, keep_from: needed.recent_from, live: Vec::new() }
+    }
+
+    pub(super) fn tell_live(
+        &mut self,
+        ranges: Vec<Range<Offset>>,
+        outputs: &mut Vec<Output<T>>,
+    ) -> Result<(), Fault> {
+        let mut needs = self.needs();
+        for range in ranges {
+            let live = self.machine.live_in(range.start, range.end)?;
+            needs.live.push((range, live));
+        }
+        outputs.push(Output::Progress(Progress { needs: Some(needs), ..self.progress() }));
+        Ok(())
+    }
+
+    pub(super) fn look_at_ages(
+        &mut self,
+        now: LogTime,
+        outputs: &mut Vec<Output<T>>,
+    ) -> Result<(), Fault> {
+        let floors = self.machine.floors_due(now)?;
+        // Would anything expire if nothing ever happened again?
+        self.may_age = !self.machine.floors_due(LogTime(u64::MAX))?.is_empty();
+        let floors = (!floors.is_empty()).then(|| {
+            let mut body = Vec::new();
+            Control::Floors(floors).encode(&mut body);
+            body
+        });
+        if floors.is_some() || self.may_age {
+            outputs.push(Output::Progress(Progress { floors, ..self.progress() }));
+        }
+        Ok(())
+    }
+
+    pub(super) fn flush(&mut self, outputs: &mut Vec<Output<T>>) -> Result<(), Fault> {
+        self.is_flushing = true;
+        self.machine.flush();
+        self.end_flush(outputs);
+        Ok(())
+    }
+
+    pub(super) fn done(&mut self, done: <T::Job as TablesJob>::Done) -> Result<(), Fault> {
+        let ended = self.machine.done(done);
+        self.is_full = ended.as_ref().is_err_and(|fault| fault.disk_full);
+        ended
+    }
+
+    pub(super) fn try_space_again(&mut self) {
+        self.is_full = false;
+    }
+
+    /// Rotates memtables if it is time, and gives work to the background.
+    pub(super) fn maintain(&mut self, outputs: &mut Vec<Output<T>>) -> Result<(), Fault> {
+        if self.is_full {
+            return Ok(());
+        }
+        let before = self.machine.persisted();
+        while let Some(job) = self.machine.maintain()? {
+            outputs.push(Output::Background { shard: self.id(), job });
+        }
+        self.end_flush(outputs);
+        if self.machine.persisted() != before {
+            self.tell_progress(outputs);
+        }
+        Ok(())
+    }
+
+    fn end_flush(&mut self, outputs: &mut Vec<Output<T>>) {
+        if self.is_flushing && self.machine.is_flushed() {
+            self.is_flushing = false;
+            outputs.push(Output::Flushed(self.id()));
+        }
+    }
+
+    /// Answers a question; the stream to wait for if there is nothing yet and it has patience.
+    pub(super) fn answer(
+        &self,
+        now: Now,
+        query: &Query,
+        outputs: &mut Vec<Output<T>>,
+    ) -> Option<StreamId> {
+        let reply = match &query.question {
+            Question::Records { stream, from, limit, max_bytes, .. } => {
+                let limit = if *limit == 0 { PAGE_ROWS_DEFAULT } else { *limit as usize };
+                let bytes = if *max_bytes == 0 { PAGE_BYTES_MAX } else { *max_bytes as usize };
+                let located = self.machine.locate(stream, *from, limit, bytes.min(PAGE_BYTES_MAX));
+                match located {
+                    Ok(located) if located.places.is_empty() => {
+                        if query.deadline_ms > now.monotonic_ms {
+                            return self.machine.stream_id(stream);
+                        }
+                        let (next, end) = (located.next, located.end);
+                        Reply::Records { records: Vec::new(), next, end }
+                    }
+                    Ok(located) => {
+                        let job = answer::Job::records(query.waiter, self.id(), located);
+                        outputs.push(Output::Read { shard: self.id(), job });
+                        return None;
+                    }
+                    Err(error) => Reply::Error(answer::failure(error)),
+                }
+            }
+            Question::Cursor { stream, cursor } => match self.machine.cursor(stream, cursor) {
+                Ok(offset) => Reply::Cursor(offset),
+                Err(refusal) => Reply::Error(Failure::new(refusal.code, refusal.detail)),
+            },
+            Question::Describe => self.machine.describe(),
+            Question::Get { .. } | Question::Scan { .. } | Question::Log { .. } => {
+                unreachable!("the worker sends these to the reads threads")
+            }
+        };
+        answered(self.id(), query.waiter, &reply, outputs);
+        None
+    }
+}
+
+fn waiter_of(apply: &Apply, index: Index) -> Option<Waiter> {
+    let place = index.0.checked_sub(apply.first.0)?;
+    let waiter = apply.waiters.get(usize::try_from(place).ok()?)?;
+    (*waiter != Waiter::NOBODY).then_some(*waiter)
+}
+
+fn directory_change(change: Change, told: Option<Told>) -> DirectoryChange {
+    match change {
+        Change::Created { name, placed } => {
+            let (shard, options) = (placed.shard, placed.options);
+            DirectoryChange::Created { name, shard, options, told }
+        }
+        Change::Deleted { name, shard } => DirectoryChange::Deleted { name, shard, told },
+    }
+}
+
+impl Replies {
+    /// The reply to who proposed a frame.
+    fn write(&mut self, shard: ShardId, waiter: Waiter, applied: Applied<'_>) {
+        let Waiter { connection, request } = waiter;
+        let reply = match applied {
+            Applied::Committed { offset, ids, ranges, duplicate, .. } => {
+                let mut committed = std::mem::take(&mut self.committed);
+                committed.offset = offset;
+                committed.duplicate = duplicate;
+                committed.ids.clear();
+                committed.ids.extend_from_slice(ids);
+                committed.ranges.clear();
+                committed.ranges.extend_from_slice(ranges);
+                reply::write_committed(request, shard, &committed, self.of(connection));
+                self.committed = committed;
+                return;
+            }
+            Applied::Refused(refused) => Reply::Refused(refused),
+            Applied::Failed(Refusal { code, detail }) => Reply::Error(Failure::new(code, detail)),
+            Applied::Session(session) => Reply::Session(session),
+            Applied::Done(offset) => Reply::Done(offset),
+            Applied::Nothing | Applied::Directory(..) => {
+                unreachable!("nobody waits for these here")
+            }
+        };
+        reply::write(request, shard, &reply, self.of(connection));
+    }
+}
