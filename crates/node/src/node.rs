@@ -131,6 +131,7 @@ impl Node {
             let Some(shard) = self.shards.get_mut(&id) else { continue };
             shard.is_touched = false;
             shard.drive(now, effects);
+            shard.count_bytes(&mut self.unapplied_bytes);
             for id in shard.answered.drain(..) {
                 self.connections.end(id, 1, effects);
             }
@@ -190,7 +191,6 @@ impl Node {
         let shards = if leaves { &mut self.leaving } else { &mut self.shards };
         let Some(shard) = shards.get_mut(&id) else { return };
         let floors = if leaves { None } else { progress.floors.clone() };
-        let before = shard.unapplied_bytes();
         let (mut last, mut count) = (None, 0);
         shard.progress(progress, now, |waiter| {
             if last == Some(waiter.connection) {
@@ -205,7 +205,9 @@ impl Node {
         if let Some(id) = last {
             self.connections.end(id, count, effects);
         }
-        self.unapplied_bytes -= before.saturating_sub(shard.unapplied_bytes());
+        if !leaves {
+            shard.count_bytes(&mut self.unapplied_bytes);
+        }
         if !shard.held.is_empty() && shard.has_caught_up() {
             for id in std::mem::take(&mut shard.held) {
                 self.connections.let_go(id, effects);
@@ -226,9 +228,7 @@ impl Node {
         let Some(shard) = self.shards.get_mut(&id) else { return };
         // A shard that can't take it now is asked again later.
         if shard.admit().is_ok() {
-            let before = shard.unapplied_bytes();
             shard.stage(Kind::Control, body, views::Waiter::NOBODY, now);
-            self.unapplied_bytes += shard.unapplied_bytes() - before;
         }
     }
 

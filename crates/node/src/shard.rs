@@ -73,6 +73,8 @@ pub(crate) struct Shard {
     pub(crate) answered: Vec<ConnectionId>,
     /// Held because this shard is behind.
     pub(crate) held: Vec<ConnectionId>,
+    /// Its share of the node's count of bytes.
+    counted_bytes: u64,
     /// It is on the node's list of shards to be driven.
     pub(crate) is_touched: bool,
     /// When it is to be looked at by the node's timers.
@@ -119,14 +121,10 @@ impl Shard {
             waiting: Waiting::default(),
             answered: Vec::new(),
             held: Vec::new(),
+            counted_bytes: 0,
             is_touched: false,
             timer_ms: None,
         }
-    }
-
-    /// Where the views are.
-    pub(crate) fn applied(&self) -> Offset {
-        self.applied.applied
     }
 
     /// Where committed frames end here.
@@ -135,8 +133,15 @@ impl Shard {
     }
 
     /// Log bytes that are staged and not yet folded in.
-    pub(crate) fn unapplied_bytes(&self) -> u64 {
+    fn unapplied_bytes(&self) -> u64 {
         self.log.end().offset.0.saturating_sub(self.applied.next.0)
+    }
+
+    /// Brings the node's count of bytes up to date with this shard.
+    pub(crate) fn count_bytes(&mut self, total: &mut u64) {
+        let now = self.unapplied_bytes();
+        *total = *total - self.counted_bytes + now;
+        self.counted_bytes = now;
     }
 
     /// Whether everything that was staged is folded in.
@@ -443,7 +448,8 @@ impl Shard {
     }
 
     /// The namespace was deleted: who was not given to the views is answered now.
-    pub(crate) fn leave(&mut self, effects: &mut Vec<Effect>) {
+    pub(crate) fn leave(&mut self, effects: &mut Vec<Effect>, total_bytes: &mut u64) {
+        *total_bytes -= self.counted_bytes;
         for asked in self.waiting.take_all() {
             let failure = Failure::new(Code::NamespaceNotFound, "the namespace was deleted");
             self.refuse(&asked, failure, effects);

@@ -95,7 +95,7 @@ impl Node {
         }
         let mut shard = Box::new(Shard::new(opened, now));
         Node::touch(&mut self.touched, &mut shard);
-        self.unapplied_bytes += shard.unapplied_bytes();
+        shard.count_bytes(&mut self.unapplied_bytes);
         self.shards.insert(id, shard);
         for (waiter, told) in absent.waiting {
             let reply = match told {
@@ -183,8 +183,7 @@ impl Node {
         }
         let Some(mut shard) = self.shards.remove(&id) else { return };
         shard.timer_ms.map(|at| self.timers.remove(&(at, id)));
-        self.unapplied_bytes -= shard.unapplied_bytes();
-        shard.leave(effects);
+        shard.leave(effects, &mut self.unapplied_bytes);
         for id in shard.answered.drain(..) {
             self.connections.end(id, 1, effects);
         }

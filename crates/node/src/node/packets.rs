@@ -126,10 +126,9 @@ impl Node {
             return Err(self.directory.absent(packet.shard));
         };
         shard.admit().map_err(busy)?;
-        let before = shard.unapplied_bytes();
         let waiter = Waiter { connection: from, request: packet.request };
         shard.stage(kind, packet.body, waiter, now);
-        self.unapplied_bytes += shard.unapplied_bytes() - before;
+        shard.count_bytes(&mut self.unapplied_bytes);
         Node::touch(&mut self.touched, shard);
         self.connections.begin(from, effects);
         if shard.is_behind() && !shard.held.contains(&from) {

@@ -1,0 +1,268 @@
+//! A node in one thread: worker, views and reads over simulated disks and tables in memory. Effects
+//! are carried out at once and in order, but writes can be held back as a slow disk does.
+
+mod commands;
+mod show;
+
+use naust_log::disk::Disk;
+use naust_log::sim::SimDisk;
+use naust_log::{Write, Written};
+use naust_machine::{MachineOptions, MemReader, MemTables, TablesJob};
+use naust_node::answer::{self, Readers};
+use naust_node::views::{Output, Views};
+use naust_node::{Config, ConnectionId, Effect, Event, Node, Now, open};
+use naust_wire::options::NamespaceOptions;
+use naust_wire::{NodeId, ShardId};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+pub const NODE: NodeId = NodeId(7);
+
+pub struct World {
+    node: Node,
+    views: Views<MemTables>,
+    readers: BTreeMap<ShardId, Readers<MemReader>>,
+    disks: BTreeMap<ShardId, SimDisk>,
+    tables: BTreeMap<ShardId, MemTables>,
+    pub now: Now,
+    /// Writes wait for `let_write`.
+    holds_writes: bool,
+    writes: VecDeque<(ShardId, Write)>,
+    /// What connections were told, and what else is worth seeing.
+    seen: Vec<String>,
+    /// Show effects too.
+    shows_effects: bool,
+    is_running: bool,
+    /// Writes of logs so far, and their syncs.
+    pub written: (u64, u64),
+    machine: MachineOptions,
+    token: Option<String>,
+    space: Option<u64>,
+}
+
+impl World {
+    pub fn new() -> World {
+        World {
+            node: Node::new(config(None)),
+            views: Views::new(),
+            readers: BTreeMap::new(),
+            disks: BTreeMap::new(),
+            tables: BTreeMap::new(),
+            now: Now { monotonic_ms: 0, wall_ms: 1_000_000 },
+            holds_writes: false,
+            writes: VecDeque::new(),
+            seen: Vec::new(),
+            shows_effects: false,
+            is_running: false,
+            written: (0, 0),
+            machine: MachineOptions::default(),
+            token: None,
+            space: None,
+        }
+    }
+
+    /// A process begins on what the disks hold.
+    pub fn start(&mut self) {
+        self.node = Node::new(config(self.token.clone()));
+        self.views = Views::new();
+        self.readers.clear();
+        self.is_running = true;
+        let mut effects = Vec::new();
+        self.node.start(&mut effects);
+        self.carry_out(effects);
+    }
+
+    /// The power goes.
+    pub fn crash(&mut self, seed: u64) {
+        self.is_running = false;
+        self.writes.clear();
+        let crashed = self.disks.iter().map(|(id, disk)| (*id, disk.crash(seed)));
+        self.disks = crashed.collect();
+        let crashed = self.tables.iter().map(|(id, tables)| (*id, tables.crash()));
+        self.tables = crashed.collect();
+    }
+
+    /// Gives events to the node as one burst, then does all that follows.
+    pub fn burst(&mut self, events: Vec<Event<'_>>) {
+        let mut effects = Vec::new();
+        for event in events {
+            self.node.handle(self.now, event, &mut effects);
+        }
+        self.carry_out(effects);
+    }
+
+    pub fn send(&mut self, from: u64, packets: &[u8]) {
+        self.burst(vec![Event::Packets { from: ConnectionId(from), bytes: packets }]);
+    }
+
+    pub fn pass_ms(&mut self, ms: u64) {
+        for _ in 0..ms / naust_node::TICK_MS {
+            self.now.monotonic_ms += naust_node::TICK_MS;
+            self.now.wall_ms += naust_node::TICK_MS;
+            let mut outputs = Vec::new();
+            self.views.tick(self.now, &mut outputs);
+            let mut effects = Vec::new();
+            self.outputs(outputs, &mut effects);
+            self.node.handle(self.now, Event::Tick, &mut effects);
+            self.carry_out(effects);
+        }
+    }
+
+    fn carry_out(&mut self, mut effects: Vec<Effect>) {
+        self.node.flush(self.now, &mut effects);
+        while !effects.is_empty() {
+            let mut next = Vec::new();
+            for effect in effects {
+                self.carry(effect, &mut next);
+            }
+            self.node.flush(self.now, &mut next);
+            effects = next;
+        }
+    }
+
+    fn carry(&mut self, effect: Effect, next: &mut Vec<Effect>) {
+        if self.shows_effects {
+            self.seen.extend(show::effect(&effect));
+        }
+        match effect {
+            Effect::Send { to, bytes } => self.told(to, &bytes),
+            Effect::Close(id) => self.seen.push(format!("c{} is closed", id.0)),
+            Effect::Pause(id, on) => {
+                let verb = if on { "waits" } else { "goes on" };
+                self.seen.push(format!("c{} {verb}", id.0));
+            }
+            Effect::Write { shard, write } if self.holds_writes => {
+                self.writes.push_back((shard, write));
+            }
+            Effect::Write { shard, write } => {
+                let written = self.run(write);
+                self.node.handle(self.now, Event::Written { shard, written }, next);
+            }
+            Effect::Extend { shard, extend } => {
+                let extended = extend.run();
+                self.node.handle(self.now, Event::Extended { shard, extended }, next);
+            }
+            Effect::Trim { shard, trim } => {
+                let trimmed = trim.run();
+                self.node.handle(self.now, Event::Trimmed { shard, trimmed }, next);
+            }
+            Effect::Views { shard, job } => {
+                let mut outputs = Vec::new();
+                self.views.handle(self.now, shard, job, &mut outputs);
+                self.outputs(outputs, next);
+            }
+            Effect::Read { shard, job } => self.read(shard, &job, next),
+            Effect::Open { shard, options } => self.open(shard, options, next),
+            Effect::Remove(shard) => {
+                let mut outputs = Vec::new();
+                self.views.remove(shard, &mut outputs);
+                self.outputs(outputs, next);
+                self.readers.remove(&shard);
+                self.disks.remove(&shard);
+                self.tables.remove(&shard);
+                self.seen.push(format!("shard {shard} is removed"));
+            }
+            Effect::Drained => self.seen.push("drained".to_string()),
+            Effect::Stop(sentence) => {
+                self.is_running = false;
+                self.seen.push(format!("stopped: {sentence}"));
+            }
+        }
+    }
+
+    fn run(&mut self, write: Write) -> Written {
+        let written = write.run();
+        self.written.0 += 1;
+        self.written.1 += u64::from(written.syncs());
+        written
+    }
+
+    /// The slow disk ends its oldest write.
+    pub fn let_write(&mut self) {
+        let (shard, write) = self.writes.pop_front().expect("a write is held");
+        let written = self.run(write);
+        self.burst(vec![Event::Written { shard, written }]);
+    }
+
+    fn outputs(&mut self, outputs: Vec<Output<MemTables>>, next: &mut Vec<Effect>) {
+        for output in outputs {
+            match output {
+                Output::Send { to, bytes } => self.told(to, &bytes),
+                Output::Answered { to, requests } => {
+                    self.node.handle(self.now, Event::Answered { to, requests }, next);
+                }
+                Output::Progress(progress) => {
+                    self.node.handle(self.now, Event::Progress(progress), next);
+                }
+                Output::Directory(change) => {
+                    self.node.handle(self.now, Event::Directory(change), next);
+                }
+                Output::Flushed(shard) => {
+                    self.node.handle(self.now, Event::Flushed(shard), next);
+                }
+                Output::Read { shard, job } => self.read(shard, &job, next),
+                Output::Background { shard, job } => {
+                    let done = job.run();
+                    let mut more = Vec::new();
+                    self.views.done(self.now, shard, done, &mut more);
+                    self.outputs(more, next);
+                }
+                Output::Fault { shard, sentence } => {
+                    self.seen.push(format!("shard {shard} failed: {sentence}"));
+                }
+            }
+        }
+    }
+
+    fn read(&mut self, shard: ShardId, job: &answer::Job, next: &mut Vec<Effect>) {
+        let mut bytes = Vec::new();
+        match self.readers.get(&shard) {
+            Some(readers) => answer::run(job, readers, &mut bytes),
+            None => answer::run_without(job, &mut bytes),
+        }
+        self.told(job.to(), &bytes);
+        self.node.handle(self.now, Event::Answered { to: job.to(), requests: 1 }, next);
+    }
+
+    fn open(&mut self, id: ShardId, options: NamespaceOptions, next: &mut Vec<Effect>) {
+        let disk = self.disks.entry(id).or_insert_with(SimDisk::new).clone();
+        disk.set_space(self.space);
+        if disk.list().expect("a simulated disk lists").is_empty() {
+            open::create(&disk, id, 1, NODE).expect("an empty disk takes a log");
+        }
+        let tables = self.tables.remove(&id).unwrap_or_default();
+        self.tables.insert(id, tables.share());
+        let options =
+            open::Options { node: NODE, namespace: options, machine: self.machine, seed: 1 };
+        match open::shard(Arc::new(disk), tables, id, &options) {
+            Ok((worker, views)) => {
+                self.readers.insert(id, views.readers());
+                let mut outputs = Vec::new();
+                self.views.install(views, &mut outputs);
+                self.outputs(outputs, next);
+                self.node.handle(self.now, Event::Opened(Box::new(worker)), next);
+            }
+            Err(error) => {
+                let failure = error.failure();
+                self.seen.push(format!("shard {id} is not opened: {error}"));
+                self.node.handle(self.now, Event::NotOpened { shard: id, failure }, next);
+            }
+        }
+    }
+
+    fn told(&mut self, to: ConnectionId, bytes: &[u8]) {
+        self.seen.extend(show::replies(to, bytes));
+    }
+}
+
+fn config(token: Option<String>) -> Config {
+    Config {
+        node: NODE,
+        name: "one".to_string(),
+        address: "127.0.0.1:7420".to_string(),
+        version: "0.0.0".to_string(),
+        token,
+        worker: 0,
+        workers: 1,
+    }
+}

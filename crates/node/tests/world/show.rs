@@ -1,0 +1,96 @@
+//! What was seen, in lines.
+
+use naust_node::{ConnectionId, Effect};
+use naust_wire::reply::Reply;
+use naust_wire::{Offset, packet};
+
+/// Offsets as bytes behind the beginning of the log; only their order is worth a look.
+pub fn offset(offset: Offset) -> String {
+    match offset.0.checked_sub(Offset::FIRST.0) {
+        Some(bytes) => format!("+{bytes}"),
+        None => offset.0.to_string(),
+    }
+}
+
+pub fn effect(effect: &Effect) -> Option<String> {
+    Some(match effect {
+        Effect::Write { shard, write } => {
+            format!("  write {} bytes of shard {shard}", write.log_bytes())
+        }
+        Effect::Trim { shard, .. } => format!("  trim shard {shard}"),
+        Effect::Open { shard, .. } => format!("  open shard {shard}"),
+        _ => return None,
+    })
+}
+
+pub fn replies(to: ConnectionId, mut bytes: &[u8]) -> Vec<String> {
+    let mut lines = Vec::new();
+    while let Some((packet, length)) = packet::read(bytes).expect("a node sends whole packets") {
+        let reply = Reply::decode(packet.body).expect("a node sends replies");
+        lines.push(format!("c{} #{}: {}", to.0, packet.request, show(&reply)));
+        bytes = &bytes[length..];
+    }
+    lines
+}
+
+fn show(reply: &Reply) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match reply {
+        Reply::Error(failure) => {
+            format!("{} ({:?}): {}", failure.code, failure.outcome, failure.detail)
+        }
+        Reply::Committed(committed) => {
+            let mut line = format!("committed {}", offset(committed.offset));
+            for id in &committed.ids {
+                line += &format!(" record {}", offset(*id));
+            }
+            for range in &committed.ranges {
+                line += &format!(" deleted {}", range.deleted);
+            }
+            line + if committed.duplicate { " again" } else { "" }
+        }
+        Reply::Refused(refused) => {
+            format!("refused by condition {}, found {}", refused.condition, offset(refused.found))
+        }
+        Reply::Session(session) => format!("session {}", offset(Offset(session.0))),
+        Reply::Row { row: None, .. } => "no row".to_string(),
+        Reply::Row { row: Some((version, value)), .. } => {
+            format!("row {} of {}", text(value), offset(*version))
+        }
+        Reply::Rows { entries, next, .. } => {
+            let rows =
+                entries.iter().map(|row| format!(" {}={}", text(&row.key), text(&row.value)));
+            let rows: String = rows.collect();
+            let next = next.as_ref().map(|next| format!(", then {}", text(next)));
+            format!("rows{rows}{}", next.unwrap_or_default())
+        }
+        Reply::Records { records, next, .. } => {
+            let records =
+                records.iter().map(|r| format!(" {}={}", offset(r.offset), text(&r.value)));
+            format!("records{}, next {}", records.collect::<String>(), offset(*next))
+        }
+        Reply::Cursor(at) => format!("cursor {}", at.map_or("nowhere".to_string(), offset)),
+        Reply::Frames { first, data, next, end } => format!(
+            "{} bytes of frames from {} to {}, end {}",
+            data.len(),
+            offset(*first),
+            offset(*next),
+            offset(*end)
+        ),
+        Reply::Done(at) => format!("done {}", offset(*at)),
+        Reply::Hello { node, .. } => format!("hello of node {node}"),
+        Reply::Resolved { shard, leader } => format!("shard {shard}, led by {leader}"),
+        Reply::Namespaces(namespaces) => {
+            let names = namespaces.iter().map(|n| format!(" {} in {}", n.name, n.shard));
+            format!("namespaces{}", names.collect::<String>())
+        }
+        Reply::Cluster { nodes, namespaces } => {
+            format!("{} nodes, {} namespaces", nodes.len(), namespaces.len())
+        }
+        Reply::Described { keyspaces, streams, .. } => {
+            let keyspaces = keyspaces.iter().map(|k| format!(" keyspace {}", k.name));
+            let streams = streams.iter().map(|s| format!(" stream {} of {}", s.name, s.records));
+            format!("described{}", keyspaces.chain(streams).collect::<String>())
+        }
+    }
+}
