@@ -41,6 +41,8 @@ pub struct Log {
     pub(crate) filled: Offset,
     pub(crate) extending: bool,
     pub(crate) full: bool,
+    /// There was no space for an extension.
+    pub(crate) starved: bool,
     pub(crate) faulted: bool,
     pub(crate) trimming: bool,
     pub(crate) trim_cursor: Offset,
@@ -151,6 +153,7 @@ impl Log {
             filled,
             extending: false,
             full: false,
+            starved: false,
             faulted: false,
             trimming: false,
             trim_cursor: Offset::ZERO,
@@ -432,5 +435,6 @@ impl Log {
     /// now and then while [`Log::is_full`].
     pub fn retry(&mut self) {
         self.full = false;
+        self.starved = false;
     }
 }

@@ -123,6 +123,7 @@ impl Log {
             return self.unwritten(flight, failure);
         }
         self.barrier = self.barrier.filter(|barrier| barrier.offset > flight.to.offset);
+        self.starved &= flight.to.offset <= flight.filled;
         if let Some(superblock) = flight.superblock {
             self.start = superblock.start;
             let gone = self.terms.partition_point(|(first, _)| *first <= self.start.index);
@@ -173,7 +174,7 @@ impl Log {
         // A cut takes files away and leaves old frames in place until it has run.
         let cutting =
             self.cut.or_else(|| self.flight.as_ref().and_then(|flight| flight.cut)).is_some();
-        let blocked = self.extending || self.full || self.faulted || cutting;
+        let blocked = self.extending || self.full || self.starved || self.faulted || cutting;
         let end = self.end.offset;
         if blocked || self.end.index.0 == 0 || end > self.filled {
             return None;
@@ -201,7 +202,8 @@ impl Log {
         let full = done.disk_full();
         if let Err(fault) = done.outcome {
             self.filled = self.filled.min(done.to);
-            self.full |= full && self.end.offset > self.filled;
+            // Not an emergency: a write that outgrows the space finds out for itself.
+            self.starved = full;
             self.faulted |= !full;
             return if full { Ok(()) } else { Err(fault) };
         }

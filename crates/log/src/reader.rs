@@ -28,7 +28,7 @@ pub struct Reader {
 #[non_exhaustive]
 pub enum ReadError {
     /// What was there is gone. The next frame that is left begins at `next`, if there is one.
-    #[error("the log is trimmed there; it goes on at {next:?}")]
+    #[error("the log is trimmed there")]
     Trimmed {
         /// Where reading can go on.
         next: Option<Offset>,

@@ -236,7 +236,9 @@ impl Survey {
                     // checked.
                     let end = Position { offset: self.layout().end(base), ..self.start };
                     let before = Position { offset: base, index: Index(u64::MAX), ..end };
-                    Segment { before, seal: Some(end), marks: Vec::new(), ranges: None }
+                    let mut content = Content::new(before);
+                    content.seal = Some(end);
+                    Segment::of(&content)
                 },
                 |content| Segment::of(&content),
             );

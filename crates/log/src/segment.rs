@@ -22,7 +22,7 @@ const MAGIC: [u8; 8] = *b"NaustEnd";
 const VERSION: u32 = 1;
 const PREFIX_BYTES: usize = 24;
 const POSITION_BYTES: usize = 40;
-const FIXED_BYTES: usize = PREFIX_BYTES + 8 + 3 * POSITION_BYTES + 3 * 8;
+const FIXED_BYTES: usize = PREFIX_BYTES + 8 + 3 * POSITION_BYTES + 3 * 8 + 8;
 
 /// Longest footer, in bytes: a run of terms for each of the smallest frames, and then some.
 pub(crate) const FOOTER_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -49,6 +49,8 @@ pub(crate) struct Content {
     pub marks: Vec<Mark>,
     /// The ranges of whole frames that are left, if it is sparse.
     pub ranges: Option<Arc<[Range<Offset>]>>,
+    /// Bytes of it that were live when it was written; all, if it is not sparse.
+    pub live_bytes: u64,
     next_mark: Offset,
 }
 
@@ -63,6 +65,7 @@ impl Content {
             terms: Vec::new(),
             marks: Vec::new(),
             ranges: None,
+            live_bytes: u64::MAX,
             next_mark: before.offset,
         }
     }
@@ -130,6 +133,7 @@ impl Content {
         for count in [self.terms.len(), self.marks.len(), ranges.len()] {
             put(&mut out, count as u64);
         }
+        put(&mut out, self.live_bytes);
         let terms = self.terms.iter().map(|(index, term)| (index.0, term.0));
         let marks = self.marks.iter().map(|mark| (mark.index.0, mark.offset.0));
         let ranges = ranges.iter().map(|range| (range.start.0, range.end.0));
@@ -176,9 +180,10 @@ impl Content {
         if entries.checked_mul(16)?.checked_add(FIXED_BYTES)? != used.len() {
             return None;
         }
-        let pair = |entry: usize| Some((field(19 + 2 * entry)?, field(20 + 2 * entry)?));
+        let pair = |entry: usize| Some((field(20 + 2 * entry)?, field(21 + 2 * entry)?));
         let mut content = Content::new(position(1)?);
         (content.last, content.seal) = (position(6)?, Some(position(11)?));
+        content.live_bytes = field(19)?;
         let marks = counts[0]..counts[0] + counts[1];
         for entry in 0..counts[0] {
             let (index, term) = pair(entry)?;

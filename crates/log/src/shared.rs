@@ -47,6 +47,8 @@ pub(crate) struct Segment {
     pub marks: Vec<Mark>,
     /// What is left of it, if it is sparse.
     pub ranges: Option<Arc<[Range<Offset>]>>,
+    /// Bytes of it that were live when it was written.
+    pub live_bytes: u64,
 }
 
 impl Segment {
@@ -56,6 +58,7 @@ impl Segment {
             seal: content.seal,
             marks: if content.seal.is_none() { content.marks.clone() } else { Vec::new() },
             ranges: content.ranges.clone(),
+            live_bytes: content.live_bytes,
         }
     }
 }

@@ -105,15 +105,16 @@ impl Log {
         // What lies before the start, in turns: each call goes on where the last one stopped.
         let old = map.segments.range(..self.start.offset);
         let bases: Vec<(Offset, u64)> =
-            old.map(|(base, segment)| (*base, segment.bytes(self.shared.layout, *base))).collect();
+            old.map(|(base, segment)| (*base, segment.live_bytes)).collect();
         drop(map);
         let split = bases.partition_point(|(base, _)| *base < self.trim_cursor);
         let turn = bases[split..].iter().chain(&bases[..split]).take(ASKED_MAX);
-        for (base, bytes) in turn {
+        for (base, live_before) in turn {
             self.trim_cursor = self.shared.layout.end(*base);
             let live = (input.live)(*base..self.trim_cursor);
-            let wanted: u64 = live.iter().map(|range| range.end.0 - range.start.0).sum();
-            if live.is_empty() || wanted * 2 <= *bytes {
+            let all = (*live_before).min(self.shared.layout.segment_bytes());
+            // Half of it must be dead, so that rewriting costs no more than was written.
+            if live.is_empty() || sum(&live) * 2 <= all {
                 self.trimming = true;
                 return Some(Trim { shared: Arc::clone(&self.shared), base: *base, live });
             }
@@ -150,12 +151,16 @@ impl Log {
     }
 }
 
+fn sum(ranges: &[Range<Offset>]) -> u64 {
+    ranges.iter().map(|range| range.end.0 - range.start.0).sum()
+}
+
 impl Segment {
     /// Log bytes that are left of it.
     fn bytes(&self, layout: Layout, base: Offset) -> u64 {
         match &self.ranges {
             None => layout.end(base).0 - base.0,
-            Some(ranges) => ranges.iter().map(|range| range.end.0 - range.start.0).sum(),
+            Some(ranges) => sum(ranges),
         }
     }
 }
@@ -259,6 +264,7 @@ impl Trim {
         }
         content.seal = segment.seal;
         content.ranges = Some(ranges.into());
+        content.live_bytes = sum(&self.live);
         Ok(content)
     }
 }

@@ -282,6 +282,7 @@ impl Piece {
             seal: None,
             marks: Vec::new(),
             ranges: None,
+            live_bytes: u64::MAX,
         });
         if let Some(content) = &self.full {
             *segment = Segment::of(content);
