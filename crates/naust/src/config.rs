@@ -1,8 +1,10 @@
-//! The configuration of a node: one struct, from a TOML file, the environment and flags, in rising precedence.
+//! The configuration of a node: one struct, from a TOML file, the environment and flags, in rising
+//! precedence.
 //!
-//! The layers are laid over each other as TOML tables and read once into [`Config`], which is checked whole before
-//! any data is touched. The docs of the fields are the reference of the options: a field `a.b` is `b` in the section
-//! `[a]` of the file, `NAUST_A_B` in the environment and `--a-b` on the command line.
+//! The layers are laid over each other as TOML tables and read once into [`Config`], which is
+//! checked whole before any data is touched. The docs of the fields are the reference of the
+//! options: a field `a.b` is `b` in the section `[a]` of the file, `NAUST_A_B` in the environment
+//! and `--a-b` on the command line.
 
 use naust_wire::limits;
 use naust_wire::options::NamespaceOptions;
@@ -11,7 +13,8 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Variables with the prefix of the environment's layer that configure clients and tools, not nodes.
+/// Variables with the prefix of the environment's layer that configure clients and tools, not
+/// nodes.
 const OTHER_VARIABLES: [&str; 5] =
     ["NAUST_CONFIG", "NAUST_ADDRESS", "NAUST_NAMESPACE", "NAUST_TOKEN", "NAUST_LOG"];
 
@@ -132,7 +135,8 @@ impl Config {
         Config { data: data.into(), listen, http, ..Config::default() }
     }
 
-    /// Lays the file (if any), the environment's variables and the flags over the defaults and checks the whole.
+    /// Lays the file (if any), the environment's variables and the flags over the defaults and
+    /// checks the whole.
     ///
     /// # Errors
     /// [`ConfigError`].

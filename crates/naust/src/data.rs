@@ -1,7 +1,7 @@
 //! The data directory of a node: who may use it, whose it is, and where things lie in it.
 //!
 //! ```text
-//!   DATA/LOCK                    held by the process that uses it (`flock`); its text is that process's number
+//!   DATA/LOCK                    held by the process that uses it (`flock`), whose number it says
 //!   DATA/NODE                    format, node id and cluster id, with a checksum; written once
 //!   DATA/shards/0000002a/log/    the log of shard 42
 //!   DATA/shards/0000002a/tables/ its tables
@@ -96,7 +96,8 @@ impl DataDirectory {
         Ok(directory)
     }
 
-    /// Reads the identity without locking anything: for tools that look from outside. `None`: there is none yet.
+    /// Reads the identity without locking anything: for tools that look from outside. `None`: there
+    /// is none yet.
     ///
     /// # Errors
     /// [`DataError`].
@@ -144,7 +145,8 @@ impl DataDirectory {
         make_directory(&shard_path(&self.path, shard))
     }
 
-    /// Removes a shard: its name is gone durably at once, then its files. Nothing may have it open for writing.
+    /// Removes a shard: its name is gone durably at once, then its files. Nothing may have it open
+    /// for writing.
     ///
     /// # Errors
     /// [`DataError::Io`].

@@ -1,7 +1,7 @@
 //! The real disk: [`naust_log::disk::Disk`] over a directory of a file system.
 //!
-//! `pread`, `pwritev`, `fdatasync` and `fsync` of the directory; nothing is cached or put off here. Everything that is
-//! written and synced is counted in a [`Meter`] that all disks of a node share.
+//! `pread`, `pwritev`, `fdatasync` and `fsync` of the directory; nothing is cached or put off here.
+//! Everything that is written and synced is counted in a [`Meter`] that all disks of a node share.
 
 use naust_log::disk::{Disk, File, Open};
 use std::fs;
@@ -34,8 +34,8 @@ pub struct FileDisk {
 }
 
 impl FileDisk {
-    /// A disk over a directory, which is made if it is missing. With `sync_delay` every sync sleeps first: a slow
-    /// disk for measurements on fast ones.
+    /// A disk over a directory, which is made if it is missing. With `sync_delay` every sync sleeps
+    /// first: a slow disk for measurements on fast ones.
     ///
     /// # Errors
     /// Of the operating system.
@@ -166,6 +166,16 @@ fn delay(sync_delay: Option<Duration>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn it_keeps_the_promises_of_all_disks() {
+        let root = tempfile::tempdir().unwrap();
+        let count = AtomicU64::new(0);
+        naust_log::contract::all(&|| {
+            let path = root.path().join(count.fetch_add(1, Ordering::Relaxed).to_string());
+            Arc::new(FileDisk::open(&path, Arc::new(Meter::default()), None).unwrap())
+        });
+    }
 
     #[test]
     fn many_parts_arrive_in_order_and_are_counted() {

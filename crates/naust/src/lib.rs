@@ -1,18 +1,44 @@
 //! Naust, the product: one node with real threads, sockets, disks and a clock.
 //!
-//! This crate is the shell around the pure cores of `naust-node`. It waits, hands events over and carries effects
-//! out; it decides nothing about data. Reading order:
+//! This crate is the shell around the pure cores of `naust-node`. It waits, hands events over and
+//! carries effects out; it decides nothing about data. Embedded, it is [`Naust::open`]; as a
+//! process of its own, [`server::serve`]. Reading order:
 //!
 //! * [`config`]: everything that can be set, from file, environment and flags;
-//! * [`data`]: the data directory, its lock and its identity;
-//! * [`disk`]: the real disk under a shard's log;
-//! * [`queue`]: bounded queues that wake only who sleeps; [`life`]: threads that end together;
-//! * [`receive`] and [`outgoing`]: the two directions of a connection.
+//! * [`data`]: the data directory, its lock and its identity; [`disk`]: the real disk under a log;
+//! * `queue`: bounded queues that wake only who sleeps; `life`: threads that end together;
+//!   `wiring`: who tells whom;
+//! * `worker`: the loop that owns shards; its `sockets`, each a `connection` with a `receive`ing
+//!   and an `outgoing` end; its `links`, embedded clients without sockets;
+//! * `disk_threads`, `background`, `views`, `reads`, `opening`: everybody else's work;
+//! * [`embed`]: their start and end; [`snapshot`]: reads on the caller's thread;
+//! * [`server`]: signals and listeners; [`metrics`]: what is counted;
+//! * [`process`]: a node in a child process, for `demo` and tests.
 
+mod background;
+mod catalog;
 pub mod config;
+mod connection;
 pub mod data;
 pub mod disk;
-pub mod life;
-pub mod outgoing;
-pub mod queue;
-pub mod receive;
+mod disk_threads;
+pub mod embed;
+mod life;
+mod links;
+pub mod metrics;
+mod opening;
+mod outgoing;
+pub mod process;
+mod queue;
+mod reads;
+mod receive;
+pub mod server;
+pub mod snapshot;
+mod sockets;
+mod views;
+mod wiring;
+mod worker;
+
+pub use config::Config;
+pub use embed::{Naust, NaustError};
+pub use snapshot::Snapshot;

@@ -1,7 +1,8 @@
-//! The common life of a node's threads: they start together, and when one of them can't go on, all end.
+//! The common life of a node's threads: they start together, and when one of them can't go on, all
+//! end.
 //!
-//! No thread dies in silence: a panic ends the node with a sentence that names the thread. Threads hear of the end
-//! because everything they wait for is closed.
+//! No thread dies in silence: a panic ends the node with a sentence that names the thread. Threads
+//! hear of the end because everything they wait for is closed.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -98,7 +99,8 @@ impl Life {
         self.changed.notify_all();
     }
 
-    /// Waits until `workers` workers have finished, the end comes or `timeout` is over. Says whether they have.
+    /// Waits until `workers` workers have finished, the end comes or `timeout` is over. Says
+    /// whether they have.
     pub fn wait_drained(&self, workers: usize, timeout: Duration) -> bool {
         let until = Instant::now() + timeout;
         let mut state = self.lock();
@@ -147,7 +149,7 @@ fn message(panic: &(dyn Any + Send)) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::queue::Queue;
+    use crate::queue::{Queue, Refused};
     use std::collections::VecDeque;
 
     #[test]
@@ -182,7 +184,7 @@ mod tests {
         let queue: Arc<Queue<u32>> = Arc::new(Queue::for_thread(1));
         let closed = Arc::clone(&queue);
         life.at_end(move || closed.close());
-        assert!(queue.is_closed());
+        assert_eq!(queue.push(1), Err(Refused::Closed));
         assert_eq!(life.failure(), None);
         assert!(!life.wait_drained(1, Duration::ZERO));
     }

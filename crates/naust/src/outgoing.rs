@@ -5,7 +5,8 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Write};
 
-/// Small replies are copied together up to this many bytes, so that a turn is one `write` of one piece.
+/// Small replies are copied together up to this many bytes, so that a turn is one `write` of one
+/// piece.
 const JOIN_BYTES: usize = 64 * 1024;
 /// Most pieces of one `writev`.
 const PIECES_MAX: usize = 64;

@@ -1,12 +1,13 @@
 //! Bounded queues between threads that wake their reader only when it sleeps.
 //!
-//! A wake-up is a system call and some ten microseconds; a push is a few dozen nanoseconds. So a reader takes everything
-//! at once, and says under the queue's lock that it is about to sleep; only then does the next writer wake it. What
-//! travels here are batches (a write of many frames, the replies of a batch to one connection), never single commits.
+//! A wake-up is a system call and some ten microseconds; a push is a few dozen nanoseconds. So a
+//! reader takes everything at once, and says under the queue's lock that it is about to sleep; only
+//! then does the next writer wake it. What travels here are batches (a write of many frames, the
+//! replies of a batch to one connection), never single commits.
 //!
-//! A reader either waits here ([`Queue::wait`]) or in an event loop, which this queue then wakes through a
-//! [`mio::Waker`] ([`Queue::may_sleep`]). Any number of threads may write. Several threads may read a queue that they
-//! wait on; each item goes to one of them.
+//! A reader either waits here ([`Queue::wait`]) or in an event loop, which this queue then wakes
+//! through a [`mio::Waker`] ([`Queue::may_sleep`]). Any number of threads may write. Several
+//! threads may read a queue that they wait on; each item goes to one of them.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -78,7 +79,8 @@ impl<T> Queue<T> {
         Ok(())
     }
 
-    /// Adds all `items`, leaving none, and waits for space if need be. Not for threads that the reader may wait for.
+    /// Adds all `items`, leaving none, and waits for space if need be. Not for threads that the
+    /// reader may wait for.
     ///
     /// # Errors
     /// [`Refused::Closed`]; what was not added is dropped.
@@ -107,7 +109,8 @@ impl<T> Queue<T> {
         self.hand_over(state, into);
     }
 
-    /// For the reader of a polled queue: `true` when nothing waits; from now on the next push wakes the event loop.
+    /// For the reader of a polled queue: `true` when nothing waits; from now on the next push wakes
+    /// the event loop.
     #[must_use]
     pub fn may_sleep(&self) -> bool {
         let mut state = self.lock();
@@ -123,23 +126,13 @@ impl<T> Queue<T> {
         self.lock().asleep = 0;
     }
 
-    /// Waits until something is there, at most `timeout`, and moves it all to the end of `into`. `false`: the queue is
-    /// closed and empty.
+    /// Waits until something is there, at most `timeout`, and moves it all to the end of `into`.
+    /// `false`: the queue is closed and empty.
     pub fn wait(&self, timeout: Option<Duration>, into: &mut VecDeque<T>) -> bool {
         let state = self.sleep(timeout);
         let open = !state.closed || !state.items.is_empty();
         self.hand_over(state, into);
         open
-    }
-
-    /// As [`Queue::wait`], but takes one item alone. `None`: the queue is closed and empty, or the time is over.
-    pub fn wait_one(&self, timeout: Option<Duration>) -> Option<T> {
-        let mut state = self.sleep(timeout);
-        let item = state.items.pop_front();
-        if state.waiting > 0 {
-            self.space.notify_one();
-        }
-        item
     }
 
     /// No item is taken any more; what waits is still handed out. Wakes everyone.
@@ -150,24 +143,6 @@ impl<T> Queue<T> {
             Wake::Thread(condvar) => condvar.notify_all(),
             Wake::Poll(waker) => drop(waker.wake()),
         }
-    }
-
-    /// Whether [`Queue::close`] was called.
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
-        self.lock().closed
-    }
-
-    /// Items that wait.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.lock().items.len()
-    }
-
-    /// Whether nothing waits.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     fn sleep(&self, timeout: Option<Duration>) -> MutexGuard<'_, State<T>> {
@@ -204,7 +179,8 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Called with something added. The lock is released before the wake-up, or the woken thread would wait for it.
+    /// Called with something added. The lock is released before the wake-up, or the woken thread
+    /// would wait for it.
     fn wake_one(&self, mut state: MutexGuard<'_, State<T>>) {
         if state.asleep == 0 {
             return;
@@ -224,7 +200,8 @@ impl<T> Queue<T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
-        // A thread that panics stops the node; until then the items are whole, for no code in here panics halfway.
+        // A thread that panics stops the node; until then the items are whole, for no code in here
+        // panics halfway.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -274,7 +251,6 @@ mod tests {
         assert!(queue.wait(None, &mut items));
         assert_eq!(items, [1, 2]);
         assert!(!queue.wait(None, &mut items));
-        assert_eq!(queue.wait_one(None), None);
     }
 
     #[test]

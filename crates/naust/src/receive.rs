@@ -1,8 +1,9 @@
 //! From a socket's bytes to runs of whole packets, without copying them.
 //!
-//! A socket is read once a readiness, into a buffer that all connections of a worker share; the whole packets at its
-//! front are handed over where they lie, and only the beginning of a packet that has not arrived whole is kept by the
-//! connection. A packet that is larger than the shared buffer is gathered in the connection's own.
+//! A socket is read once a readiness, into a buffer that all connections of a worker share; the
+//! whole packets at its front are handed over where they lie, and only the beginning of a packet
+//! that has not arrived whole is kept by the connection. A packet that is larger than the shared
+//! buffer is gathered in the connection's own.
 //!
 //! Only the length of a packet is looked at here; `node` checks the rest.
 
@@ -27,7 +28,7 @@ pub enum Received {
     /// What follows is no packet, and where the next one begins can't be found.
     Bad(Bad),
     /// The socket failed.
-    Failed(io::Error),
+    Failed,
 }
 
 /// The receiving end of one connection.
@@ -52,7 +53,8 @@ impl Receiver {
         !self.partial.is_empty() && now_ms > self.since_ms + PACKET_MS_MAX
     }
 
-    /// Reads once from `source`, with the help of the shared `buffer`, and gives the whole packets to `packets`.
+    /// Reads once from `source`, with the help of the shared `buffer`, and gives the whole packets
+    /// to `packets`.
     pub fn read(
         &mut self,
         source: &mut impl Read,
@@ -69,7 +71,7 @@ impl Receiver {
             Ok(0) => return Received::End,
             Ok(read) => read,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Received::All,
-            Err(error) => return Received::Failed(error),
+            Err(_) => return Received::Failed,
         };
         buffer[..held].copy_from_slice(&self.partial);
         let filled = held + read;
@@ -112,7 +114,7 @@ impl Receiver {
         match read {
             Ok(_) => Received::End,
             Err(error) if error.kind() == ErrorKind::WouldBlock => Received::All,
-            Err(error) => Received::Failed(error),
+            Err(_) => Received::Failed,
         }
     }
 }
@@ -126,7 +128,8 @@ fn read_once(source: &mut impl Read, into: &mut [u8]) -> io::Result<usize> {
     }
 }
 
-/// How many bytes at the front of `bytes` are whole packets, and what is wrong with what follows, if it is.
+/// How many bytes at the front of `bytes` are whole packets, and what is wrong with what follows,
+/// if it is.
 fn whole_packets(bytes: &[u8]) -> (usize, Option<Bad>) {
     let mut whole = 0;
     loop {

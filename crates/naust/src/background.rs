@@ -1,0 +1,148 @@
+//! The background threads: whatever takes time and is not waited for by a single commit.
+//!
+//! Zero-fills, trims, opens and flushes are *urgent*: if they stay away for long, commits wait.
+//! Compactions and removals are *slow*, and never take the last thread.
+
+use crate::wiring::Wiring;
+use crate::worker::Input;
+use crate::{opening, views};
+use naust_store::LsmJob;
+use naust_wire::ShardId;
+use naust_wire::limits::NAMESPACES_MAX;
+use naust_wire::options::NamespaceOptions;
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+/// Jobs that may wait: of each kind, each shard has one at most.
+const JOBS_MAX: usize = 8 * NAMESPACES_MAX;
+
+/// Something to do.
+pub enum Job {
+    /// Zero-fill behind the end of a log.
+    Extend { worker: usize, shard: ShardId, extend: naust_log::Extend },
+    /// Shrink an old segment.
+    Trim { worker: usize, shard: ShardId, trim: naust_log::Trim },
+    /// Open or create a shard.
+    Open { worker: usize, shard: ShardId, options: NamespaceOptions },
+    /// Flush or compact tables.
+    Tables { worker: usize, shard: ShardId, job: LsmJob },
+    /// Remove the directory of a shard that nothing uses any more.
+    Remove { shard: ShardId },
+}
+
+impl Job {
+    fn is_slow(&self) -> bool {
+        match self {
+            Job::Extend { .. } | Job::Trim { .. } | Job::Open { .. } => false,
+            Job::Tables { job, .. } => !job.is_flush(),
+            Job::Remove { .. } => true,
+        }
+    }
+}
+
+/// What waits for the background threads.
+pub struct Background {
+    state: Mutex<State>,
+    changed: Condvar,
+    /// Threads that may do slow jobs at a time.
+    slow_max: usize,
+}
+
+#[derive(Default)]
+struct State {
+    urgent: VecDeque<Job>,
+    slow: VecDeque<Job>,
+    slow_running: usize,
+    closed: bool,
+}
+
+impl Background {
+    /// For so many threads, at least two.
+    #[must_use]
+    pub fn new(threads: usize) -> Background {
+        assert!(threads >= 2, "slow jobs never take the last background thread");
+        Background {
+            state: Mutex::new(State::default()),
+            changed: Condvar::new(),
+            slow_max: threads - 1,
+        }
+    }
+
+    /// Adds a job; at the end of the node's life it is dropped instead. `false`: there are too
+    /// many.
+    #[must_use]
+    pub fn push(&self, job: Job) -> bool {
+        let mut state = self.lock();
+        if state.closed {
+            return true;
+        }
+        if state.urgent.len() + state.slow.len() >= JOBS_MAX {
+            return false;
+        }
+        let queue = if job.is_slow() { &mut state.slow } else { &mut state.urgent };
+        queue.push_back(job);
+        drop(state);
+        self.changed.notify_one();
+        true
+    }
+
+    /// Drops what waits and takes nothing more.
+    pub fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.urgent.clear();
+        state.slow.clear();
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Works until [`Background::close`]. To be called by each of the threads.
+    pub fn run(&self, wiring: &Wiring) {
+        let mut state = self.lock();
+        while !state.closed {
+            let urgent = state.urgent.pop_front();
+            let is_slow = urgent.is_none();
+            let job = match urgent {
+                None if state.slow_running < self.slow_max => state.slow.pop_front(),
+                urgent => urgent,
+            };
+            let Some(job) = job else {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            state.slow_running += usize::from(is_slow);
+            drop(state);
+            do_job(wiring, job);
+            state = self.lock();
+            if is_slow {
+                state.slow_running -= 1;
+                self.changed.notify_one();
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn do_job(wiring: &Wiring, job: Job) {
+    match job {
+        Job::Extend { worker, shard, extend } => {
+            wiring.tell(worker, Input::Extended { shard, extended: extend.run() });
+        }
+        Job::Trim { worker, shard, trim } => {
+            wiring.tell(worker, Input::Trimmed { shard, trimmed: trim.run() });
+        }
+        Job::Open { worker, shard, options } => opening::open(wiring, worker, shard, options),
+        Job::Tables { worker, shard, job } => {
+            use naust_machine::TablesJob;
+            views::tell(wiring, worker, views::Input::Done { shard, done: job.run() });
+        }
+        Job::Remove { shard } => {
+            if let Err(error) = wiring.data.remove(shard) {
+                wiring.life.fail(error.to_string());
+            }
+        }
+    }
+}

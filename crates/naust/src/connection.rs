@@ -1,0 +1,198 @@
+//! One connection of a worker: a socket, what is kept of a packet, what waits to be sent.
+
+use crate::outgoing::Outgoing;
+use crate::receive::{Received, Receiver};
+use mio::net::TcpStream;
+use naust_node::ConnectionId;
+use naust_wire::limits::{REPLY_BYTES_PER_CONNECTION_MAX, REQUEST_BYTES_MAX};
+use std::io;
+
+/// A connection with this many bytes of replies that its client does not read is closed.
+const UNREAD_BYTES_MAX: usize = REQUEST_BYTES_MAX;
+
+const WORKER_SHIFT: u32 = 56;
+const SLOT_SHIFT: u32 = 40;
+const LINK_BIT: u64 = 1 << 39;
+/// Connections of one worker at a time: what the slot part of an id can tell apart.
+pub const SLOTS_MAX: usize = 1 << (WORKER_SHIFT - SLOT_SHIFT);
+
+/// The id of the `count`th connection of a worker, in a slot of its table. Ids name their worker,
+/// so that replies find the way from any thread.
+#[must_use]
+pub fn socket_id(worker: usize, slot: usize, count: u64) -> ConnectionId {
+    let place = (worker as u64) << WORKER_SHIFT | (slot as u64) << SLOT_SHIFT;
+    ConnectionId(place | count & (LINK_BIT - 1))
+}
+
+/// The id of the `count`th embedded client of a worker.
+#[must_use]
+pub fn link_id(worker: usize, count: u64) -> ConnectionId {
+    ConnectionId((worker as u64) << WORKER_SHIFT | LINK_BIT | count & (LINK_BIT - 1))
+}
+
+/// The worker of a connection.
+#[must_use]
+pub fn worker_of(id: ConnectionId) -> usize {
+    (id.0 >> WORKER_SHIFT) as usize
+}
+
+/// The slot of a socket in its worker's table.
+#[must_use]
+pub fn slot_of(id: ConnectionId) -> usize {
+    (id.0 >> SLOT_SHIFT) as usize & (SLOTS_MAX - 1)
+}
+
+/// Whether an embedded client is meant.
+#[must_use]
+pub fn is_link(id: ConnectionId) -> bool {
+    id.0 & LINK_BIT != 0
+}
+
+/// A socket and what belongs to it.
+pub struct Connection {
+    /// Its id; slots are used again, ids never.
+    pub id: ConnectionId,
+    stream: TcpStream,
+    receiver: Receiver,
+    outgoing: Outgoing,
+    /// Workers that asked not to read from it.
+    pauses: usize,
+    /// The socket may have more to read.
+    readable: bool,
+    /// The socket takes no more for now.
+    blocked: bool,
+    /// It ends when everything has left.
+    closing: bool,
+    /// It is in the worker's list of connections with something to write.
+    pub listed: bool,
+}
+
+/// What reading from a connection calls for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing until the socket says more.
+    Wait,
+    /// Read again in the next turn.
+    Again,
+    /// Close it: the other side has, or the socket failed.
+    Close,
+    /// Tell it what was wrong with its bytes, then close it.
+    Refuse(naust_wire::packet::Bad),
+}
+
+impl Connection {
+    /// A connection over a socket that does not block.
+    #[must_use]
+    pub fn new(id: ConnectionId, stream: TcpStream) -> Connection {
+        Connection {
+            id,
+            stream,
+            receiver: Receiver::default(),
+            outgoing: Outgoing::default(),
+            pauses: 0,
+            readable: false,
+            blocked: false,
+            closing: false,
+            listed: false,
+        }
+    }
+
+    /// The socket, to be taken out of the event loop.
+    pub fn stream(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+
+    /// The socket says that there is something to read.
+    pub fn set_readable(&mut self) {
+        self.readable = true;
+    }
+
+    /// The socket says that it takes more.
+    pub fn set_writable(&mut self) {
+        self.blocked = false;
+    }
+
+    /// Whether to read now.
+    #[must_use]
+    pub fn wants_read(&self) -> bool {
+        self.readable
+            && self.pauses == 0
+            && !self.closing
+            && self.outgoing.bytes() <= REPLY_BYTES_PER_CONNECTION_MAX
+    }
+
+    /// A worker asks not to read any more, or takes that back.
+    pub fn pause(&mut self, on: bool) {
+        self.pauses = if on { self.pauses + 1 } else { self.pauses.saturating_sub(1) };
+    }
+
+    /// Whether a packet takes longer than it may.
+    #[must_use]
+    pub fn is_too_slow(&self, now_ms: u64) -> bool {
+        // While nothing is read the client is not to blame.
+        !self.readable && self.receiver.is_too_slow(now_ms)
+    }
+
+    /// Bytes that are kept of a packet that is not whole.
+    #[must_use]
+    pub fn kept_bytes(&self) -> usize {
+        self.receiver.kept_bytes()
+    }
+
+    /// Reads once and gives the whole packets to `packets`.
+    pub fn read(&mut self, buffer: &mut [u8], now_ms: u64, packets: impl FnOnce(&[u8])) -> Next {
+        match self.receiver.read(&mut self.stream, buffer, now_ms, packets) {
+            Received::All => {
+                self.readable = false;
+                Next::Wait
+            }
+            Received::More => Next::Again,
+            Received::End | Received::Failed => Next::Close,
+            Received::Bad(bad) => Next::Refuse(bad),
+        }
+    }
+
+    /// Adds bytes to be sent.
+    pub fn push(&mut self, bytes: Vec<u8>) {
+        self.outgoing.push(bytes);
+    }
+
+    /// Ends the connection once everything has left.
+    pub fn close_when_sent(&mut self) {
+        self.closing = true;
+    }
+
+    /// Sends what waits, as far as the socket takes it. Says whether the connection goes on.
+    ///
+    /// # Errors
+    /// Of the socket: the connection is of no more use.
+    pub fn write(&mut self) -> io::Result<bool> {
+        if !self.blocked {
+            self.blocked = !self.outgoing.write_to(&mut self.stream)?;
+        }
+        let unread = self.outgoing.bytes();
+        Ok(unread <= UNREAD_BYTES_MAX && !(self.closing && unread == 0))
+    }
+
+    /// Whether everything has left.
+    #[must_use]
+    pub fn is_sent(&self) -> bool {
+        self.outgoing.bytes() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_name_their_worker_and_slot() {
+        for (worker, slot, count) in [(0, 0, 1), (3, 4095, 77), (254, SLOTS_MAX - 1, LINK_BIT - 1)]
+        {
+            let id = socket_id(worker, slot, count);
+            assert_eq!((worker_of(id), slot_of(id), is_link(id)), (worker, slot, false));
+            assert!(is_link(link_id(worker, count)));
+            assert_eq!(worker_of(link_id(worker, count)), worker);
+        }
+    }
+}

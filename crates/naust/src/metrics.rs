@@ -1,0 +1,127 @@
+//! What a node counts, for people and their monitoring.
+
+use crate::disk::Meter;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// Counters of the shell. Each is written by the thread that it belongs to, and read whenever.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// What the logs did to the disk.
+    pub logs: Arc<Meter>,
+    /// Connections now.
+    pub connections: Arc<AtomicUsize>,
+    /// Bytes of packets that came in, from sockets and embedded clients.
+    pub bytes_received: AtomicU64,
+    /// Bytes of packets that were sent to sockets.
+    pub bytes_sent: AtomicU64,
+    /// Frames folded into tables since the node started.
+    pub frames_applied: AtomicU64,
+    /// Turns of the workers.
+    pub turns: AtomicU64,
+}
+
+/// The counters at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Metrics {
+    /// `fdatasync`s and directory syncs of logs.
+    pub log_syncs: u64,
+    /// Bytes written to logs: frames, padding, footers, superblocks and zeros.
+    pub log_bytes_written: u64,
+    /// Bytes read from logs.
+    pub log_bytes_read: u64,
+    /// Connections now, without embedded clients.
+    pub connections: u64,
+    /// Bytes of packets received.
+    pub bytes_received: u64,
+    /// Bytes of packets sent to sockets.
+    pub bytes_sent: u64,
+    /// Frames folded into tables since the node started.
+    pub frames_applied: u64,
+    /// Turns of the workers.
+    pub turns: u64,
+    /// Shards that are open.
+    pub shards: u64,
+    /// Memory of this process, in bytes; zero where the operating system does not tell.
+    pub resident_bytes: u64,
+}
+
+impl Counters {
+    /// The counters now; what is not counted here is zero.
+    #[must_use]
+    pub fn read(&self) -> Metrics {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Metrics {
+            log_syncs: load(&self.logs.syncs),
+            log_bytes_written: load(&self.logs.bytes_written),
+            log_bytes_read: load(&self.logs.bytes_read),
+            connections: self.connections.load(Ordering::Relaxed) as u64,
+            bytes_received: load(&self.bytes_received),
+            bytes_sent: load(&self.bytes_sent),
+            frames_applied: load(&self.frames_applied),
+            turns: load(&self.turns),
+            shards: 0,
+            resident_bytes: resident_bytes(),
+        }
+    }
+}
+
+impl Metrics {
+    /// The text that Prometheus reads.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let rows: [(&str, &str, &str, u64); 10] = [
+            ("log_syncs_total", "counter", "Syncs of log files and their names.", self.log_syncs),
+            (
+                "log_written_bytes_total",
+                "counter",
+                "Bytes written to log files, zero-filling included.",
+                self.log_bytes_written,
+            ),
+            ("log_read_bytes_total", "counter", "Bytes read from log files.", self.log_bytes_read),
+            ("connections", "gauge", "Native connections.", self.connections),
+            ("received_bytes_total", "counter", "Bytes of requests.", self.bytes_received),
+            ("sent_bytes_total", "counter", "Bytes of replies to sockets.", self.bytes_sent),
+            (
+                "frames_applied_total",
+                "counter",
+                "Frames folded into tables since the start.",
+                self.frames_applied,
+            ),
+            ("worker_turns_total", "counter", "Turns of the workers' loops.", self.turns),
+            ("shards", "gauge", "Shards that are open.", self.shards),
+            ("resident_bytes", "gauge", "Memory of the process.", self.resident_bytes),
+        ];
+        let mut text = String::new();
+        for (name, kind, help, value) in rows {
+            writeln!(text, "# HELP naust_{name} {help}\n# TYPE naust_{name} {kind}")
+                .and_then(|()| writeln!(text, "naust_{name} {value}"))
+                .expect("a string takes all that is written to it");
+        }
+        text
+    }
+}
+
+/// Linux tells it in pages; elsewhere it is left out.
+fn resident_bytes() -> u64 {
+    let told = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = told.split(' ').nth(1).and_then(|field| field.parse().ok()).unwrap_or(0);
+    pages * rustix::param::page_size() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_is_rendered() {
+        let counters = Counters::default();
+        counters.logs.syncs.fetch_add(7, Ordering::Relaxed);
+        counters.connections.fetch_add(2, Ordering::Relaxed);
+        let text = counters.read().render();
+        assert!(text.contains("# TYPE naust_log_syncs_total counter\nnaust_log_syncs_total 7\n"));
+        assert!(text.contains("\nnaust_connections 2\n"), "{text}");
+        assert!(text.lines().all(|line| line.starts_with("# ") || line.starts_with("naust_")));
+    }
+}

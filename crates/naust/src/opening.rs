@@ -1,0 +1,80 @@
+//! Opening a shard, or making it: log, tables, replay. On a background thread.
+
+use crate::disk::FileDisk;
+use crate::views;
+use crate::wiring::Wiring;
+use crate::worker::Input;
+use naust_machine::{Fault, MachineOptions};
+use naust_node::open::{self, ForViews, ForWorker, OpenError, Options};
+use naust_store::{LsmTables, StoreOptions};
+use naust_wire::ShardId;
+use naust_wire::options::NamespaceOptions;
+use naust_wire::reply::Failure;
+use std::sync::Arc;
+
+/// Most memory that the rows of one shard may take before they are rotated.
+const MEMTABLE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Opens a shard for its worker and tells those who wait for it. Without the directory's shard no
+/// node can serve.
+pub fn open(wiring: &Wiring, worker: usize, shard: ShardId, options: NamespaceOptions) {
+    match open_parts(wiring, shard, options) {
+        Ok((for_worker, for_views)) => {
+            wiring.catalog.add_readers(shard, for_views.readers());
+            views::tell(wiring, worker, views::Input::Opened(Box::new(for_views)));
+            wiring.tell(worker, Input::Opened(Box::new(for_worker)));
+        }
+        Err(error) if shard == ShardId::DIRECTORY => {
+            let data = wiring.data.path().display();
+            wiring.life.fail(format!("the directory of {data} can't be opened: {}", error.detail));
+        }
+        Err(failure) => {
+            eprintln!("naust: shard {shard}: {}", failure.detail);
+            wiring.tell(worker, Input::NotOpened { shard, failure });
+        }
+    }
+}
+
+fn open_parts(
+    wiring: &Wiring,
+    shard: ShardId,
+    namespace: NamespaceOptions,
+) -> Result<(ForWorker, ForViews<LsmTables>), Failure> {
+    let identity = wiring.data.identity();
+    let opened = || -> Result<_, OpenError> {
+        let disk = disk(wiring, shard)?;
+        let options = Options {
+            node: identity.node,
+            namespace,
+            machine: MachineOptions {
+                memtable_bytes: wiring.config.memtable_bytes.min(MEMTABLE_BYTES_MAX),
+                ..MachineOptions::default()
+            },
+            seed: identity.node.0 ^ u64::from(shard.0),
+        };
+        let open = || open::shard(Arc::clone(&disk) as _, tables(wiring, shard)?, shard, &options);
+        match open() {
+            Err(OpenError::Log(naust_log::OpenError::Missing)) => {
+                open::create(&*disk, shard, identity.cluster, identity.node)
+                    .map_err(naust_log::OpenError::Io)?;
+                open()
+            }
+            opened => opened,
+        }
+    };
+    opened().map_err(|error| error.failure())
+}
+
+fn disk(wiring: &Wiring, shard: ShardId) -> Result<Arc<FileDisk>, OpenError> {
+    let failed = |what: String| OpenError::Tables(Fault { what, disk_full: false });
+    wiring.data.make(shard).map_err(|error| failed(error.to_string()))?;
+    let path = wiring.data.log(shard);
+    let meter = Arc::clone(&wiring.counters.logs);
+    let disk = FileDisk::open(&path, meter, wiring.config.sync_delay())
+        .map_err(|error| failed(format!("can't use {}: {error}", path.display())))?;
+    Ok(Arc::new(disk))
+}
+
+fn tables(wiring: &Wiring, shard: ShardId) -> Result<LsmTables, Fault> {
+    LsmTables::open(&wiring.data.tables(shard), StoreOptions::new(wiring.cache.clone()))
+}

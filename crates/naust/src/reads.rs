@@ -1,0 +1,82 @@
+//! The reads threads: each fetches rows, records and raw frames for the clients of one worker's
+//! shards.
+
+use crate::queue::Queue;
+use crate::wiring::Wiring;
+use crate::worker::Input as WorkerInput;
+use naust_node::answer::{self, Job, Readers};
+use naust_store::LsmReader;
+use naust_wire::ShardId;
+use naust_wire::limits::REQUESTS_MAX;
+use std::collections::VecDeque;
+
+/// Questions that may wait: as many as a node takes.
+pub const INPUTS_MAX: usize = 2 * REQUESTS_MAX;
+/// Answers are handed over after so many bytes, so that few large ones don't wait for each other.
+const ANSWERS_BYTES: usize = 256 * 1024;
+
+/// What a reads thread is told.
+pub enum Input {
+    /// Answer a question.
+    Job { shard: ShardId, job: Job },
+}
+
+/// Works until the queue is closed and empty.
+pub fn run(wiring: &Wiring, worker: usize, queue: &Queue<Input>) {
+    let mut inputs = VecDeque::new();
+    let mut answers = Answers { told: Vec::new(), bytes: 0 };
+    while queue.wait(None, &mut inputs) {
+        // The shard of the question before: most come in runs for one shard.
+        let mut last: Option<(ShardId, Option<Readers<LsmReader>>)> = None;
+        for Input::Job { shard, job } in inputs.drain(..) {
+            if last.as_ref().is_none_or(|(known, _)| *known != shard) {
+                last = Some((shard, wiring.catalog.readers(shard)));
+            }
+            let readers = last.as_ref().and_then(|(_, readers)| readers.as_ref());
+            answers.add(&job, readers);
+            if answers.bytes >= ANSWERS_BYTES {
+                answers.give_out(wiring, worker);
+            }
+        }
+        answers.give_out(wiring, worker);
+    }
+}
+
+/// Answers on their way to the worker, those to one connection in a row in one piece.
+struct Answers {
+    told: Vec<WorkerInput>,
+    bytes: usize,
+}
+
+impl Answers {
+    fn add(&mut self, job: &Job, readers: Option<&Readers<LsmReader>>) {
+        let to = job.to();
+        let (mut out, requests) = match self.told.as_mut_slice() {
+            [.., WorkerInput::Send { to: last, bytes }, WorkerInput::Answered { requests, .. }]
+                if *last == to =>
+            {
+                *requests += 1;
+                (std::mem::take(bytes), None)
+            }
+            _ => (Vec::new(), Some(1)),
+        };
+        let before = out.len();
+        match readers {
+            Some(readers) => answer::run(job, readers, &mut out),
+            None => answer::run_without(job, &mut out),
+        }
+        self.bytes += out.len() - before;
+        match (self.told.as_mut_slice(), requests) {
+            ([.., WorkerInput::Send { bytes, .. }, _], None) => *bytes = out,
+            _ => {
+                self.told.push(WorkerInput::Send { to, bytes: out });
+                self.told.push(WorkerInput::Answered { to, requests: 1 });
+            }
+        }
+    }
+
+    fn give_out(&mut self, wiring: &Wiring, worker: usize) {
+        self.bytes = 0;
+        wiring.tell_all(worker, &mut self.told);
+    }
+}

@@ -1,0 +1,112 @@
+//! A node as a process of its own: sockets for clients, signals for operators.
+
+use crate::config::Config;
+use crate::embed::{Naust, NaustError};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+
+/// Exit status of a process that was told twice to end: that of one ended by SIGINT.
+const IMPATIENT_EXIT: i32 = 130;
+
+/// What is told once a node serves.
+#[derive(Clone, Debug)]
+pub struct Running {
+    /// The node's name.
+    pub name: String,
+    /// Its data directory.
+    pub data: PathBuf,
+    /// Where native clients connect.
+    pub native: Option<SocketAddr>,
+    /// Where HTTP clients connect.
+    pub http: Option<SocketAddr>,
+}
+
+/// Runs a node until a signal ends it. `ready` is called once it serves. Blocking.
+///
+/// # Errors
+/// [`NaustError`] when it can't start or go on.
+pub fn serve(config: Config, ready: &mut dyn FnMut(&Running)) -> Result<(), NaustError> {
+    let server = Server::open(config)?;
+    ready(&server.running());
+    server.run()
+}
+
+/// A node that listens.
+pub struct Server {
+    naust: Arc<Naust>,
+}
+
+impl Server {
+    /// Starts a node and its listeners. Blocking.
+    ///
+    /// # Errors
+    /// [`NaustError`]; nothing is left running.
+    pub fn open(config: Config) -> Result<Server, NaustError> {
+        raise_file_limit();
+        let naust = Arc::new(Naust::open(config)?);
+        Ok(Server { naust })
+    }
+
+    /// The node.
+    #[must_use]
+    pub fn naust(&self) -> &Naust {
+        &self.naust
+    }
+
+    /// Who runs, and where.
+    #[must_use]
+    pub fn running(&self) -> Running {
+        Running {
+            name: self.naust.name().to_owned(),
+            data: self.naust.data().to_owned(),
+            native: self.naust.native_address(),
+            http: None,
+        }
+    }
+
+    /// Serves until SIGTERM or SIGINT comes, then finishes what is under way. A second signal ends
+    /// the process at once. Blocking.
+    ///
+    /// # Errors
+    /// [`NaustError`] when the node could not go on.
+    pub fn run(self) -> Result<(), NaustError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let mut terminate = signal(SignalKind::terminate())?;
+            let mut interrupt = signal(SignalKind::interrupt())?;
+            let ended = Arc::new(Notify::new());
+            let notify = Arc::clone(&ended);
+            self.naust.at_end(move || notify.notify_one());
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+                () = ended.notified() => {}
+            }
+            let ending = tokio::task::spawn_blocking(move || self.close());
+            tokio::select! {
+                _ = terminate.recv() => std::process::exit(IMPATIENT_EXIT),
+                _ = interrupt.recv() => std::process::exit(IMPATIENT_EXIT),
+                closed = ending => closed.map_err(|error| NaustError::Failed(error.to_string()))?,
+            }
+        })
+    }
+
+    /// Takes no new requests, finishes what is under way, and stops. Blocking.
+    ///
+    /// # Errors
+    /// [`NaustError::Failed`] when the node had stopped by itself before.
+    pub fn close(self) -> Result<(), NaustError> {
+        self.naust.shutdown()
+    }
+}
+
+/// Lets the process have as many open files as it may: every connection and every table is one.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Where that is refused the node serves as many as it can; those beyond wait or are told.
+    drop(setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }));
+}

@@ -1,0 +1,500 @@
+//! The sockets of one worker: accepting, reading, writing, closing. It knows packets only as runs
+//! of bytes.
+
+use crate::connection::{self, Connection, Next, SLOTS_MAX};
+use crate::receive::BUFFER_BYTES;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Interest, Registry, Token};
+use naust_node::ConnectionId;
+use naust_wire::limits::{PACKET_MS_MAX, REQUEST_BYTES_MAX};
+use naust_wire::packet::Bad;
+use naust_wire::reply::{Failure, Reply};
+use naust_wire::{Code, RequestId, ShardId};
+use slab::Slab;
+use std::io::{self, ErrorKind, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The event loop's name for its queue.
+pub const WAKE: Token = Token(0);
+/// The event loop's name for the listener.
+pub const LISTEN: Token = Token(1);
+/// The event loop's name for the socket in slot 0.
+const SLOTS: usize = 2;
+
+/// The sockets of one worker.
+pub struct Sockets {
+    worker: usize,
+    registry: Registry,
+    listener: Option<TcpListener>,
+    /// The listener may have more to accept.
+    accepting: bool,
+    connections: Slab<Connection>,
+    /// Connections made so far.
+    count: u64,
+    /// Connections of all workers.
+    total: Arc<AtomicUsize>,
+    total_max: usize,
+    /// Slots to be read in the next turn.
+    readable: Vec<usize>,
+    /// Slots with something to write.
+    unsent: Vec<usize>,
+    buffer: Box<[u8]>,
+    /// Connections that ended and of which the node does not know it yet.
+    ended: Vec<ConnectionId>,
+}
+
+impl Sockets {
+    /// The sockets of worker `worker`; no more than `total_max` with those of the others, which
+    /// `total` counts.
+    ///
+    /// # Errors
+    /// Of the operating system.
+    pub fn new(
+        worker: usize,
+        registry: Registry,
+        listener: Option<TcpListener>,
+        total: Arc<AtomicUsize>,
+        total_max: usize,
+    ) -> io::Result<Sockets> {
+        let mut listener = listener;
+        if let Some(listener) = &mut listener {
+            registry.register(listener, LISTEN, Interest::READABLE)?;
+        }
+        Ok(Sockets {
+            worker,
+            registry,
+            listener,
+            accepting: false,
+            connections: Slab::new(),
+            count: 0,
+            total,
+            total_max,
+            readable: Vec::new(),
+            unsent: Vec::new(),
+            buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
+            ended: Vec::new(),
+        })
+    }
+
+    /// The event loop says something about a socket.
+    pub fn on_event(&mut self, event: &mio::event::Event) {
+        if event.token() == LISTEN {
+            self.accepting = true;
+            return;
+        }
+        let Some(slot) = event.token().0.checked_sub(SLOTS) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        if event.is_writable() {
+            connection.set_writable();
+            list(connection, slot, &mut self.unsent);
+        }
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            connection.set_readable();
+            self.readable.push(slot);
+        }
+    }
+
+    /// Whether there is something to do without waiting.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        !self.readable.is_empty() || !self.unsent.is_empty() || !self.ended.is_empty()
+    }
+
+    /// Accepts whoever waits and gives those that are to be served to `adopt`. When the process has
+    /// no file descriptors left they wait; this is to be called again after a while.
+    pub fn accept(&mut self, mut adopt: impl FnMut(TcpStream)) {
+        let Some(listener) = self.listener.as_ref().filter(|_| self.accepting) else { return };
+        loop {
+            match listener.accept() {
+                Ok((stream, _)) => {
+                    if self.total.load(Ordering::Relaxed) >= self.total_max {
+                        turn_away(stream);
+                    } else {
+                        self.total.fetch_add(1, Ordering::Relaxed);
+                        adopt(stream);
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.accepting = false;
+                    return;
+                }
+                // The client gave up before it was accepted.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::ConnectionAborted | ErrorKind::Interrupted
+                    ) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Serves a connection that [`Sockets::accept`] of some worker has accepted and counted.
+    pub fn adopt(&mut self, mut stream: TcpStream) {
+        let entry = self.connections.vacant_entry();
+        let slot = entry.key();
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let registered = self.registry.register(&mut stream, Token(SLOTS + slot), interest);
+        if slot >= SLOTS_MAX || stream.set_nodelay(true).is_err() || registered.is_err() {
+            self.total.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        self.count += 1;
+        entry.insert(Connection::new(connection::socket_id(self.worker, slot, self.count), stream));
+    }
+
+    /// Accepts nobody any more.
+    pub fn stop_listening(&mut self) {
+        if let Some(mut listener) = self.listener.take() {
+            drop(self.registry.deregister(&mut listener));
+        }
+    }
+
+    /// Reads once from every socket that has something, and gives the whole packets to `packets`.
+    pub fn read(&mut self, now_ms: u64, mut packets: impl FnMut(ConnectionId, &[u8])) {
+        let mut slots = std::mem::take(&mut self.readable);
+        let mut again = Vec::new();
+        for slot in slots.drain(..) {
+            let Some(connection) = self.connections.get_mut(slot) else { continue };
+            if !connection.wants_read() {
+                continue;
+            }
+            let id = connection.id;
+            match connection.read(&mut self.buffer, now_ms, |bytes| packets(id, bytes)) {
+                Next::Wait => {}
+                Next::Again => again.push(slot),
+                Next::Close => self.end(slot),
+                Next::Refuse(bad) => self.refuse(slot, bad),
+            }
+        }
+        // What came in while this ran belongs to nobody: only events fill the list, and they came
+        // before.
+        slots.append(&mut again);
+        self.readable = slots;
+    }
+
+    /// Queues bytes for a socket. Those for one that is gone are dropped.
+    pub fn push(&mut self, to: ConnectionId, bytes: Vec<u8>) {
+        if let Some((slot, connection)) = find(&mut self.connections, to) {
+            connection.push(bytes);
+            list(connection, slot, &mut self.unsent);
+        }
+    }
+
+    /// Ends a connection once everything sent to it has left.
+    pub fn close_when_sent(&mut self, id: ConnectionId) {
+        if let Some((slot, connection)) = find(&mut self.connections, id) {
+            connection.close_when_sent();
+            list(connection, slot, &mut self.unsent);
+        }
+    }
+
+    /// Stops or goes on reading from a socket.
+    pub fn pause(&mut self, id: ConnectionId, on: bool) {
+        if let Some((slot, connection)) = find(&mut self.connections, id) {
+            connection.pause(on);
+            if connection.wants_read() {
+                self.readable.push(slot);
+            }
+        }
+    }
+
+    /// Writes what is queued: once a turn, all of a connection at once.
+    pub fn write(&mut self) {
+        let mut slots = std::mem::take(&mut self.unsent);
+        for slot in slots.drain(..) {
+            let Some(connection) = self.connections.get_mut(slot) else { continue };
+            connection.listed = false;
+            match connection.write() {
+                Ok(true) if connection.wants_read() => self.readable.push(slot),
+                Ok(true) => {}
+                Ok(false) | Err(_) => self.end(slot),
+            }
+        }
+        self.unsent = slots;
+    }
+
+    /// Ends what takes too long or holds too much: called about every second.
+    pub fn sweep(&mut self, now_ms: u64) {
+        let mut kept_bytes: usize = self.connections.iter().map(|(_, c)| c.kept_bytes()).sum();
+        let mut slow = Vec::new();
+        let mut large = Vec::new();
+        for (slot, connection) in &self.connections {
+            if connection.is_too_slow(now_ms) {
+                slow.push(slot);
+            } else if kept_bytes > REQUEST_BYTES_MAX && connection.kept_bytes() > 0 {
+                kept_bytes -= connection.kept_bytes();
+                large.push(slot);
+            }
+        }
+        for slot in slow {
+            let seconds = PACKET_MS_MAX / 1000;
+            let detail = format!("a packet took longer than {seconds} s to arrive");
+            self.tell_and_close(slot, Code::Malformed, detail);
+        }
+        for slot in large {
+            let detail = "too many large packets are under way on other connections".to_owned();
+            self.tell_and_close(slot, Code::Overloaded, detail);
+        }
+    }
+
+    /// Has the listener tried again, in case file descriptors ran out before.
+    #[must_use]
+    pub fn wants_accept(&self) -> bool {
+        self.accepting && self.listener.is_some()
+    }
+
+    /// Connections that ended since the last call, for the node.
+    #[must_use]
+    pub fn take_ended(&mut self) -> Vec<ConnectionId> {
+        std::mem::take(&mut self.ended)
+    }
+
+    /// Whether every reply has left.
+    #[must_use]
+    pub fn is_sent(&self) -> bool {
+        self.connections.iter().all(|(_, connection)| connection.is_sent())
+    }
+
+    fn refuse(&mut self, slot: usize, bad: Bad) {
+        let code = match bad {
+            Bad::Version(_) => Code::UnknownVersion,
+            Bad::Length(_) => Code::TooLarge,
+            _ => Code::Malformed,
+        };
+        self.tell_and_close(slot, code, bad.to_string());
+    }
+
+    fn tell_and_close(&mut self, slot: usize, code: Code, detail: String) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        connection.push(error_packet(code, detail));
+        connection.close_when_sent();
+        list(connection, slot, &mut self.unsent);
+    }
+
+    fn end(&mut self, slot: usize) {
+        let mut connection = self.connections.remove(slot);
+        drop(self.registry.deregister(connection.stream()));
+        self.total.fetch_sub(1, Ordering::Relaxed);
+        self.ended.push(connection.id);
+    }
+}
+
+fn find(connections: &mut Slab<Connection>, id: ConnectionId) -> Option<(usize, &mut Connection)> {
+    let slot = connection::slot_of(id);
+    let found = connections.get_mut(slot).filter(|connection| connection.id == id)?;
+    Some((slot, found))
+}
+
+fn list(connection: &mut Connection, slot: usize, unsent: &mut Vec<usize>) {
+    if !connection.listed {
+        connection.listed = true;
+        unsent.push(slot);
+    }
+}
+
+/// An error that answers no request in particular.
+fn error_packet(code: Code, detail: String) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let reply = Reply::Error(Failure::new(code, detail));
+    naust_wire::reply::write(RequestId(0), ShardId::DIRECTORY, &reply, &mut bytes);
+    bytes
+}
+
+fn turn_away(mut stream: TcpStream) {
+    let detail = "the node holds as many connections as it may; try again later".to_owned();
+    // It is told if it listens; it is closed in any case.
+    drop(stream.write(&error_packet(Code::Overloaded, detail)));
+    drop(stream.shutdown(std::net::Shutdown::Write));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use naust_wire::packet::{self, Kind};
+    use std::io::Read as _;
+    use std::net::{SocketAddr, TcpStream as Client};
+
+    /// An event loop around sockets, and what came out of it.
+    struct Server {
+        poll: mio::Poll,
+        sockets: Sockets,
+        address: SocketAddr,
+        received: Vec<(ConnectionId, Vec<u8>)>,
+        ended: Vec<ConnectionId>,
+        now_ms: u64,
+    }
+
+    impl Server {
+        fn new(total_max: usize) -> Server {
+            let poll = mio::Poll::new().unwrap();
+            let listener = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            let address = listener.local_addr().unwrap();
+            let total = Arc::new(AtomicUsize::new(0));
+            let registry = poll.registry().try_clone().unwrap();
+            let sockets = Sockets::new(3, registry, Some(listener), total, total_max).unwrap();
+            Server { poll, sockets, address, received: vec![], ended: vec![], now_ms: 0 }
+        }
+
+        fn turn_until(&mut self, done: impl Fn(&Server) -> bool) {
+            let mut events = mio::Events::with_capacity(64);
+            while !done(self) {
+                let busy = self.sockets.is_busy().then_some(std::time::Duration::ZERO);
+                self.poll.poll(&mut events, busy).unwrap();
+                events.iter().for_each(|event| self.sockets.on_event(event));
+                let mut accepted = Vec::new();
+                self.sockets.accept(|stream| accepted.push(stream));
+                accepted.into_iter().for_each(|stream| self.sockets.adopt(stream));
+                let received = &mut self.received;
+                self.sockets.read(self.now_ms, |id, bytes| received.push((id, bytes.to_vec())));
+                self.sockets.write();
+                self.ended.append(&mut self.sockets.take_ended());
+            }
+        }
+
+        fn connections(&self) -> usize {
+            self.sockets.connections.len()
+        }
+    }
+
+    fn packet(size: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        packet::write(Kind::Commit, RequestId(1), ShardId(1), &vec![5; size], &mut bytes);
+        bytes
+    }
+
+    fn told(client: &mut Client) -> (Code, String) {
+        let mut bytes = Vec::new();
+        client.read_to_end(&mut bytes).unwrap();
+        let (packet, _) = packet::read(&bytes).unwrap().expect("a whole packet");
+        match Reply::decode(packet.body).unwrap() {
+            Reply::Error(failure) => (failure.code, failure.detail),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_sent_arrives_and_what_is_pushed_comes_back() {
+        let mut server = Server::new(10);
+        let mut client = Client::connect(server.address).unwrap();
+        client.write_all(&packet(3)).unwrap();
+        server.turn_until(|server| !server.received.is_empty());
+        let (id, bytes) = server.received.pop().unwrap();
+        assert_eq!(bytes, packet(3));
+        server.sockets.push(id, b"hello ".to_vec());
+        server.sockets.push(id, b"you".to_vec());
+        server.sockets.close_when_sent(id);
+        server.turn_until(|server| server.ended == [id]);
+        let mut back = String::new();
+        client.read_to_string(&mut back).unwrap();
+        assert_eq!(back, "hello you");
+        // A late reply to a connection that is gone, whose slot another has by now.
+        let _other = Client::connect(server.address).unwrap();
+        server.turn_until(|server| server.connections() == 1);
+        server.sockets.push(id, b"late".to_vec());
+        assert!(server.sockets.is_sent());
+    }
+
+    #[test]
+    fn one_connection_too_many_is_told_and_closed() {
+        let mut server = Server::new(2);
+        let first = Client::connect(server.address).unwrap();
+        let _second = Client::connect(server.address).unwrap();
+        server.turn_until(|server| server.connections() == 2);
+        let mut third = Client::connect(server.address).unwrap();
+        // The first goes when the third has been turned away: accepting comes before reading.
+        drop(first);
+        server.turn_until(|server| server.connections() == 1);
+        assert_eq!(told(&mut third).0, Code::Overloaded);
+        let _fourth = Client::connect(server.address).unwrap();
+        server.turn_until(|server| server.connections() == 2);
+    }
+
+    #[test]
+    fn bytes_that_are_no_packets_are_answered_and_the_connection_ends() {
+        let mut server = Server::new(10);
+        for (bytes, code) in [
+            (&b"GET / HTTP/1.1\r\n\r\n"[..], Code::Malformed),
+            (&[packet::MAGIC, 77][..], Code::UnknownVersion),
+            (&[packet::MAGIC, packet::VERSION, 1, 0, 0, 0, 0, 255][..], Code::TooLarge),
+        ] {
+            let mut client = Client::connect(server.address).unwrap();
+            client.write_all(bytes).unwrap();
+            let before = server.ended.len();
+            server.turn_until(|server| server.ended.len() > before);
+            assert_eq!(told(&mut client).0, code);
+        }
+    }
+
+    #[test]
+    fn a_packet_that_drips_too_slowly_ends_its_connection_alone() {
+        let mut server = Server::new(10);
+        let mut slow = Client::connect(server.address).unwrap();
+        let _idle = Client::connect(server.address).unwrap();
+        slow.write_all(&packet(10)[..9]).unwrap();
+        let kept = |server: &Server| {
+            server.sockets.connections.iter().map(|(_, c)| c.kept_bytes()).sum::<usize>() == 9
+        };
+        server.turn_until(|server| server.connections() == 2 && kept(server));
+        server.sockets.sweep(PACKET_MS_MAX);
+        assert!(!server.sockets.is_busy());
+        server.sockets.sweep(PACKET_MS_MAX + 1);
+        server.turn_until(|server| server.ended.len() == 1);
+        assert_eq!(server.connections(), 1);
+        let (code, detail) = told(&mut slow);
+        assert_eq!(code, Code::Malformed);
+        assert!(detail.contains("30 s"), "{detail}");
+    }
+
+    #[test]
+    fn a_paused_connection_is_not_read_until_it_may_go_on() {
+        let mut server = Server::new(10);
+        let mut client = Client::connect(server.address).unwrap();
+        client.write_all(&packet(1)).unwrap();
+        server.turn_until(|server| !server.received.is_empty());
+        let id = server.received[0].0;
+        server.sockets.pause(id, true);
+        client.write_all(&packet(2)).unwrap();
+        // Another connection's packets, sent later, arrive; the paused one's do not.
+        let mut other = Client::connect(server.address).unwrap();
+        other.write_all(&packet(3)).unwrap();
+        server.turn_until(|server| server.received.len() == 2);
+        assert_eq!(server.received[1].1, packet(3));
+        server.sockets.pause(id, false);
+        server.turn_until(|server| server.received.len() == 3);
+        assert_eq!(server.received[2], (id, packet(2)));
+    }
+
+    #[test]
+    fn a_large_packet_comes_through_and_a_client_that_does_not_read_is_not_read() {
+        let mut server = Server::new(10);
+        let mut client = Client::connect(server.address).unwrap();
+        let large = packet(3 * BUFFER_BYTES);
+        let sent = large.clone();
+        let writer = std::thread::spawn(move || {
+            client.write_all(&sent).unwrap();
+            client
+        });
+        server.turn_until(|server| !server.received.is_empty());
+        assert_eq!(server.received[0].1, large);
+        let id = server.received[0].0;
+        let mut client = writer.join().unwrap();
+        let unread = naust_wire::limits::REPLY_BYTES_PER_CONNECTION_MAX + 8 * 1024 * 1024;
+        server.sockets.push(id, vec![1; unread]);
+        server.sockets.write();
+        client.write_all(&packet(9)).unwrap();
+        let mut other = Client::connect(server.address).unwrap();
+        other.write_all(&packet(3)).unwrap();
+        server.turn_until(|server| server.received.len() == 2);
+        assert_eq!(server.received[1].1, packet(3));
+        let reader = std::thread::spawn(move || {
+            let mut bytes = vec![0; unread];
+            client.read_exact(&mut bytes).unwrap();
+            client
+        });
+        server.turn_until(|server| server.received.len() == 3 && server.sockets.is_sent());
+        assert_eq!(server.received[2], (id, packet(9)));
+        drop(reader.join().unwrap());
+    }
+}

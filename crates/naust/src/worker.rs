@@ -1,0 +1,473 @@
+//! A worker: the thread that owns shards, and with them an event loop, sockets and embedded
+//! clients.
+//!
+//! ```text
+//!   one turn:   poll ─► inputs of other threads ─► sockets read ─► tick, if due    Node::handle
+//!               Node::flush ─► effects: to disk, background, views, reads          by queues
+//!               sockets written, once each
+//! ```
+//! Everything that arrived meanwhile is the next turn's batch. The worker never waits but in its
+//! event loop, so other threads may wait for it.
+
+use crate::connection::{is_link, worker_of};
+use crate::queue::{Queue, Refused};
+use crate::sockets::{Sockets, WAKE};
+use crate::wiring::Wiring;
+use crate::{background, disk_threads, reads, views};
+use mio::net::TcpStream;
+use naust_client::Link;
+use naust_node::event::{DirectoryChange, Event, Progress};
+use naust_node::{ConnectionId, Effect, Node, Now, TICK_MS};
+use naust_wire::reply::Failure;
+use naust_wire::{Index, ShardId};
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Items in a worker's queue. What is under way in a node is bounded far below by admission.
+pub const INPUTS_MAX: usize = 1 << 19;
+/// Milliseconds between looks for slow connections and waiting clients.
+const SWEEP_MS: u64 = 50;
+
+/// How long sockets are left alone while other workers are behind.
+const CONGESTED_WAIT: Duration = Duration::from_millis(1);
+
+/// What other threads tell a worker.
+pub enum Input {
+    /// A connection was accepted by another worker, to be served here.
+    Accepted(TcpStream),
+    /// An embedded client is there.
+    Linked(ConnectionId, Link),
+    /// An embedded client has something to send, or is gone.
+    LinkReady(ConnectionId),
+    /// Packets for shards of this worker that came in elsewhere.
+    Packets { from: ConnectionId, bytes: Vec<u8> },
+    /// Packets for a connection of this worker.
+    Send { to: ConnectionId, bytes: Vec<u8> },
+    /// Close a connection of this worker.
+    Close(ConnectionId),
+    /// Stop or go on reading from a connection of this worker.
+    Pause(ConnectionId, bool),
+    /// A connection of another worker is gone.
+    Gone(ConnectionId),
+    /// A disk thread ended a write.
+    Written { shard: ShardId, written: naust_log::Written },
+    /// A background thread ended a zero-fill.
+    Extended { shard: ShardId, extended: naust_log::Extended },
+    /// A background thread ended a trim.
+    Trimmed { shard: ShardId, trimmed: naust_log::Trimmed },
+    /// The views thread folded something in.
+    Progress(Progress),
+    /// A shard was opened.
+    Opened(Box<naust_node::open::ForWorker>),
+    /// A shard could not be opened.
+    NotOpened { shard: ShardId, failure: Failure },
+    /// Questions of a connection were answered.
+    Answered { to: ConnectionId, requests: u32 },
+    /// All that a shard had folded in is on disk.
+    Flushed(ShardId),
+    /// The directory changed.
+    Directory(DirectoryChange),
+    /// Finish what is under way and take nothing new.
+    Drain,
+}
+
+/// A worker's own state.
+pub struct Worker {
+    number: usize,
+    wiring: Arc<Wiring>,
+    inbox: Arc<Queue<Input>>,
+    poll: mio::Poll,
+    node: Node,
+    sockets: Sockets,
+    inputs: VecDeque<Input>,
+    effects: Vec<Effect>,
+    /// Packets of an embedded client.
+    packets: Vec<u8>,
+    /// Embedded clients of this worker, and whether they are paused with something to send.
+    links: Vec<HeldLink>,
+    /// How far the views of each shard are, for the counters.
+    applied: BTreeMap<ShardId, Index>,
+    now: Now,
+    tick_at_ms: u64,
+    sweep_at_ms: u64,
+    drained: Drained,
+}
+
+struct HeldLink {
+    id: ConnectionId,
+    link: Link,
+    pauses: usize,
+}
+
+#[derive(PartialEq, Eq)]
+enum Drained {
+    No,
+    /// The node has finished; some replies have not left.
+    Node,
+    Told,
+}
+
+impl Worker {
+    /// A worker with its event loop. `poll` is the one that the waker of its queue belongs to.
+    #[must_use]
+    pub fn new(
+        number: usize,
+        wiring: Arc<Wiring>,
+        poll: mio::Poll,
+        node: Node,
+        sockets: Sockets,
+    ) -> Worker {
+        let inbox = Arc::clone(&wiring.workers[number]);
+        let now = wiring.clock.now();
+        Worker {
+            number,
+            wiring,
+            inbox,
+            poll,
+            node,
+            sockets,
+            inputs: VecDeque::new(),
+            effects: Vec::new(),
+            packets: Vec::new(),
+            links: Vec::new(),
+            applied: BTreeMap::new(),
+            now,
+            tick_at_ms: now.monotonic_ms,
+            sweep_at_ms: now.monotonic_ms,
+            drained: Drained::No,
+        }
+    }
+
+    /// Works until the node's life ends.
+    pub fn run(mut self) {
+        let mut events = mio::Events::with_capacity(1024);
+        self.node.start(&mut self.effects);
+        self.carry_out();
+        while !self.wiring.life.is_ending() {
+            if let Err(error) = self.wait(&mut events) {
+                self.wiring.life.fail(format!("can't wait for sockets: {error}"));
+                return;
+            }
+            self.now = self.wiring.clock.now();
+            for event in &events {
+                if event.token() != WAKE {
+                    self.sockets.on_event(event);
+                }
+            }
+            self.turn();
+        }
+    }
+
+    fn wait(&mut self, events: &mut mio::Events) -> io::Result<()> {
+        let sleeps = !self.sockets.is_busy() && self.inbox.may_sleep();
+        let rest_ms = self.tick_at_ms.saturating_sub(self.now.monotonic_ms);
+        let timeout = match (sleeps, self.wiring.is_congested()) {
+            (true, _) => Duration::from_millis(rest_ms),
+            (false, true) => CONGESTED_WAIT,
+            (false, false) => Duration::ZERO,
+        };
+        let polled = self.poll.poll(events, Some(timeout));
+        if sleeps {
+            self.inbox.awake();
+        }
+        match polled {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            polled => polled,
+        }
+    }
+
+    fn turn(&mut self) {
+        count(&self.wiring.counters.turns, 1);
+        self.inbox.take(&mut self.inputs);
+        let mut inputs = std::mem::take(&mut self.inputs);
+        for input in inputs.drain(..) {
+            self.input(input);
+        }
+        self.inputs = inputs;
+        self.accept();
+        self.read();
+        if self.now.monotonic_ms >= self.tick_at_ms {
+            self.tick();
+        }
+        self.node.flush(self.now, &mut self.effects);
+        self.carry_out();
+        self.sockets.write();
+        self.tell_ended();
+        self.tell_drained();
+    }
+
+    fn input(&mut self, input: Input) {
+        match input {
+            Input::Accepted(stream) => self.sockets.adopt(stream),
+            Input::Linked(id, link) => {
+                link.up();
+                self.links.push(HeldLink { id, link, pauses: 0 });
+                self.take(id);
+            }
+            Input::LinkReady(id) => self.take(id),
+            Input::Packets { from, bytes } => {
+                self.wiring.crossed(self.number, bytes.len());
+                self.handle(Event::Packets { from, bytes: &bytes });
+            }
+            Input::Send { to, bytes } => self.sockets.push(to, bytes),
+            Input::Close(id) => self.close(id),
+            Input::Pause(id, on) => self.pause(id, on),
+            Input::Gone(id) => self.handle(Event::Closed(id)),
+            Input::Written { shard, written } => self.handle(Event::Written { shard, written }),
+            Input::Extended { shard, extended } => self.handle(Event::Extended { shard, extended }),
+            Input::Trimmed { shard, trimmed } => self.handle(Event::Trimmed { shard, trimmed }),
+            Input::Progress(progress) => self.progress(progress),
+            Input::Opened(opened) => {
+                let shard = opened.shard;
+                self.handle(Event::Opened(opened));
+                self.wiring.tell_ready(shard);
+            }
+            Input::NotOpened { shard, failure } => {
+                self.handle(Event::NotOpened { shard, failure });
+                self.wiring.tell_ready(shard);
+            }
+            Input::Answered { to, requests } => self.handle(Event::Answered { to, requests }),
+            Input::Flushed(shard) => self.handle(Event::Flushed(shard)),
+            Input::Directory(change) => {
+                self.wiring.catalog.change(&change);
+                self.handle(Event::Directory(change));
+            }
+            Input::Drain => {
+                self.sockets.stop_listening();
+                self.handle(Event::Drain);
+            }
+        }
+    }
+
+    fn progress(&mut self, progress: Progress) {
+        let Progress { shard, index, .. } = progress;
+        // What was folded in before this worker heard of the shard for the first time is not news.
+        let before = self.applied.insert(shard, index).unwrap_or(index);
+        count(&self.wiring.counters.frames_applied, (index.0 - before.0.min(index.0)) as usize);
+        self.handle(Event::Progress(progress));
+    }
+
+    fn handle(&mut self, event: Event<'_>) {
+        self.node.handle(self.now, event, &mut self.effects);
+    }
+
+    fn tick(&mut self) {
+        let now_ms = self.now.monotonic_ms;
+        self.tick_at_ms = now_ms + TICK_MS;
+        self.handle(Event::Tick);
+        if now_ms >= self.sweep_at_ms {
+            self.sweep_at_ms = now_ms + SWEEP_MS;
+            self.sockets.sweep(now_ms);
+            self.links
+                .iter()
+                .filter(|held| held.link.is_busy())
+                .for_each(|held| held.link.tick(now_ms));
+        }
+    }
+
+    fn accept(&mut self) {
+        if !self.sockets.wants_accept() {
+            return;
+        }
+        let mut accepted = Vec::new();
+        self.sockets.accept(|stream| accepted.push(stream));
+        for stream in accepted {
+            match self.wiring.next_worker() {
+                worker if worker == self.number => self.sockets.adopt(stream),
+                worker => drop(self.wiring.workers[worker].push(Input::Accepted(stream))),
+            }
+        }
+    }
+
+    fn read(&mut self) {
+        let Worker { sockets, node, effects, wiring, now, number, .. } = self;
+        if wiring.is_congested() {
+            return;
+        }
+        sockets.read(now.monotonic_ms, |from, bytes| {
+            count(&wiring.counters.bytes_received, bytes.len());
+            route(*number, wiring, from, bytes, |bytes| {
+                node.handle(*now, Event::Packets { from, bytes }, effects);
+            });
+        });
+    }
+
+    /// Takes what an embedded client has for the node.
+    fn take(&mut self, id: ConnectionId) {
+        let Some(place) = self.links.iter().position(|held| held.id == id) else { return };
+        let held = &self.links[place];
+        if held.link.is_gone() {
+            self.links.swap_remove(place);
+            self.wiring.links.remove(id);
+            self.gone(id);
+            return;
+        }
+        if held.pauses > 0 {
+            return;
+        }
+        let mut packets = std::mem::take(&mut self.packets);
+        if held.link.take(&mut packets) {
+            count(&self.wiring.counters.bytes_received, packets.len());
+            let Worker { node, effects, wiring, now, number, .. } = self;
+            route(*number, wiring, id, &packets, |bytes| {
+                node.handle(*now, Event::Packets { from: id, bytes }, effects);
+            });
+        }
+        self.packets = packets;
+    }
+
+    fn carry_out(&mut self) {
+        while !self.effects.is_empty() {
+            let mut effects = std::mem::take(&mut self.effects);
+            for effect in effects.drain(..) {
+                self.carry(effect);
+            }
+            // Effects may have called for more; otherwise the memory is used again.
+            if self.effects.is_empty() {
+                self.effects = effects;
+                return;
+            }
+        }
+    }
+
+    fn carry(&mut self, effect: Effect) {
+        let wiring = Arc::clone(&self.wiring);
+        let worker = self.number;
+        match effect {
+            Effect::Send { to, bytes } => self.send(to, bytes),
+            Effect::Close(id) => self.close(id),
+            Effect::Pause(id, on) => self.pause(id, on),
+            Effect::Write { shard, write } => {
+                self.give(wiring.disk(shard), disk_threads::Job { worker, shard, write });
+            }
+            Effect::Extend { shard, extend } => {
+                self.give_background(background::Job::Extend { worker, shard, extend });
+            }
+            Effect::Trim { shard, trim } => {
+                self.give_background(background::Job::Trim { worker, shard, trim });
+            }
+            Effect::Open { shard, options } => {
+                self.give_background(background::Job::Open { worker, shard, options });
+            }
+            Effect::Remove(shard) => {
+                self.applied.remove(&shard);
+                self.give(&wiring.views[worker], views::Input::Remove(shard));
+            }
+            Effect::Views { shard, job } => {
+                self.give(&wiring.views[worker], views::Input::Job { shard, job });
+            }
+            Effect::Read { shard, job } => {
+                self.give(&wiring.reads[worker], reads::Input::Job { shard, job });
+            }
+            Effect::Drained => self.drained = Drained::Node,
+            Effect::Stop(sentence) => wiring.life.fail(sentence),
+        }
+    }
+
+    fn give<T>(&self, queue: &Queue<T>, item: T) {
+        match queue.push(item) {
+            // Closed: the node's life is ending, and this thread will see it.
+            Ok(()) | Err(Refused::Closed) => {}
+            Err(Refused::Full) => {
+                panic!("a queue is full although admission bounds what is under way")
+            }
+        }
+    }
+
+    fn give_background(&self, job: background::Job) {
+        assert!(self.wiring.background.push(job), "more background work than shards can have");
+    }
+
+    fn send(&mut self, to: ConnectionId, bytes: Vec<u8>) {
+        if is_link(to) {
+            self.wiring.links.deliver(to, bytes);
+        } else if worker_of(to) == self.number {
+            self.sockets.push(to, bytes);
+        } else {
+            self.give(&self.wiring.workers[worker_of(to)], Input::Send { to, bytes });
+        }
+    }
+
+    fn close(&mut self, id: ConnectionId) {
+        if worker_of(id) != self.number {
+            self.give(&self.wiring.workers[worker_of(id)], Input::Close(id));
+        } else if is_link(id) {
+            self.links.retain(|held| held.id != id);
+            if let Some(link) = self.wiring.links.remove(id) {
+                link.down("the node closed the connection");
+                link.close();
+                self.gone(id);
+            }
+        } else {
+            self.sockets.close_when_sent(id);
+        }
+    }
+
+    fn pause(&mut self, id: ConnectionId, on: bool) {
+        if worker_of(id) != self.number {
+            self.give(&self.wiring.workers[worker_of(id)], Input::Pause(id, on));
+        } else if !is_link(id) {
+            self.sockets.pause(id, on);
+        } else if let Some(held) = self.links.iter_mut().find(|held| held.id == id) {
+            held.pauses = if on { held.pauses + 1 } else { held.pauses.saturating_sub(1) };
+            if held.pauses == 0 {
+                self.give(&self.inbox, Input::LinkReady(id));
+            }
+        }
+    }
+
+    /// Tells the nodes of all workers about connections that ended in this turn.
+    fn tell_ended(&mut self) {
+        let ended = self.sockets.take_ended();
+        if ended.is_empty() {
+            return;
+        }
+        for id in ended {
+            self.gone(id);
+        }
+        self.carry_out();
+    }
+
+    fn gone(&mut self, id: ConnectionId) {
+        self.handle(Event::Closed(id));
+        for (number, worker) in self.wiring.workers.iter().enumerate() {
+            if number != self.number {
+                self.give(worker, Input::Gone(id));
+            }
+        }
+    }
+
+    fn tell_drained(&mut self) {
+        if self.drained == Drained::Node && self.sockets.is_sent() {
+            self.drained = Drained::Told;
+            self.wiring.life.add_drained();
+        }
+    }
+}
+
+fn count(counter: &AtomicU64, more: usize) {
+    counter.fetch_add(more as u64, Ordering::Relaxed);
+}
+
+/// Gives a run of packets to the workers of their shards: to `here` in place, to others as copies.
+fn route(
+    number: usize,
+    wiring: &Wiring,
+    from: ConnectionId,
+    bytes: &[u8],
+    mut here: impl FnMut(&[u8]),
+) {
+    if wiring.workers.len() == 1 {
+        return here(bytes);
+    }
+    for (worker, run) in crate::wiring::runs(number, wiring.workers.len(), bytes) {
+        if worker == number {
+            here(run);
+        } else {
+            wiring.cross(worker, from, run);
+        }
+    }
+}
