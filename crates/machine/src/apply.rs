@@ -22,6 +22,7 @@ use naust_wire::message::{Message, Refusal};
 use naust_wire::options::{KeyspaceOptions, StreamOptions};
 use naust_wire::reply::Refused;
 use naust_wire::{Code, Offset, SessionId};
+use std::ops::ControlFlow;
 
 /// What became of a frame, before it borrows from the plan.
 pub(crate) enum Verdict {
@@ -100,8 +101,9 @@ impl<T: Tables> Machine<T> {
         mark.index = header.index;
         mark.term = header.term;
         // Leaders see to it that time never goes back; that it does not is what sums below rest on.
-        mark.time = mark.time.max(header.time);
-        self.state.points.pass(mark.time, header.offset);
+        let before = mark.time;
+        mark.time = before.max(header.time);
+        self.state.points.pass(before, mark.time, header.offset);
         Ok(())
     }
 
@@ -244,8 +246,11 @@ impl<T: Tables> Machine<T> {
             Ok(None) => return Ok(Ok(Offset::ZERO)),
             Err(refusal) => return Ok(Err(refusal)),
         };
+        // A keyspace that the plan has yet to make has no rows.
+        let Some(keyspace) = self.state.keyspaces.known(tree) else { return Ok(Ok(Offset::ZERO)) };
         let version = self.reader.get(tree, key, Offset::MAX)?;
-        Ok(Ok(version.filter(|v| v.value.is_some()).map_or(Offset::ZERO, |v| v.offset)))
+        let living = version.filter(|v| v.value.is_some() && v.offset >= keyspace.floor);
+        Ok(Ok(living.map_or(Offset::ZERO, |v| v.offset)))
     }
 
     /// Makes the keyspaces and streams that the plan found missing.
@@ -269,7 +274,7 @@ impl<T: Tables> Machine<T> {
         let tree = self.state.keyspaces.add(name, options);
         self.rotation.add_tree(tree);
         self.tables.make(tree, &options)?;
-        self.shared.add_keyspace(name, tree);
+        self.shared.set_keyspace(name, tree, Offset::ZERO);
         Ok(())
     }
 
@@ -318,14 +323,17 @@ impl<T: Tables> Machine<T> {
         Ok(())
     }
 
-    /// The keys that live in a range now, with a budget that the caller counts down in `visit`.
+    /// Visits the keys that live in a range now.
     pub(crate) fn scan_now(
         &self,
         tree: TreeId,
         range: KeyRange<'_>,
-        visit: &mut dyn FnMut(&[u8]) -> std::ops::ControlFlow<()>,
+        visit: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
     ) -> Result<(), Fault> {
-        self.reader.scan(tree, range, false, Offset::MAX, &mut |key, _, _| visit(key))
+        let floor = self.state.keyspaces.get(tree).floor;
+        self.reader.scan(tree, range, false, Offset::MAX, &mut |key, version, _| {
+            if version < floor { ControlFlow::Continue(()) } else { visit(key) }
+        })
     }
 }
 

@@ -118,7 +118,8 @@ impl<T: Tables> Machine<T> {
     fn floor_keyspace(&mut self, tree: TreeId, floor: Offset) {
         let fifo = self.state.keyspaces.get(tree).options.compaction == Compaction::Fifo;
         if fifo && self.state.keyspaces.set_floor(tree, floor) {
-            self.tables.set_retention_floor(tree, floor);
+            self.rotation.floors_moved.push((tree, floor));
+            self.shared.set_keyspace(&self.state.keyspaces.get(tree).name, tree, floor);
             self.state.recent.push(&crate::recent::Write {
                 commit: self.state.mark.applied,
                 tree,

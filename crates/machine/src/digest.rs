@@ -76,9 +76,11 @@ impl<T: Tables> Machine<T> {
             let all = KeyRange { from: &[], to: None };
             let tree = keyspace.tree;
             self.reader.scan(tree, all, false, Offset::MAX, &mut |key, version, value| {
-                digest.bytes(key);
-                digest.number(version.0);
-                digest.bytes(value);
+                if version >= keyspace.floor {
+                    digest.bytes(key);
+                    digest.number(version.0);
+                    digest.bytes(value);
+                }
                 ControlFlow::Continue(())
             })?;
         }

@@ -12,21 +12,31 @@ use std::collections::VecDeque;
 /// Log time that passes at least between two points, in milliseconds.
 const POINT_MS: u64 = 100;
 
-/// Which frame was the first of some moments of log time. Ascending in both; at most [`TIME_POINTS_MAX`].
+/// Where some moments of log time begin in the log. Ascending in all fields; at most [`TIME_POINTS_MAX`].
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TimePoints {
-    points: VecDeque<(LogTime, Offset)>,
+    points: VecDeque<Point>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Point {
+    /// No frame before this one is younger.
+    before: LogTime,
+    /// The frame's own time.
+    time: LogTime,
+    /// Where the frame begins.
+    offset: Offset,
 }
 
 impl TimePoints {
-    /// A frame at `offset` has this time.
-    pub(crate) fn pass(&mut self, time: LogTime, offset: Offset) {
-        if self.points.back().is_some_and(|(last, _)| time.0 < last.0.saturating_add(POINT_MS)) {
-            return;
-        }
-        self.points.push_back((time, offset));
-        if self.points.len() >= TIME_POINTS_MAX {
-            self.thin();
+    /// A frame at `offset` has this time, the one before it had the time `before`.
+    pub(crate) fn pass(&mut self, before: LogTime, time: LogTime, offset: Offset) {
+        let due = |last: &Point| time.0 >= last.time.0.saturating_add(POINT_MS);
+        if self.points.back().is_none_or(due) {
+            self.points.push_back(Point { before, time, offset });
+            if self.points.len() >= TIME_POINTS_MAX {
+                self.thin();
+            }
         }
     }
 
@@ -40,15 +50,22 @@ impl TimePoints {
         });
     }
 
-    /// The newest known frame whose time is at or before `time`: everything below is older still. Zero: none known.
+    /// The newest known frame whose time is at or before `time`. Zero: none known.
     pub(crate) fn offset_at(&self, time: LogTime) -> Offset {
-        let after = self.points.partition_point(|(point, _)| *point <= time);
-        after.checked_sub(1).map_or(Offset::ZERO, |at| self.points[at].1)
+        let after = self.points.partition_point(|point| point.time <= time);
+        after.checked_sub(1).map_or(Offset::ZERO, |at| self.points[at].offset)
+    }
+
+    /// An offset before which all frames are older than `time`, about the last one. Zero: none known.
+    pub(crate) fn older_than(&self, time: LogTime) -> Offset {
+        let after = self.points.partition_point(|point| point.before < time);
+        after.checked_sub(1).map_or(Offset::ZERO, |at| self.points[at].offset)
     }
 
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         put_u32(out, self.points.len() as u32);
-        for (time, offset) in &self.points {
+        for Point { before, time, offset } in &self.points {
+            put_u64(out, before.0);
             put_u64(out, time.0);
             put_u64(out, offset.0);
         }
@@ -57,7 +74,8 @@ impl TimePoints {
     pub(crate) fn read(fields: &mut Fields<'_>) -> Result<TimePoints, Damaged> {
         let mut points = VecDeque::new();
         for _ in 0..fields.u32()? {
-            points.push_back((LogTime(fields.u64()?), fields.offset()?));
+            let (before, time) = (LogTime(fields.u64()?), LogTime(fields.u64()?));
+            points.push_back(Point { before, time, offset: fields.offset()? });
         }
         Ok(TimePoints { points })
     }
@@ -87,8 +105,9 @@ mod tests {
     #[test]
     fn the_floor_is_the_higher_of_the_two_windows() {
         let mut points = TimePoints::default();
-        for i in 0..100 {
-            points.pass(LogTime(i * 1000), Offset(10_000 + i * 100));
+        for i in 0..100u64 {
+            let before = LogTime((i * 1000).saturating_sub(1000));
+            points.pass(before, LogTime(i * 1000), Offset(10_000 + i * 100));
         }
         let floor =
             |ms, bytes| Window { ms, bytes }.floor(&points, LogTime(99_000), Offset(20_000)).0;
@@ -103,13 +122,16 @@ mod tests {
         let mut points = TimePoints::default();
         let frames = 40_000u64;
         for i in 0..frames {
-            points.pass(LogTime(i * 250), Offset(i + 1));
+            points.pass(LogTime((i * 250).saturating_sub(250)), LogTime(i * 250), Offset(i + 1));
             assert!(points.points.len() < TIME_POINTS_MAX);
         }
         for i in (0..frames).step_by(77) {
             let found = points.offset_at(LogTime(i * 250)).0;
             assert!(found <= i + 1);
+            // The frame at this time is not older than it.
+            assert!(points.older_than(LogTime(i * 250)).0 <= i + 1);
         }
+        assert_eq!(points.older_than(LogTime((frames - 10) * 250)).0, frames - 9);
         let recent = points.offset_at(LogTime((frames - 10) * 250)).0;
         assert_eq!(recent, frames - 9);
         let mut row = Vec::new();

@@ -2,7 +2,7 @@
 
 use crate::history::TimePoints;
 use crate::rows::{Damaged, Fields, put_bytes, put_u32, put_u64};
-use crate::tables::TreeId;
+use crate::tables::{Mark, TreeId};
 use naust_wire::limits::KEYSPACES_PER_NAMESPACE_MAX;
 use naust_wire::options::{Compaction, Compression, KeyspaceOptions};
 use naust_wire::{LogTime, Offset};
@@ -11,6 +11,9 @@ use std::collections::VecDeque;
 
 /// Points of size that a FIFO keyspace remembers: its floor moves in steps of about its limit by a quarter of this.
 const SIZE_POINTS_MAX: usize = 1_024;
+
+/// A limit's part that may be passed before a floor is proposed.
+pub(crate) const FLOOR_SLACK: u64 = 16;
 
 /// A keyspace.
 #[derive(Clone, Debug)]
@@ -76,16 +79,36 @@ impl Keyspace {
         Keyspace { tree, name: name.into(), options, floor, size, dirty: false }
     }
 
-    /// Where its floor should be by age and size; at or below the present floor: nothing is due.
-    pub(crate) fn floor_due(&self, points: &TimePoints, now: LogTime) -> Offset {
+    /// Where its floor should be by age and size, if what lies below it there is worth an entry: a sixteenth of a limit.
+    pub(crate) fn floor_due(
+        &self,
+        points: &TimePoints,
+        mark: &Mark,
+        now: LogTime,
+    ) -> Option<Offset> {
         let KeyspaceOptions { compaction: Compaction::Fifo, max_bytes, max_age_ms, .. } =
             self.options
         else {
-            return Offset::ZERO;
+            return None;
         };
-        let by_size = if max_bytes == 0 { Offset::ZERO } else { self.size.floor(max_bytes) };
-        let age = now.0.checked_sub(max_age_ms).filter(|_| max_age_ms != 0);
-        by_size.max(age.map_or(Offset::ZERO, |time| points.offset_at(LogTime(time))))
+        let (mut floor, mut due) = (Offset::ZERO, Offset::ZERO);
+        if max_bytes != 0 {
+            floor = self.size.floor(max_bytes);
+            due = self.size.floor(max_bytes.saturating_add(max_bytes / FLOOR_SLACK));
+        }
+        if max_age_ms != 0 {
+            let older = |age: u64| match now.0.checked_sub(age).map(LogTime) {
+                None => Offset::ZERO,
+                // Everything is: the last frame, too.
+                Some(time) if mark.time < time => mark.next,
+                Some(time) => points.older_than(time),
+            };
+            floor = floor.max(older(max_age_ms));
+            due = due.max(older(max_age_ms.saturating_add(max_age_ms / FLOOR_SLACK)));
+        }
+        // A keyspace without rows since its floor has nothing that could go.
+        let has_rows = self.size.put > 0 && self.size.last.0 >= self.floor;
+        (due > self.floor && has_rows).then_some(floor)
     }
 
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
@@ -154,6 +177,11 @@ impl Keyspaces {
 
     pub(crate) fn get(&self, tree: TreeId) -> &Keyspace {
         &self.list[tree.0 as usize - 1]
+    }
+
+    /// Like `get`, or `None` for a keyspace that is only about to be made.
+    pub(crate) fn known(&self, tree: TreeId) -> Option<&Keyspace> {
+        self.list.get(tree.0 as usize - 1)
     }
 
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &Keyspace> {
@@ -249,11 +277,14 @@ mod tests {
         for i in 0..20_000u64 {
             keyspaces.put(tree, Offset(1000 + i), 60);
             keyspaces.put(tree, Offset(1000 + i), 40);
-            let due = keyspaces.get(tree).floor_due(&points, LogTime(0));
-            let kept = 1000 + i + 1 - due.0.max(1000);
-            assert!(kept * 100 <= 100_000, "{kept} rows are kept");
-            assert!(due == Offset::ZERO || kept * 100 >= 99_000, "only {kept} rows are kept");
-            keyspaces.set_floor(tree, due);
+            let due = keyspaces.get(tree).floor_due(&points, &Mark::default(), LogTime(0));
+            if let Some(floor) = due {
+                let kept = (1000 + i + 1 - floor.0) * 100;
+                assert!((99_000..=100_000).contains(&kept), "{kept} bytes are kept");
+                keyspaces.set_floor(tree, floor);
+            }
+            let kept = 1000 + i + 1 - keyspaces.get(tree).floor.0.max(1000);
+            assert!(kept * 100 <= 108_000, "{kept} rows are kept");
         }
         assert!(keyspaces.get(tree).size.points.len() < 300);
     }

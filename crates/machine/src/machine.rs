@@ -207,11 +207,7 @@ impl<T: Tables> Machine<T> {
         state.floor_seen = next;
         let wanted = self.options.window().floor(&state.points, time, next);
         let wanted = wanted.min(state.mark.applied);
-        let floor = self.shared.move_floor(wanted, time);
-        if floor > state.floor {
-            state.floor = floor;
-            self.tables.set_history_floor(floor);
-        }
+        state.floor = self.shared.move_floor(wanted, time);
     }
 
     /// Puts a row of the shard tree (`None`: removes it) at the present offset.

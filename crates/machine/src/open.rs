@@ -113,7 +113,7 @@ impl<T: Tables> Machine<T> {
             tables.make(keyspace.tree, &keyspace.options)?;
             tables.set_retention_floor(keyspace.tree, keyspace.floor);
             rotation.add_tree(keyspace.tree);
-            shared.add_keyspace(&keyspace.name, keyspace.tree);
+            shared.set_keyspace(&keyspace.name, keyspace.tree, keyspace.floor);
         }
         rotation.resume(mark, loaded.skipped_rows);
         rotation.range_ends = loaded.range_ends;

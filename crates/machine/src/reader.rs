@@ -35,7 +35,14 @@ pub(crate) struct Shared {
     floor: AtomicU64,
     floor_time: AtomicU64,
     holds: Mutex<Holds>,
-    catalog: RwLock<FxHashMap<Box<str>, TreeId>>,
+    catalog: RwLock<FxHashMap<Box<str>, Entry>>,
+}
+
+/// A keyspace, as readers need it: rows below its floor are absent.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    tree: TreeId,
+    floor: Offset,
 }
 
 #[derive(Debug, Default)]
@@ -55,9 +62,9 @@ impl Shared {
         self.applied.store(applied.0, Ordering::Release);
     }
 
-    pub(crate) fn add_keyspace(&self, name: &str, tree: TreeId) {
+    pub(crate) fn set_keyspace(&self, name: &str, tree: TreeId, floor: Offset) {
         let mut catalog = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
-        catalog.insert(name.into(), tree);
+        catalog.insert(name.into(), Entry { tree, floor });
     }
 
     /// Log time moved on since the floor was looked at.
@@ -136,7 +143,7 @@ impl<R: TablesReader> Reader<R> {
         Offset(self.shared.floor.load(Ordering::Acquire))
     }
 
-    fn tree(&self, keyspace: &str) -> Option<TreeId> {
+    fn entry(&self, keyspace: &str) -> Option<Entry> {
         let catalog = self.shared.catalog.read().unwrap_or_else(PoisonError::into_inner);
         catalog.get(keyspace).copied()
     }
@@ -152,8 +159,8 @@ impl<R: TablesReader> Reader<R> {
         at: Offset,
     ) -> Result<Option<(Offset, R::Value)>, ReadError> {
         self.shared.check(at)?;
-        let Some(tree) = self.tree(keyspace) else { return Ok(None) };
-        let version = self.tables.get(tree, key, at)?;
+        let Some(Entry { tree, floor }) = self.entry(keyspace) else { return Ok(None) };
+        let version = self.tables.get(tree, key, at)?.filter(|version| version.offset >= floor);
         self.shared.check(at)?;
         Ok(version.and_then(|version| Some((version.offset, version.value?))))
     }
@@ -172,9 +179,12 @@ impl<R: TablesReader> Reader<R> {
         mut visit: impl FnMut(&[u8], Offset, &[u8]),
     ) -> Result<Option<Vec<u8>>, ReadError> {
         self.shared.check(at)?;
-        let Some(tree) = self.tree(keyspace) else { return Ok(None) };
+        let Some(Entry { tree, floor }) = self.entry(keyspace) else { return Ok(None) };
         let (mut rows, mut bytes, mut last, mut next) = (0, 0, Vec::new(), None);
         self.tables.scan(tree, range, page.reverse, at, &mut |key, version, value| {
+            if version < floor {
+                return ControlFlow::Continue(());
+            }
             if rows >= page.limit || bytes >= page.max_bytes {
                 let following = if page.reverse { std::mem::take(&mut last) } else { key.to_vec() };
                 next = Some(following);

@@ -4,6 +4,7 @@
 //! A floor is proposed once a sixteenth of a limit would go, so a busy stream costs a few entries a limit's worth of
 //! records, not one a record.
 
+use crate::keyspaces::FLOOR_SLACK;
 use crate::machine::Machine;
 use crate::streams::Stream;
 use crate::tables::{Fault, Tables};
@@ -13,9 +14,6 @@ use naust_wire::options::StreamOptions;
 use naust_wire::{LogTime, Offset};
 use std::ops::ControlFlow;
 
-/// A limit's part that may be passed before a floor is proposed.
-const SLACK: u64 = 16;
-
 impl<T: Tables> Machine<T> {
     /// Floors that are due at a moment of log time, to be proposed as one `Control::Floors`; none: nothing is due.
     ///
@@ -24,8 +22,8 @@ impl<T: Tables> Machine<T> {
     pub fn floors_due(&mut self, now: LogTime) -> Result<Vec<Floor>, Fault> {
         let mut floors = Vec::new();
         for keyspace in self.state.keyspaces.iter() {
-            let floor = keyspace.floor_due(&self.state.points, now);
-            if floor > keyspace.floor {
+            let due = keyspace.floor_due(&self.state.points, &self.state.mark, now);
+            if let Some(floor) = due {
                 let of = Floored::Keyspace(keyspace.name.to_string());
                 floors.push(Floor { of, offset: floor });
             }
@@ -51,7 +49,7 @@ impl<T: Tables> Machine<T> {
             return Ok(None);
         }
         let born = now.0.checked_sub(options.max_age_ms).filter(|_| options.max_age_ms != 0);
-        let due = born.map(|born| LogTime(born.saturating_sub(options.max_age_ms / SLACK)));
+        let due = born.map(|born| LogTime(born.saturating_sub(options.max_age_ms / FLOOR_SLACK)));
         let (mut left, mut aged) = (over, false);
         let (mut floor, mut records) = (None, 0);
         let mut ended = true;
@@ -92,7 +90,8 @@ impl Over {
     }
 
     fn is_due(self, options: &StreamOptions) -> bool {
-        self.records > options.max_records / SLACK || self.bytes > options.max_bytes / SLACK
+        self.records > options.max_records / FLOOR_SLACK
+            || self.bytes > options.max_bytes / FLOOR_SLACK
     }
 
     fn is_over(self) -> bool {

@@ -34,8 +34,8 @@ impl Lack {
 #[derive(Debug, Default)]
 pub(crate) struct Rotation {
     trees: Vec<Lack>,
-    /// Marks of units whose shard tree is not on disk.
-    units: VecDeque<Offset>,
+    /// Units whose shard tree is not on disk.
+    units: VecDeque<Unit>,
     /// Where the last rotation stood.
     rotated: Offset,
     /// Somebody asked for a rotation.
@@ -47,6 +47,17 @@ pub(crate) struct Rotation {
     skipped_rows: VecDeque<Offset>,
     /// Rows of ends of delete-ranges in the shard tree, oldest first.
     pub(crate) range_ends: VecDeque<(Offset, u16)>,
+    /// Retention floors that moved since the last rotation.
+    pub(crate) floors_moved: Vec<(TreeId, Offset)>,
+}
+
+/// A rotation under way, with the floors that it writes. The tables are told of a floor only once it is on disk: what
+/// they drop by it must be below the floor in every life after this one, too.
+#[derive(Debug)]
+struct Unit {
+    mark: Offset,
+    history_floor: Offset,
+    retention_floors: Vec<(TreeId, Offset)>,
 }
 
 impl Rotation {
@@ -88,13 +99,14 @@ impl Rotation {
         row
     }
 
-    fn seal(&mut self, rotating: &[TreeId], mark: Mark) {
+    fn seal(&mut self, rotating: &[TreeId], mark: Mark, history_floor: Offset) {
         for tree in rotating {
             if let Some(lack) = self.trees.get_mut(tree.0 as usize) {
                 lack.sealed.extend(lack.open.take().map(|first| (first, mark.applied)));
             }
         }
-        self.units.push_back(mark.applied);
+        let retention_floors = std::mem::take(&mut self.floors_moved);
+        self.units.push_back(Unit { mark: mark.applied, history_floor, retention_floors });
         self.rotated = mark.applied;
         self.wanted = false;
     }
@@ -165,8 +177,11 @@ impl<T: Tables> Machine<T> {
     fn see_marks(&mut self) {
         let Machine { tables, rotation, .. } = self;
         let shard = tables.mark(TreeId::SHARD).applied;
-        while rotation.units.front().is_some_and(|unit| *unit <= shard) {
-            rotation.units.pop_front();
+        while let Some(unit) = rotation.units.pop_front_if(|unit| unit.mark <= shard) {
+            tables.set_history_floor(unit.history_floor);
+            for (tree, floor) in unit.retention_floors {
+                tables.set_retention_floor(tree, floor);
+            }
         }
         for (number, lack) in rotation.trees.iter_mut().enumerate() {
             if lack.sealed.is_empty() {
@@ -233,7 +248,7 @@ impl<T: Tables> Machine<T> {
         }
         let all: Vec<TreeId> = [TreeId::SHARD].into_iter().chain(trees.iter().copied()).collect();
         self.tables.rotate(&all, mark)?;
-        self.rotation.seal(trees, mark);
+        self.rotation.seal(trees, mark, self.state.floor);
         Ok(())
     }
 

@@ -15,8 +15,8 @@ pub struct StreamId(pub u32);
 /// The key of a row of the shard tree: its number as one byte, then its fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key<'a> {
-    /// 1: the clock of the shard. Value: history floor `u64`, count `u32`, as many points of time: log time `u64`,
-    /// offset `u64`. See [`crate::history`].
+    /// 1: the clock of the shard. Value: history floor `u64`, count `u32`, as many points of time: log time
+    /// of the frame before `u64`, log time `u64`, offset `u64`. See [`crate::history`].
     History,
     /// 2: rows that trees had not on disk. Value: count `u32`, then each: tree `u32`, first offset `u64`, the mark that
     /// would end it `u64` (all ones: still open). See [`crate::rotation`].

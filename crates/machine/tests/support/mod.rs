@@ -38,12 +38,9 @@ impl From<Applied<'_>> for Outcome {
     fn from(applied: Applied<'_>) -> Outcome {
         match applied {
             Applied::Nothing => Outcome::Nothing,
-            Applied::Committed { offset, ids, ranges, duplicate, .. } => Outcome::Committed {
-                offset,
-                ids: ids.to_vec(),
-                ranges: ranges.to_vec(),
-                duplicate,
-            },
+            Applied::Committed { offset, ids, ranges, duplicate, .. } => {
+                Outcome::Committed { offset, ids: ids.to_vec(), ranges: ranges.to_vec(), duplicate }
+            }
             Applied::Refused(refused) => Outcome::Refused(refused),
             Applied::Failed(refusal) => Outcome::Failed(refusal),
             Applied::Session(session) => Outcome::Session(session),
@@ -106,7 +103,7 @@ impl Log {
 
 /// Small memtables, so that little is enough to rotate them.
 pub fn options() -> MachineOptions {
-    MachineOptions { memtable_bytes: 1 << 20, replay_bytes_max: 4 << 20, ..Default::default() }
+    MachineOptions { memtable_bytes: 8 << 10, replay_bytes_max: 1 << 20, ..Default::default() }
 }
 
 pub fn open(tables: MemTables, shard: ShardId, log: &Log) -> Machine<MemTables> {
