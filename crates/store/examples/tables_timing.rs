@@ -1,8 +1,10 @@
-//! How fast the tables are, on one thread beside one background thread: `tables_timing [KEYS] [DIRECTORY]`.
+//! How fast the tables are, on one thread beside one background thread: `tables_timing [KEYS]
+//! [DIRECTORY]`.
 //!
-//! Puts KEYS rows (16-byte keys in random order, incompressible 128-byte values), overwrites them once, reads them back
-//! and scans them, under each kind of compaction, and prints rates, the longest single put, and how many bytes were
-//! written to tables for each byte put. Before that, what 1,000 quiet shards cost.
+//! Puts KEYS rows (16-byte keys in random order, incompressible 128-byte values), overwrites them
+//! once, reads them back and scans them, under each kind of compaction, and prints rates, the
+//! longest single put, and how many bytes were written to tables for each byte put. Before that,
+//! what 1,000 quiet shards cost.
 
 #![allow(clippy::print_stdout, reason = "it prints a table")]
 

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Blocks of tables in memory, and open table files: one for all shards of a node, both bounded.
 ///
-/// Indexes and Bloom filters of tables are held for as long as the table is open, and are found without a look-up, as
-/// long as they fit a quarter of the bytes; beyond that they come and go like other blocks.
+/// Indexes and Bloom filters are held beside the blocks for as long as their table is open, and
+/// found without a look-up, while all of them fit a quarter of the blocks' bytes; those of further
+/// tables come and go like other blocks.
 #[derive(Clone)]
 pub struct Cache {
     pub(crate) blocks: Arc<lsm_tree::Cache>,
@@ -16,11 +17,12 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Room for `bytes` of uncompressed blocks, and for `files` open files.
+    /// Room for `bytes` of uncompressed blocks and a quarter more of indexes and filters, and for
+    /// `files` open files.
     #[must_use]
     pub fn new(bytes: u64, files: usize) -> Cache {
         Cache {
-            blocks: Arc::new(lsm_tree::Cache::with_capacity_bytes(bytes - bytes / 4)),
+            blocks: Arc::new(lsm_tree::Cache::with_capacity_bytes(bytes)),
             files: Arc::new(DescriptorTable::new(files)),
             room: Arc::new(AtomicU64::new(bytes / 4)),
         }
@@ -32,7 +34,8 @@ impl Cache {
         self.blocks.size()
     }
 
-    /// Reserves room to hold that many bytes for as long as the reservation lives; none is left otherwise.
+    /// Reserves room to hold that many bytes for as long as the reservation lives; none is left
+    /// otherwise.
     pub(crate) fn reserve(&self, bytes: u64) -> Option<Reservation> {
         let take = |room: u64| room.checked_sub(bytes);
         let taken = self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
@@ -59,9 +62,11 @@ pub struct StoreOptions {
     pub cache: Cache,
     /// Bytes of keys and values after which a new table is begun.
     pub table_bytes: u64,
-    /// Merges of more bytes than this write indexes and filters in small parts that can be cached one by one.
+    /// Merges of more bytes than this write indexes and filters in small parts that can be cached
+    /// one by one.
     pub whole_bytes: u64,
-    /// Levelled compaction: bytes that the first level holds; each further one holds `level_ratio` times more.
+    /// Levelled compaction: bytes that the first level holds; each further one holds `level_ratio`
+    /// times more.
     pub level_bytes: u64,
     /// Levelled compaction: how much more each level holds than the one above.
     pub level_ratio: u64,

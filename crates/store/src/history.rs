@@ -1,8 +1,9 @@
 //! Which versions of a row may end.
 //!
-//! Of each key, everything above the history floor stays, and so does the newest version at or below it, for reads at
-//! the floor. Older ones go. That newest version goes too when it is a deletion and nothing older lies beneath it, or
-//! when it lies below the tree's retention floor, where reads see nothing anyway.
+//! Of each key, everything above the history floor stays, and so does the newest version at or
+//! below it, for reads at the floor. Older ones go. That newest version goes too when it is a
+//! deletion and nothing older lies beneath it, or when it lies below the tree's retention floor,
+//! where reads see nothing anyway.
 
 use crate::row::Row;
 use lsm_tree::Slice;
@@ -29,7 +30,8 @@ impl History {
         History { floors, last: None, newest_below_seen: false }
     }
 
-    /// Whether this version stays; `older_exists` tells whether the key may have versions beneath the merge.
+    /// Whether this version stays; `older_exists` tells whether the key may have versions beneath
+    /// the merge.
     pub fn keeps(&mut self, row: &Row, older_exists: impl FnOnce(&[u8]) -> bool) -> bool {
         let repeated = match &mut self.last {
             Some((key, offset)) if *key == row.key.key => {
@@ -80,7 +82,8 @@ mod tests {
         assert_eq!(kept(5, 0, "", "a9 a7 a5 a4 a1 b4 b3"), "a9 a7 a5 b4");
         // No floor yet: everything stays.
         assert_eq!(kept(0, 0, "", "a9! a7 b4! b3"), "a9! a7 b4! b3");
-        // A deletion at or below the floor goes with what it hid, unless older versions lie beneath.
+        // A deletion at or below the floor goes with what it hid, unless older versions lie
+        // beneath.
         assert_eq!(kept(5, 0, "", "a9 a4! a1 b4! b3 c7! c6 c2"), "a9 c7! c6 c2");
         assert_eq!(kept(5, 0, "b", "a4! a1 b4! b3"), "b4!");
         // Below the retention floor nothing stays, whatever lies beneath.

@@ -33,7 +33,8 @@ pub fn named_tables(directory: &Path) -> Result<Vec<PathBuf>, Fault> {
     Ok(tables.map(|table| Table::path(directory, table.id)).collect())
 }
 
-/// Reads every byte of every table of a directory that nothing has open, and checks what can be checked.
+/// Reads every byte of every table of a directory that nothing has open, and checks what can be
+/// checked.
 ///
 /// # Errors
 /// [`Fault`]: the first file that can't be read or is damaged.

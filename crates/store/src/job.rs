@@ -1,4 +1,5 @@
-//! Background work: flushes and compactions. Run on any thread, beside the owner, readers and each other.
+//! Background work: flushes and compactions. Run on any thread, beside the owner, readers and each
+//! other.
 
 use crate::history::{Floors, History};
 use crate::memtable::Memtable;
@@ -169,7 +170,8 @@ fn merge(
             sources.push(Box::new(Chain { tables: tables.into_iter(), rows: None }));
         }
     }
-    // Runs between the inputs hold no key of theirs, so only later ones can hide something beneath a deletion.
+    // Runs between the inputs hold no key of theirs, so only later ones can hide something beneath
+    // a deletion.
     let exists =
         |key: &[u8]| runs[oldest_input + 1..].iter().any(|run| run.table_of(key).is_some());
     let inputs = runs.iter().flat_map(|run| &run.tables).filter(|table| is_input(table));
@@ -225,8 +227,8 @@ impl Iterator for Chain {
     }
 }
 
-/// Runs without the inputs of a plan and with its outputs: in `level`'s run, or, in level 0, as a run of their own where
-/// the oldest input was.
+/// Runs without the inputs of a plan and with its outputs: in `level`'s run, or, in level 0, as a
+/// run of their own where the oldest input was.
 fn replace(
     runs: &[Arc<Run>],
     is_input: &dyn Fn(&Table) -> bool,

@@ -1,7 +1,8 @@
 //! The manifest: one small file that names what of a shard's tables is on disk, replaced whole.
 //!
-//! It is written to a file beside it, synced and renamed over the old one, so there is always one whole manifest, and
-//! everything it says became true at one moment: the tables and marks of a flush's trees change together.
+//! It is written to a file beside it, synced and renamed over the old one, so there is always one
+//! whole manifest, and everything it says became true at one moment: the tables and marks of a
+//! flush's trees change together.
 //!
 //! ```text
 //! magic "NAUSTTBL" · version u16 · next table u64 · trees u32 ·
@@ -64,8 +65,8 @@ impl Manifest {
         decoded.map(Some).map_err(|how| fault::damaged("reading", &path, how))
     }
 
-    /// Puts this manifest in the place of the directory's, durably. `Ok(Err(..))`: it did not take its place; the old one
-    /// stands. `Err(..)`: it may or may not have.
+    /// Puts this manifest in the place of the directory's, durably. `Ok(Err(..))`: it did not take
+    /// its place; the old one stands. `Err(..)`: it may or may not have.
     pub fn write(&self, directory: &Path) -> Result<Result<(), Fault>, Fault> {
         let (next, path) = (directory.join(FILE_NEXT), directory.join(FILE));
         let written = File::create(&next).and_then(|mut file| {

@@ -1,7 +1,7 @@
 //! Rows in memory, until a flush has written them.
 //!
-//! One thread inserts, any thread reads beside it. The engine has a memtable of its own, but only behind a lock that it
-//! holds while it syncs its manifest; this one is never behind a lock.
+//! One thread inserts, any thread reads beside it. The engine has a memtable of its own, but only
+//! behind a lock that it holds while it syncs its manifest; this one is never behind a lock.
 
 use crate::row::{Row, RowKey};
 use crossbeam_skiplist::SkipMap;

@@ -3,7 +3,8 @@
 //! Who takes which lock, and for how long:
 //!
 //! * `trees` and each tree's `view`: to look up or replace a pointer; never across IO.
-//! * `disk`: across the writing and syncing of the manifest; only background jobs (and opening and closing) take it.
+//! * `disk`: across the writing and syncing of the manifest; only background jobs (and opening and
+//!   closing) take it.
 //!
 //! So no sync of any file delays an insert or a read.
 
@@ -178,8 +179,9 @@ impl Shard {
         disk.retired.clear();
     }
 
-    /// Makes a change of what is on disk durable and then visible: `change` changes the record, `show` what readers see.
-    /// `created` stays if the change took its place, and `retired` goes when its last reader has let go.
+    /// Makes a change of what is on disk durable and then visible: `change` changes the record,
+    /// `show` what readers see. `created` stays if the change took its place, and `retired` goes
+    /// when its last reader has let go.
     pub fn commit(
         &self,
         created: NewTables,

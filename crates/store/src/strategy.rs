@@ -1,13 +1,15 @@
 //! Which tables of a tree to merge next: pure rules over the shape of its runs.
 //!
-//! * **Levelled**: flushes wait as runs of level 0; some of them together are merged into level 1, whose overflow is
-//!   merged table by table into level 2, and so on. Each level above 0 is one run.
-//! * **Write-optimised**: runs of about one size, next to each other in age, are merged into one. A row is rewritten
-//!   once a size class.
-//! * **FIFO**: nothing is merged but runs too small to be tables of their own; tables go whole when all of their rows
-//!   lie below the retention floor. (Under the other two they do as well.)
+//! * **Levelled**: flushes wait as runs of level 0; some of them together are merged into level 1,
+//!   whose overflow is merged table by table into level 2, and so on. Each level above 0 is one
+//!   run.
+//! * **Write-optimised**: runs of about one size, next to each other in age, are merged into one. A
+//!   row is rewritten once a size class.
+//! * **FIFO**: nothing is merged but runs too small to be tables of their own; tables go whole when
+//!   all of their rows lie below the retention floor. (Under the other two they do as well.)
 //!
-//! Every plan keeps the order of runs: what it merges lies side by side in age, or overlaps nothing between.
+//! Every plan keeps the order of runs: what it merges lies side by side in age, or overlaps nothing
+//! between.
 
 use crate::cache::StoreOptions;
 use crate::view::Run;
@@ -154,7 +156,8 @@ fn level_bytes(level: u8, options: &StoreOptions) -> f64 {
 /// Level 0 into level 1.
 fn settle(flushed: &[&RunShape], runs: &[RunShape], options: &StoreOptions) -> Plan {
     let first_level = runs.iter().find(|run| run.level == 1);
-    // Keys that only grow, as of a journal: the oldest flushes overlap nothing and need no rewriting.
+    // Keys that only grow, as of a journal: the oldest flushes overlap nothing and need no
+    // rewriting.
     let mut inputs: Vec<&TableShape> = Vec::new();
     for run in flushed.iter().rev() {
         let apart = run.tables.iter().all(|table| {
@@ -180,7 +183,8 @@ fn settle(flushed: &[&RunShape], runs: &[RunShape], options: &StoreOptions) -> P
     let mut inputs = ids(tables());
     if let Some(level) = first_level {
         inputs.extend(ids(level.overlapping(first, last)));
-        // A small neighbour at the lower end is taken along, or a journal would leave crumbs for ever.
+        // A small neighbour at the lower end is taken along, or a journal would leave crumbs for
+        // ever.
         let before = level.tables.iter().rev().find(|table| table.last_key < *first);
         inputs.extend(
             before.filter(|table| table.bytes < options.table_bytes / 2).map(|table| table.id),
@@ -217,8 +221,8 @@ fn write_optimised(runs: &[RunShape], options: &StoreOptions) -> Option<Plan> {
     (count >= options.runs_per_merge).then(|| merge_runs(&runs[start..start + count]))
 }
 
-/// The longest sequence of neighbouring runs none of which is more than twice as large as every newer one of the
-/// sequence: where it begins, and how many there are.
+/// The longest sequence of neighbouring runs none of which is more than twice as large as every
+/// newer one of the sequence: where it begins, and how many there are.
 fn alike(runs: &[RunShape]) -> Option<(usize, usize)> {
     let bytes: Vec<u64> = runs.iter().map(RunShape::bytes).collect();
     let sequence = |start: usize| {
@@ -259,7 +263,8 @@ mod tests {
     use crate::cache::{Cache, StoreOptions};
     use naust_wire::options::Compaction::{self, Fifo, Levelled, WriteOptimised};
 
-    /// Runs, newest first, as `level:` and tables `first-last=bytes`, numbered from 1 as they are named.
+    /// Runs, newest first, as `level:` and tables `first-last=bytes`, numbered from 1 as they are
+    /// named.
     fn shape(text: &str) -> Vec<RunShape> {
         let mut id = 0;
         let mut table = |text: &str| {

@@ -1,4 +1,5 @@
-//! A table: an immutable file of rows in order, in the engine's format (blocks with checksums, an index, a Bloom filter).
+//! A table: an immutable file of rows in order, in the engine's format (blocks with checksums, an
+//! index, a Bloom filter).
 
 use crate::cache::{Cache, Reservation};
 use crate::fault;
@@ -103,7 +104,8 @@ impl Table {
         }
     }
 
-    /// All versions of all rows with keys from `from` (inclusive) to `to` (exclusive), in order, through the cache.
+    /// All versions of all rows with keys from `from` (inclusive) to `to` (exclusive), in order,
+    /// through the cache.
     pub fn range(
         &self,
         from: &[u8],

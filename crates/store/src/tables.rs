@@ -30,10 +30,13 @@ struct Owned {
     active: Arc<Memtable>,
     mark: Mark,
     compacting: bool,
+    /// Runs that wait for a compaction.
+    backlog: usize,
 }
 
-/// What was sealed together. The memory itself belongs to the views, so that the flush that takes it out of them is the
-/// last to hold it: freeing it takes tens of milliseconds, too long for the owner.
+/// What was sealed together. The memory itself belongs to the views, so that the flush that takes
+/// it out of them is the last to hold it: freeing it takes tens of milliseconds, too long for the
+/// owner.
 struct Sealed {
     mark: Mark,
     bytes: u64,
@@ -42,7 +45,8 @@ struct Sealed {
 
 /// The tables of one shard, on disk. See [`Tables`].
 ///
-/// Dropping it stops its running jobs and waits for them; jobs that have not begun do nothing any more.
+/// Dropping it stops its running jobs and waits for them; jobs that have not begun do nothing any
+/// more.
 pub struct LsmTables {
     shard: Arc<Shard>,
     trees: BTreeMap<TreeId, Owned>,
@@ -53,10 +57,12 @@ pub struct LsmTables {
 }
 
 impl LsmTables {
-    /// Opens the tables in a directory, which is made if there is none. Nothing else may have it open.
+    /// Opens the tables in a directory, which is made if there is none. Nothing else may have it
+    /// open.
     ///
     /// # Errors
-    /// [`Fault`]: the directory can't be read or written, or a file in it is damaged, missing, or of a newer format.
+    /// [`Fault`]: the directory can't be read or written, or a file in it is damaged, missing, or
+    /// of a newer format.
     pub fn open(path: &Path, options: StoreOptions) -> Result<LsmTables, Fault> {
         make_directory(path)?;
         let manifest = Manifest::read(path)?.unwrap_or_default();
@@ -78,7 +84,16 @@ impl LsmTables {
         let shard = Arc::new(Shard::new(directory, trees));
         let owned = |(id, mark): (TreeId, Mark)| {
             let tree = shard.tree(id).expect("the shard was made with this tree");
-            (id, Owned { active: tree.view().active.clone(), tree, mark, compacting: false })
+            (
+                id,
+                Owned {
+                    active: tree.view().active.clone(),
+                    tree,
+                    mark,
+                    compacting: false,
+                    backlog: 0,
+                },
+            )
         };
         let trees: BTreeMap<TreeId, Owned> = marks.into_iter().map(owned).collect();
         let restless = trees.keys().copied().collect();
@@ -92,6 +107,15 @@ impl LsmTables {
             UnitTree { id: *id, tree, memtable: memtable.upgrade() }
         };
         Unit { mark: sealed.mark, trees: sealed.trees.iter().map(tree).collect() }
+    }
+
+    /// A tree's tables have changed: it may need a compaction.
+    fn stir(&mut self, id: TreeId) {
+        let owned = self.trees.get_mut(&id).expect("trees never go");
+        let shape = strategy::shape(&owned.tree.view().runs);
+        let options = &self.shard.directory.options;
+        owned.backlog = strategy::backlog(owned.tree.options().compaction, &shape, options);
+        self.restless.insert(id);
     }
 
     fn plan(&self, id: TreeId, owned: &Owned) -> Option<LsmJob> {
@@ -122,7 +146,7 @@ impl Tables for LsmTables {
         let tree = Arc::new(Tree::new(*options, Arc::default()));
         self.shard.add_tree(id, tree.clone());
         let active = tree.view().active.clone();
-        let owned = Owned { tree, active, mark: Mark::default(), compacting: false };
+        let owned = Owned { tree, active, mark: Mark::default(), compacting: false, backlog: 0 };
         self.trees.insert(id, owned);
         Ok(())
     }
@@ -153,13 +177,7 @@ impl Tables for LsmTables {
     }
 
     fn backlog(&self) -> usize {
-        let options = &self.shard.directory.options;
-        let runs = |id: &TreeId| {
-            let tree = &self.trees.get(id)?.tree;
-            let shape = strategy::shape(&tree.view().runs);
-            Some(strategy::backlog(tree.options().compaction, &shape, options))
-        };
-        self.restless.iter().filter_map(runs).max().unwrap_or(0)
+        self.restless.iter().map(|id| self.trees[id].backlog).max().unwrap_or(0)
     }
 
     fn rotate(&mut self, trees: &[TreeId], mark: Mark) -> Result<(), Fault> {
@@ -230,13 +248,14 @@ impl Tables for LsmTables {
                 self.flushing = false;
                 done.result?;
                 let unit = self.units.pop_front().expect("a unit stays until it is flushed");
-                for (id, ..) in unit.trees {
+                for (id, _) in unit.trees {
                     self.trees.get_mut(&id).expect("trees never go").mark = unit.mark;
-                    self.restless.insert(id);
+                    self.stir(id);
                 }
             }
             Ended::Compact(id) => {
                 self.trees.get_mut(&id).expect("trees never go").compacting = false;
+                self.stir(id);
                 if done.result.is_err() {
                     // Tried again after the next flush, not at once: the disk may be full.
                     self.restless.remove(&id);
@@ -317,7 +336,8 @@ mod tests {
     use std::sync::mpsc::channel;
     use std::time::Duration;
 
-    /// A manifest's sync may take as long as it likes: everything but the job that waits for it goes on.
+    /// A manifest's sync may take as long as it likes: everything but the job that waits for it
+    /// goes on.
     #[test]
     fn a_stuck_sync_holds_up_nobody_else() {
         let directory = tempfile::tempdir().unwrap();

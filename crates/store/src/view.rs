@@ -33,7 +33,8 @@ impl Run {
     }
 }
 
-/// All tables of a tree, newest run first: no row has a newer version in a later run than in an earlier one.
+/// All tables of a tree, newest run first: no row has a newer version in a later run than in an
+/// earlier one.
 pub(crate) type Runs = Arc<Vec<Arc<Run>>>;
 
 /// One tree at one moment.
@@ -100,7 +101,8 @@ impl View {
         let mut merge = Merge::up(sources)?;
         let mut last: Option<RowKey> = None;
         while let Some(row) = merge.next()? {
-            // The first version at or below `at` is the newest of its key; the rest of the key is older.
+            // The first version at or below `at` is the newest of its key; the rest of the key is
+            // older.
             if row.key.offset > at || last.as_ref().is_some_and(|last| last.key == row.key.key) {
                 continue;
             }
@@ -132,7 +134,8 @@ impl View {
         let mut merge = Merge::down(sources)?;
         let mut best: Option<Row> = None;
         while let Some(row) = merge.next()? {
-            // A key's versions come from the oldest to the newest: the last at or below `at` is the one.
+            // A key's versions come from the oldest to the newest: the last at or below `at` is the
+            // one.
             if row.key.offset > at {
                 continue;
             }

@@ -1,14 +1,14 @@
-//! A process can die at any moment of a flush or a compaction. Here copies of the directory are taken while background
-//! threads work in it, as a crash would leave it: a manifest as it stood, and whatever files lay around it, the
-//! unnamed ones cut short or garbled, since nobody had synced them. Each copy must open, every tree at a mark that was
-//! sealed and is not older than the last one reported, the shard tree's not before any other's, and with exactly the
-//! rows up to its mark.
+//! A process can die at any moment of a flush or a compaction. Here copies of the directory are
+//! taken while background threads work in it, as a crash would leave it: a manifest as it stood,
+//! and whatever files lay around it, the unnamed ones cut short or garbled, since nobody had synced
+//! them. Each copy must open, every tree at a mark that was sealed and is not older than the last
+//! one reported, the shard tree's not before any other's, and with exactly the rows up to its mark.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 
-use common::{Model, Random, check_get, check_scan, keyspace, mark_at, open, options};
+use common::{Model, Random, check_get, check_scan, directory, keyspace, mark_at, open, options};
 use naust_machine::{KeyRange, Mark, Tables, TablesJob, TreeId};
 use naust_store::{LsmDone, LsmJob, LsmTables};
 use naust_wire::Offset;
@@ -114,7 +114,7 @@ impl Life {
     /// Opens a copy taken now and compares it.
     fn crash(&mut self, from: &Path) {
         let reported: Vec<Mark> = TREES.iter().map(|(tree, _)| self.tables.mark(*tree)).collect();
-        let copy = tempfile::tempdir().unwrap();
+        let copy = directory();
         copy_as_a_crash_leaves_it(from, copy.path(), &mut self.random);
         let tables = LsmTables::open(copy.path(), options()).unwrap();
         let reader = tables.reader();
@@ -181,7 +181,7 @@ fn copy_as_a_crash_leaves_it(from: &Path, to: &Path, random: &mut Random) {
 
 #[test]
 fn every_moment_is_a_moment_to_crash() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = directory();
     let mut life = Life::new(directory.path(), 11);
     for _ in 0..60 {
         let commits = life.random.below(400);

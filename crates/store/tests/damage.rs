@@ -1,11 +1,11 @@
-//! Files that are damaged, cut short or gone, and disks that take no more: a clear fault, no panic, no wrong answer,
-//! nothing lost.
+//! Files that are damaged, cut short or gone, and disks that take no more: a clear fault, no panic,
+//! no wrong answer, nothing lost.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 
-use common::{Model, Random, check_get, check_scan, keyspace, mark_at, open, options};
+use common::{Model, Random, check_get, check_scan, directory, keyspace, mark_at, open, options};
 use naust_machine::{Fault, KeyRange, Tables, TablesJob, TablesReader, TreeId};
 use naust_store::{LsmTables, named_tables, verify};
 use naust_wire::Offset;
@@ -63,7 +63,7 @@ fn read_all(path: &Path, model: &Model) -> Result<(), Fault> {
 #[test]
 fn a_turned_bit_is_never_served() {
     for compression in [Compression::None, Compression::Lz4] {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = directory();
         let (tables, model) = filled(directory.path(), compression);
         drop(tables);
         read_all(directory.path(), &model).unwrap();
@@ -77,7 +77,8 @@ fn a_turned_bit_is_never_served() {
                 let bit = random.below(whole.len() as u64 * 8) as usize;
                 damaged[bit / 8] ^= 1 << (bit % 8);
                 fs::write(&path, damaged).unwrap();
-                // Some bits are read by neither: whoever reads them gets a fault, whoever does not is right.
+                // Some bits are read by neither: whoever reads them gets a fault, whoever does not
+                // is right.
                 let _ = read_all(directory.path(), &model);
                 let fault = verify(directory.path()).unwrap_err();
                 assert!(fault.what.contains("damaged"), "{fault}");
@@ -90,7 +91,7 @@ fn a_turned_bit_is_never_served() {
 
 #[test]
 fn a_table_cut_short_garbled_or_gone_is_named() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = directory();
     let (tables, _) = filled(directory.path(), Compression::Lz4);
     drop(tables);
     let path = named_tables(directory.path()).unwrap().remove(0);
@@ -115,7 +116,7 @@ fn a_table_cut_short_garbled_or_gone_is_named() {
 
 #[test]
 fn a_damaged_or_newer_manifest_is_refused() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = directory();
     let (tables, model) = filled(directory.path(), Compression::Lz4);
     drop(tables);
     let path = directory.path().join("manifest");
@@ -137,7 +138,7 @@ fn a_damaged_or_newer_manifest_is_refused() {
 
 #[test]
 fn files_that_are_not_ours_are_left_alone() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = directory();
     let note = directory.path().join("note.txt");
     fs::write(&note, "not a table").unwrap();
     drop(filled(directory.path(), Compression::None));
@@ -149,7 +150,7 @@ fn files_that_are_not_ours_are_left_alone() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_flush_is_tried_again_when_the_space_returns() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = directory();
     let (mut tables, mut model) = filled(directory.path(), Compression::Lz4);
     let (flushed, at) = (tables.mark(TreeId::SHARD), Offset::FIRST.0 + 601 * 64);
     tables.put(TreeId::SHARD, b"late", Offset(at), Some(b"row")).unwrap();
@@ -179,7 +180,7 @@ fn a_flush_is_tried_again_when_the_space_returns() {
 
 #[test]
 fn a_job_of_closed_tables_changes_nothing() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = directory();
     let (mut tables, model) = filled(directory.path(), Compression::Lz4);
     let at = Offset::FIRST.0 + 601 * 64;
     tables.put(TreeId::SHARD, b"late", Offset(at), Some(b"row")).unwrap();

@@ -1,12 +1,13 @@
-//! Long random lives of the tables beside a plain model: puts, deletions, rotations, flushes and compactions that end
-//! late, changes of options, floors that rise, and reopenings that lose what was not flushed. Whatever happens in
-//! between, every read at every offset since the history floor gives what the model gives.
+//! Long random lives of the tables beside a plain model: puts, deletions, rotations, flushes and
+//! compactions that end late, changes of options, floors that rise, and reopenings that lose what
+//! was not flushed. Whatever happens in between, every read at every offset since the history floor
+//! gives what the model gives.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 
-use common::{Model, Random, check_get, check_scan, keyspace, mark_at, open};
+use common::{Model, Random, check_get, check_scan, directory, keyspace, mark_at, open};
 use naust_machine::{KeyRange, Mark, Tables, TablesJob, TreeId};
 use naust_store::{LsmJob, LsmTables};
 use naust_wire::Offset;
@@ -31,7 +32,7 @@ struct Life {
 
 impl Life {
     fn new(seed: u64) -> Life {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = directory();
         let mut life = Life {
             random: Random::new(seed),
             tables: Some(open(directory.path())),

@@ -34,6 +34,13 @@ impl Random {
     }
 }
 
+/// A directory in memory, where there is such a thing: these tests sync thousands of files.
+pub fn directory() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    let made = memory.is_dir().then(|| tempfile::tempdir_in(memory).ok()).flatten();
+    made.unwrap_or_else(|| tempfile::tempdir().unwrap())
+}
+
 /// Tiny tables and levels, so that a short life sees many of them.
 pub fn options() -> StoreOptions {
     let mut options = StoreOptions::new(Cache::new(64 << 10, 8));
