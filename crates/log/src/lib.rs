@@ -69,6 +69,8 @@ pub mod write;
 #[cfg(feature = "sim")]
 pub mod contract;
 #[cfg(feature = "sim")]
+pub mod fuzzing;
+#[cfg(feature = "sim")]
 pub mod sim;
 
 pub use batch::Batch;

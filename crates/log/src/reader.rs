@@ -190,6 +190,9 @@ impl Reader {
         {
             bytes = self.read(at, needed)?;
         }
+        if bytes.is_empty() {
+            return Ok(Err(Flaw::Frame(Bad::Short(FRAME_HEADER_BYTES))));
+        }
         let mut before: Option<Position> = None;
         let mut used = 0;
         let mut next = at;

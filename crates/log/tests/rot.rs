@@ -240,3 +240,22 @@ fn what_is_no_log_of_ours_is_said() {
     let newer = Log::open(Arc::new(made.disk), SHARD).err().unwrap();
     assert_eq!(newer.to_string(), "the log has format 9; this release knows format 1");
 }
+
+#[test]
+fn a_file_that_lost_its_end_is_damage() {
+    let made = make_batches(3, 60);
+    let name = Layout::name(Offset::FIRST);
+    let file = naust_log::Disk::open(&made.disk, &name, naust_log::Open::Existing).unwrap();
+    let (log, _) = Log::open(Arc::new(made.disk.clone()), SHARD).unwrap();
+    let (first, second) = (&made.known[0], &made.known[1]);
+    file.set_len(second.offset.0 - Offset::FIRST.0).unwrap();
+    let reader = log.reader();
+    assert!(reader.frame(first.offset).is_ok());
+    assert!(matches!(reader.frame(second.offset), Err(ReadError::Damaged(_))));
+    assert!(matches!(reader.record(second.offset.plus(60), 1), Err(ReadError::Damaged(_))));
+    assert!(matches!(reader.find(Index(2)), Err(ReadError::Damaged(_))));
+    let error = Log::open(Arc::new(made.disk.clone()), SHARD).err().unwrap();
+    assert!(matches!(error, OpenError::Damaged { .. }), "its footer is gone, so it was walked");
+    let survey = Survey::new(Arc::new(made.disk), Depth::Whole).unwrap();
+    assert_eq!(survey.damage[0].from, second.offset);
+}

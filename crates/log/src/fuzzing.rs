@@ -1,0 +1,115 @@
+//! Entry points of the fuzz targets: files that were tampered with at will.
+//!
+//! They live here so that tests exercise them too, without a fuzzer.
+
+use crate::disk::{Disk, Open};
+use crate::layout::{Layout, SEGMENT_BYTES_MIN};
+use crate::log::Log;
+use crate::recovery::{Depth, OpenError, Survey};
+use crate::sim::SimDisk;
+use crate::superblock::Identity;
+use crate::{ReadError, Reader};
+use naust_wire::frame::Kind;
+use naust_wire::{Index, LogTime, NodeId, Offset, ShardId, Term};
+use std::sync::Arc;
+
+const SHARD: ShardId = ShardId(1);
+
+/// Any bytes as changes to the files of a log. It may open or not; nothing panics. When it opens,
+/// what opening left opens again with the same end and nothing more to mend.
+///
+/// The first byte chooses between changing some bytes (in steps of eight: file, kind of change,
+/// two bytes of position, four of content) and replacing the content of a file from its beginning.
+///
+/// # Panics
+/// When that does not hold.
+pub fn recovery(bytes: &[u8]) {
+    let Some((choice, rest)) = bytes.split_first() else { return };
+    let disk = made();
+    if choice % 2 == 0 {
+        rest.chunks_exact(8).for_each(|change| tamper(&disk, change));
+    } else {
+        let names = disk.files();
+        let (name, length) = &names[usize::from(choice / 2) % names.len()];
+        let file = disk.open(name, Open::Existing).expect("just listed");
+        let zeros = vec![0; usize::try_from(*length).expect("small")];
+        file.write_at(0, &[&zeros]).and_then(|()| file.write_at(0, &[rest])).expect("in memory");
+    }
+    match Survey::new(Arc::new(disk.clone()), Depth::Whole) {
+        Ok(survey) => {
+            walk(&survey.reader());
+        }
+        Err(OpenError::Damaged { .. }) => panic!("a survey tells damage, it does not stop at it"),
+        Err(_) => {}
+    }
+    let Ok((log, _)) = Log::open(Arc::new(disk.clone()), SHARD) else { return };
+    let read = walk(&log.reader());
+    let end = log.end();
+    let (log, again) = Log::open(Arc::new(disk), SHARD).expect("what opened opens again");
+    assert_eq!((log.end(), again.torn), (end, None), "opening mended all there was to mend");
+    assert_eq!(walk(&log.reader()), read, "and what can be read is the same");
+}
+
+/// A log of three segments: the last one growing.
+fn made() -> SimDisk {
+    let disk = SimDisk::new();
+    let identity = Identity { node: NodeId(1), shard: SHARD, cluster: 1 };
+    let layout = Layout::new(SEGMENT_BYTES_MIN).expect("the least is legal");
+    Log::create_with(&disk, identity, b"", layout).expect("an empty disk takes a log");
+    let (mut log, _) = Log::open(Arc::new(disk.clone()), SHARD).expect("just made");
+    for index in 1..=40u64 {
+        let body = vec![index as u8; (index * 97 % 2000) as usize];
+        log.stage(Kind::Commit, Term(index / 9), Index(index), LogTime(index), &body);
+        if index % 3 == 1 {
+            let done = log.next_write().expect("a frame was staged").run();
+            log.written(done).expect("the disk never fails");
+        }
+    }
+    disk
+}
+
+fn tamper(disk: &SimDisk, change: &[u8]) {
+    let names = disk.files();
+    let Some((name, length)) = names.get(usize::from(change[0]) % names.len().max(1)) else {
+        return;
+    };
+    let position = u64::from(u16::from_le_bytes([change[2], change[3]])) % length.max(&1);
+    let file = disk.open(name, Open::Existing).expect("just listed");
+    let done = match change[1] % 6 {
+        0 | 1 => file.write_at(position, &[&change[4..8]]),
+        2 => file.set_len(position),
+        3 => file.write_at(position, &[&vec![change[4]; usize::from(change[5]) * 8]]),
+        4 => disk.remove(name),
+        _ => {
+            disk.rot(name, position, change[4]);
+            Ok(())
+        }
+    };
+    done.expect("a disk in memory");
+}
+
+/// Reads all that can be read; returns the indexes and lengths of the frames.
+fn walk(reader: &Reader) -> Vec<(Index, usize)> {
+    let mut frames = Vec::new();
+    let mut at = Offset::ZERO;
+    while at < reader.end() {
+        let next = match reader.frames(at, Offset::MAX, 4096) {
+            Ok(chunk) => {
+                frames.extend(chunk.frames().map(|frame| (frame.header.index, frame.body.len())));
+                chunk.next()
+            }
+            Err(ReadError::Damaged(damage)) => damage.to,
+            Err(ReadError::Trimmed { next: Some(next) }) => next,
+            Err(_) => break,
+        };
+        if next <= at {
+            break;
+        }
+        at = next;
+    }
+    for index in [1, 20, 40] {
+        let _ = reader.position(Index(index));
+        let _ = reader.record(Offset::FIRST.plus(index * 1000), 3);
+    }
+    frames
+}
