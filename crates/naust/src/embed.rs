@@ -18,7 +18,7 @@ use naust_client::Client;
 use naust_wire::Code;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -61,6 +61,7 @@ pub struct Naust {
     native_address: Option<SocketAddr>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     clients: AtomicU64,
+    is_draining: AtomicBool,
 }
 
 impl Naust {
@@ -79,6 +80,7 @@ impl Naust {
             native_address,
             threads: Mutex::default(),
             clients: AtomicU64::new(0),
+            is_draining: AtomicBool::new(false),
         };
         naust.start(polls, listener)?;
         if !naust.wiring.life.wait_ready() {
@@ -117,10 +119,16 @@ impl Naust {
     /// A client of this node, without sockets.
     #[must_use]
     pub fn client(&self) -> Client {
+        self.client_with(naust_client::Options::default())
+    }
+
+    /// A client of this node, with options.
+    #[must_use]
+    pub fn client_with(&self, options: naust_client::Options) -> Client {
         let worker = self.wiring.next_worker();
         let id = connection::link_id(worker, self.clients.fetch_add(1, Ordering::Relaxed));
         let bell = Doorbell { id, worker: Arc::clone(&self.wiring.workers[worker]) };
-        let (client, link) = Client::over(Arc::new(bell), naust_client::Options::default());
+        let (client, link) = Client::over(Arc::new(bell), options);
         self.wiring.links.add(id, link.clone());
         self.wiring.tell(worker, Input::Linked(id, link));
         client
@@ -144,6 +152,12 @@ impl Naust {
         Snapshot::new(readers.tables)
     }
 
+    /// Whether the node takes requests.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        !self.is_draining.load(Ordering::Relaxed) && !self.wiring.life.is_ending()
+    }
+
     /// Has `closer` called when the node ends, however it does; at once if it has ended.
     pub fn at_end(&self, closer: impl Fn() + Send + 'static) {
         self.wiring.life.at_end(closer);
@@ -154,6 +168,7 @@ impl Naust {
     /// # Errors
     /// [`NaustError::Failed`] when the node had stopped by itself before.
     pub fn shutdown(&self) -> Result<(), NaustError> {
+        self.is_draining.store(true, Ordering::Relaxed);
         for worker in 0..self.wiring.workers.len() {
             self.wiring.tell(worker, Input::Drain);
         }
@@ -243,7 +258,7 @@ impl Drop for Naust {
     }
 }
 
-fn listen(address: SocketAddr) -> Result<TcpListener, NaustError> {
+pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, NaustError> {
     let listen = || {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;

@@ -1,8 +1,10 @@
 //! A node as a process of its own: sockets for clients, signals for operators.
 
 use crate::config::Config;
-use crate::embed::{Naust, NaustError};
-use std::net::SocketAddr;
+use crate::embed::{self, Naust, NaustError};
+use naust_client::{OnOverload, Options};
+use naust_gateway::{Gateway, Hooks};
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
@@ -37,6 +39,7 @@ pub fn serve(config: Config, ready: &mut dyn FnMut(&Running)) -> Result<(), Naus
 /// A node that listens.
 pub struct Server {
     naust: Arc<Naust>,
+    gateway: Option<Gateway>,
 }
 
 impl Server {
@@ -46,8 +49,11 @@ impl Server {
     /// [`NaustError`]; nothing is left running.
     pub fn open(config: Config) -> Result<Server, NaustError> {
         raise_file_limit();
+        // Before any data is touched: a port in use leaves everything as it was.
+        let listener = config.http_address()?.map(embed::listen).transpose()?;
         let naust = Arc::new(Naust::open(config)?);
-        Ok(Server { naust })
+        let gateway = listener.map(|listener| gateway(listener, &naust)).transpose()?;
+        Ok(Server { naust, gateway })
     }
 
     /// The node.
@@ -63,7 +69,7 @@ impl Server {
             name: self.naust.name().to_owned(),
             data: self.naust.data().to_owned(),
             native: self.naust.native_address(),
-            http: None,
+            http: self.gateway.as_ref().map(Gateway::address),
         }
     }
 
@@ -99,8 +105,26 @@ impl Server {
     /// # Errors
     /// [`NaustError::Failed`] when the node had stopped by itself before.
     pub fn close(self) -> Result<(), NaustError> {
+        if let Some(gateway) = self.gateway {
+            gateway.shutdown();
+        }
         self.naust.shutdown()
     }
+}
+
+fn gateway(listener: TcpListener, naust: &Arc<Naust>) -> Result<Gateway, NaustError> {
+    let client = naust.client_with(Options { on_overload: OnOverload::Refuse, ..Options::default() });
+    let (metrics, ready) = (Arc::downgrade(naust), Arc::downgrade(naust));
+    let hooks = Hooks {
+        metrics: Arc::new(move || {
+            metrics.upgrade().map_or_else(String::new, |naust| naust.metrics().render())
+        }),
+        ready: Arc::new(move || match ready.upgrade().map(|naust| naust.is_serving()) {
+            Some(true) => Ok(()),
+            _ => Err("the node is ending".to_owned()),
+        }),
+    };
+    Ok(naust_gateway::serve(listener, client, hooks)?)
 }
 
 /// Lets the process have as many open files as it may: every connection and every table is one.
