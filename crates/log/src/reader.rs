@@ -8,13 +8,13 @@ use crate::disk::Open;
 use crate::layout::{Flaw, Frames, Layout, Position};
 use crate::segment::{Content, Mark};
 use crate::shared::{Segment, Shared};
-use crate::{Damage, Fault};
+use crate::{Damage, Fault, Records};
 use naust_wire::frame::{Bad, Frame, Kind};
 use naust_wire::limits::FRAME_HEADER_BYTES;
 use naust_wire::{Index, Offset};
 use std::sync::Arc;
 
-/// Bytes of one read while a frame is looked for.
+/// Bytes of one read while a frame is looked for: what lies between two marks.
 const STEP_BYTES: usize = 64 * 1024;
 
 /// Reads a log. Cheap to clone, to be sent and shared. Blocking.
@@ -75,7 +75,13 @@ impl Chunk {
         self.from
     }
 
-    /// Where to read on.
+    /// Where the last frame ends.
+    #[must_use]
+    pub fn end(&self) -> Offset {
+        self.from.plus(self.bytes.len() as u64)
+    }
+
+    /// Where to read on: [`Chunk::end`], or behind padding.
     #[must_use]
     pub fn next(&self) -> Offset {
         self.next
@@ -236,29 +242,49 @@ impl Reader {
     }
 
     /// The `length` bytes at `offset`, which lie in the body of one frame. The whole frame is read
-    /// and checked.
+    /// and checked. For many of them: [`Reader::records`].
     ///
     /// # Errors
     /// [`ReadError`]; `NoRecord` if they lie otherwise.
     pub fn record(&self, offset: Offset, length: usize) -> Result<Vec<u8>, ReadError> {
+        self.records().record(offset, length).map(<[u8]>::to_vec)
+    }
+
+    /// Reads many records, best in ascending order.
+    #[must_use]
+    pub fn records(&self) -> Records {
+        Records::new(self.clone())
+    }
+
+    pub(crate) fn layout(&self) -> Layout {
+        self.shared.layout
+    }
+
+    /// The frames around the byte at `offset`. `near`: a boundary before it that may be close.
+    pub(crate) fn around(&self, offset: Offset, near: Option<Offset>) -> Result<Chunk, ReadError> {
         if offset >= self.shared.readable() {
             return Err(ReadError::Beyond);
         }
         let (segment, _) = self.extent(offset)?;
         let base = self.shared.layout.base(offset);
-        let mark = self.mark(base, &segment, |mark| mark.offset <= offset)?;
-        let mut at = mark.map_or(base, |mark| mark.offset);
-        while at <= offset {
+        let close = |at: &Offset| *at <= offset && offset.0 - at.0 < STEP_BYTES as u64;
+        let mut at = match near.filter(close) {
+            Some(at) => at,
+            None => {
+                let mark = self.mark(base, &segment, |mark| mark.offset <= offset)?;
+                mark.map_or(base, |mark| mark.offset)
+            }
+        };
+        loop {
             let chunk = self.frames_over_gaps(at)?;
-            if let Some(frame) = chunk.frames().find(|frame| frame.header.end() > offset) {
-                let body = frame.header.offset.plus(FRAME_HEADER_BYTES as u64);
-                let skip = offset.0.checked_sub(body.0).and_then(|skip| usize::try_from(skip).ok());
-                let record = skip.and_then(|skip| frame.body.get(skip..)?.get(..length));
-                return record.map(<[u8]>::to_vec).ok_or(ReadError::NoRecord(offset));
+            if chunk.bytes.is_empty() || chunk.from > offset {
+                return Err(ReadError::NoRecord(offset));
+            }
+            if chunk.end() > offset {
+                return Ok(chunk);
             }
             at = chunk.next;
         }
-        Err(ReadError::NoRecord(offset))
     }
 
     /// Where the frame with `index` begins.

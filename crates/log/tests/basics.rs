@@ -103,3 +103,65 @@ fn segments_are_crossed() {
         assert_eq!((frame.header.index.0, frame.body), (index, &expected[index as usize - 1][..]));
     }
 }
+
+#[test]
+fn records_are_read_in_any_order() {
+    let (_, mut log) = new(Layout::new(64 * 1024).unwrap());
+    let mut records = Vec::new();
+    for number in 0..900usize {
+        let body: Vec<u8> = (0..number * 7 % 900).map(|at| (number + at) as u8).collect();
+        let begin = log.layout().place(log.end().offset, (56 + body.len() as u64).div_ceil(8) * 8);
+        stage(&mut log, &body);
+        let length = body.len() / 2;
+        records.push((begin.plus(56 + length as u64 / 2), body[length / 2..][..length].to_vec()));
+    }
+    write(&mut log);
+    records.retain(|(_, bytes)| !bytes.is_empty());
+    let mut reader = log.reader().records();
+    let ascending = records.iter();
+    let descending = records.iter().rev();
+    let leaping = records.iter().step_by(83).chain(records.iter().skip(5).step_by(97));
+    for (offset, bytes) in ascending.chain(descending).chain(leaping) {
+        assert_eq!(reader.record(*offset, bytes.len()).unwrap(), bytes);
+        assert_eq!(log.reader().record(*offset, bytes.len()).unwrap(), *bytes);
+    }
+    let (offset, _) = records[40];
+    for (offset, length) in [(offset, 5000), (Offset::FIRST, 1), (Offset::FIRST.plus(3), 60)] {
+        assert!(matches!(reader.record(offset, length), Err(ReadError::NoRecord(_))));
+    }
+    assert!(matches!(reader.record(log.end().offset, 1), Err(ReadError::Beyond)));
+    assert_eq!(reader.record(offset, 1).unwrap().len(), 1, "an error spoils nothing");
+}
+
+#[test]
+fn ascending_records_take_few_reads() {
+    let (disk, mut log) = new(Layout::STANDARD);
+    let mut offsets = Vec::new();
+    for _ in 0..1000 {
+        offsets.push(log.end().offset.plus(56));
+        stage(&mut log, &[9; 1024]);
+    }
+    write(&mut log);
+    let mut reader = log.reader().records();
+    let before = disk.counters();
+    for offset in offsets {
+        assert_eq!(reader.record(offset, 1024).unwrap(), [9; 1024]);
+    }
+    let after = disk.counters();
+    assert!(after.reads - before.reads < 40, "{} reads", after.reads - before.reads);
+    assert!(after.read_bytes - before.read_bytes < 2 * 1000 * 1080, "nothing is read twice");
+}
+
+#[test]
+fn jobs_and_readers_go_to_other_threads() {
+    fn sent<T: Send>() {}
+    fn shared<T: Sync>() {}
+    sent::<naust_log::Write>();
+    sent::<naust_log::Written>();
+    sent::<naust_log::Extend>();
+    sent::<naust_log::Trim>();
+    sent::<naust_log::Batch>();
+    sent::<naust_log::Reader>();
+    shared::<naust_log::Reader>();
+    sent::<Log>();
+}
