@@ -5,6 +5,7 @@ use naust_wire::ShardId;
 use naust_wire::options::NamespaceOptions;
 
 /// What the shell is to do. The order of effects on one shard and one connection is to be kept.
+#[allow(clippy::large_enum_variant, reason = "there is one write for many commits")]
 pub enum Effect {
     /// Send whole packets to a connection.
     Send {

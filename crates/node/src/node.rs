@@ -240,7 +240,7 @@ impl Node {
             effects.push(Effect::Views { shard, job });
         }
         for shard in self.shards.values_mut().filter(|shard| !shard.held.is_empty()) {
-            shard.held.retain(|other| *other != from);
+            shard.held.remove(&from);
         }
         self.connections.remove(from);
     }

@@ -11,7 +11,7 @@
 use crate::answer::Readers;
 use crate::event::Progress;
 use naust_consensus::{BadStart, Configuration, HardState, Replica, Start};
-use naust_log::{Disk, Identity, Log, ReadError};
+use naust_log::{Disk, Identity, Layout, Log, ReadError};
 use naust_machine::{Fault, Machine, MachineOptions, Resume, Tables};
 use naust_wire::frame::Kind;
 use naust_wire::options::NamespaceOptions;
@@ -34,6 +34,7 @@ pub struct ForWorker {
 /// What of an opened shard the views thread gets.
 pub struct ForViews<T: Tables> {
     pub(crate) machine: Machine<T>,
+    pub(crate) segment_bytes: u64,
     log: naust_log::Reader,
 }
 
@@ -114,8 +115,22 @@ pub fn create(
     cluster: u64,
     node: NodeId,
 ) -> Result<(), naust_log::Fault> {
+    create_with(disk, shard, cluster, node, Layout::STANDARD)
+}
+
+/// As [`create`], with segments of another length: for tests and simulations, which want many.
+///
+/// # Errors
+/// As [`create`].
+pub fn create_with(
+    disk: &dyn Disk,
+    shard: ShardId,
+    cluster: u64,
+    node: NodeId,
+    layout: Layout,
+) -> Result<(), naust_log::Fault> {
     let identity = Identity { node, shard, cluster };
-    Log::create(disk, identity, &Configuration::single(node).encode())
+    Log::create_with(disk, identity, &Configuration::single(node).encode(), layout)
 }
 
 /// Opens a shard and replays what its tables lack of what they once held.
@@ -150,7 +165,9 @@ pub fn shard<T: Tables>(
         floors: None,
         ages: true,
     };
-    Ok((ForWorker { shard, replica, log, applied }, ForViews { machine, log: reader }))
+    let segment_bytes = log.layout().segment_bytes();
+    let for_views = ForViews { machine, segment_bytes, log: reader };
+    Ok((ForWorker { shard, replica, log, applied }, for_views))
 }
 
 fn replay<T: Tables>(

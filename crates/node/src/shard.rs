@@ -28,7 +28,7 @@ use naust_wire::limits::{BACKLOG_BYTES_MAX, UNAPPLIED_BYTES_MAX, UNAPPLIED_FRAME
 use naust_wire::read::{Level, Query, Read};
 use naust_wire::reply::Failure;
 use naust_wire::{Code, Index, NodeId, Offset, ShardId, Term};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use trim::Trimming;
 use waiting::Waiting;
 
@@ -72,7 +72,7 @@ pub(crate) struct Shard {
     /// Whose reads were answered here, for the node's count.
     pub(crate) answered: Vec<ConnectionId>,
     /// Held because this shard is behind.
-    pub(crate) held: Vec<ConnectionId>,
+    pub(crate) held: BTreeSet<ConnectionId>,
     /// Its share of the node's count of bytes.
     counted_bytes: u64,
     /// It is on the node's list of shards to be driven.
@@ -120,7 +120,7 @@ impl Shard {
             trimming: Trimming::default(),
             waiting: Waiting::default(),
             answered: Vec::new(),
-            held: Vec::new(),
+            held: BTreeSet::new(),
             counted_bytes: 0,
             is_touched: false,
             timer_ms: None,

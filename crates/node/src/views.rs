@@ -194,9 +194,9 @@ impl<T: Tables> Views<T> {
     ) {
         let Some(shard) = self.shards.get_mut(&id) else { return };
         let ended = shard.done(done);
+        shard.tell_progress(outputs);
         if ended.as_ref().is_err_and(|fault| fault.disk_full) {
             self.full.push((now.monotonic_ms + RETRY_MS, id));
-            shard.tell_progress(outputs);
             return;
         }
         self.maintain(id, ended, outputs);
@@ -212,6 +212,7 @@ impl<T: Tables> Views<T> {
         for (_, id) in due.collect::<Vec<_>>() {
             if let Some(shard) = self.shards.get_mut(&id) {
                 shard.try_space_again();
+                shard.tell_progress(outputs);
                 self.maintain(id, Ok(()), outputs);
             }
         }

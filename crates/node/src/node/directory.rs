@@ -198,8 +198,8 @@ impl Node {
     /// A deleted shard goes when no thread of the shell works on it and the views have answered all
     /// that they were given.
     pub(super) fn remove_when_unused(&mut self, id: ShardId, effects: &mut Vec<Effect>) {
-        let in_use = |shard: &Box<Shard>| shard.is_in_use() || !shard.has_views_done();
-        if self.leaving.get(&id).is_some_and(|shard| !in_use(shard)) {
+        let leaving = self.leaving.get(&id);
+        if leaving.is_some_and(|shard| !shard.is_in_use() && shard.has_views_done()) {
             self.leaving.remove(&id);
             effects.push(Effect::Remove(id));
         }

@@ -131,8 +131,7 @@ impl Node {
         shard.count_bytes(&mut self.unapplied_bytes);
         Node::touch(&mut self.touched, shard);
         self.connections.begin(from, effects);
-        if shard.is_behind() && !shard.held.contains(&from) {
-            shard.held.push(from);
+        if shard.is_behind() && shard.held.insert(from) {
             self.connections.hold(from, effects);
         }
         Ok(())

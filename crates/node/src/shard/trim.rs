@@ -61,9 +61,10 @@ impl Trimming {
         }
         let unknown = RefCell::new(Vec::new());
         let known = RefCell::new(&mut self.live);
+        let start = log.start().offset;
         let trim = log.trim(&TrimInput {
-            persisted: self.persisted,
-            keep_from: self.keep_from,
+            persisted: self.persisted.max(start),
+            keep_from: self.keep_from.max(start),
             live: &|range| match known.borrow_mut().remove(&range.start) {
                 Some(live) => live,
                 None => {

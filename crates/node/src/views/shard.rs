@@ -15,16 +15,18 @@ use naust_wire::reply::{Failure, Reply};
 use naust_wire::{Index, LogTime, Offset, ShardId, reply};
 use std::ops::Range;
 
-/// Log bytes that are folded in before the worker hears again what of the log is needed.
-const NEEDS_STEP_BYTES: u64 = 8 * 1024 * 1024;
+/// The part of a segment that tables come further before the worker hears what they need of the log.
+const NEEDS_STEP: u64 = 8;
 /// Runs that a read may have to look into before they count as backlog, and bytes that each counts.
 const RUNS_FREE: usize = 24;
 const RUN_BYTES: u64 = 32 * 1024 * 1024;
 
 pub(super) struct Shard<T: Tables> {
     machine: Machine<T>,
-    /// Folded in when the worker heard last what of the log is needed, and what was persisted then.
-    needs_told: (Offset, Offset),
+    /// Log bytes in a segment.
+    segment_bytes: u64,
+    /// Up to where tables were persisted when the worker heard last what they need.
+    told_persisted: Offset,
     /// Frames were folded in since it was last looked what expires by age.
     may_age: bool,
     is_flushing: bool,
@@ -57,9 +59,15 @@ impl From<Ended> for Fault {
 
 impl<T: Tables> Shard<T> {
     pub(super) fn new(opened: ForViews<T>) -> Shard<T> {
-        let ForViews { machine, .. } = opened;
-        let needs_told = (machine.applied().next, Offset::ZERO);
-        Shard { machine, needs_told, may_age: true, is_flushing: false, is_full: false }
+        let ForViews { machine, segment_bytes, .. } = opened;
+        Shard {
+            machine,
+            segment_bytes,
+            told_persisted: Offset::FIRST,
+            may_age: true,
+            is_flushing: false,
+            is_full: false,
+        }
     }
 
     pub(super) fn id(&self) -> ShardId {
@@ -142,12 +150,11 @@ impl<T: Tables> Shard<T> {
     }
 
     fn needs_if_changed(&mut self) -> Option<Needs> {
-        let (applied, persisted) = (self.machine.applied().next, self.machine.persisted());
-        let (applied_then, persisted_then) = self.needs_told;
-        if persisted == persisted_then || applied.0 < applied_then.0 + NEEDS_STEP_BYTES {
+        let persisted = self.machine.persisted();
+        if persisted < self.told_persisted.plus(self.segment_bytes / NEEDS_STEP) {
             return None;
         }
-        self.needs_told = (applied, persisted);
+        self.told_persisted = persisted;
         Some(self.needs())
     }
 
@@ -211,14 +218,10 @@ impl<T: Tables> Shard<T> {
         if self.is_full {
             return Ok(());
         }
-        let before = self.machine.persisted();
         while let Some(job) = self.machine.maintain()? {
             outputs.push(Output::Background { shard: self.id(), job });
         }
         self.end_flush(outputs);
-        if self.machine.persisted() != before {
-            self.tell_progress(outputs);
-        }
         Ok(())
     }
 

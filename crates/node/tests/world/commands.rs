@@ -1,10 +1,12 @@
 //! The commands of stories. `put c1 #5 1 users ada=1` is: connection 1, request 5, shard 1.
 
 use super::World;
+use naust_log::Layout;
 use naust_node::{ConnectionId, Event};
 use naust_wire::ask::Ask;
 use naust_wire::commit::Draft;
 use naust_wire::control::Control;
+use naust_wire::limits::PACKET_HEADER_BYTES;
 use naust_wire::options::{Durability, NamespaceOptions, StreamOptions};
 use naust_wire::packet::{self, Kind};
 use naust_wire::read::{Level, Query, Read};
@@ -27,6 +29,18 @@ impl World {
                 }
             }
             "write" => self.let_write(),
+            "holdopens" => self.holds_opens = true,
+            "open" => self.let_open(),
+            "files" => {
+                let files = self.disks[&ShardId(number(1) as u32)].files();
+                let logs = files.iter().filter(|(name, _)| name.ends_with(".log"));
+                let logs: Vec<u64> = logs.map(|(_, bytes)| *bytes).collect();
+                self.seen.push(format!("{} segments", logs.len()));
+            }
+            "segments" => {
+                self.layout = Layout::new(number(1)).expect("a legal length of segments");
+            }
+            "fill" => self.fill(ShardId(number(1) as u32), words[2], number(3)),
             "effects" => self.shows_effects = words[1] == "on",
             "space" => {
                 self.space = words.get(1).map(|_| number(1));
@@ -84,6 +98,14 @@ impl World {
                 Kind::Read
             }
             "empty" => Kind::Commit,
+            "kind" => {
+                packet::write(Kind::Commit, request, shard, &body, out);
+                let start = out.len() - PACKET_HEADER_BYTES;
+                out[start + 2..start + 4].copy_from_slice(&99u16.to_le_bytes());
+                let crc = packet::crc32c(&[&out[start..start + 20]]);
+                out[start + 20..].copy_from_slice(&crc.to_le_bytes());
+                return;
+            }
             _ => {
                 commit(verb, words, &mut body);
                 Kind::Commit
@@ -94,6 +116,18 @@ impl World {
             _ => shard,
         };
         packet::write(kind, request, shard, &body, out);
+    }
+
+    /// Many commits of about a kilobyte, of which only what goes wrong is shown.
+    fn fill(&mut self, shard: ShardId, keyspace: &str, count: u64) {
+        for number in 0..count {
+            let (mut draft, mut body, mut packet) = (Draft::default(), Vec::new(), Vec::new());
+            draft.put(keyspace, (number % 10).to_be_bytes().to_vec(), vec![b'x'; 1000]).unwrap();
+            draft.encode(SessionId::NONE, Sequence(0), Sequence(0), &mut body).unwrap();
+            packet::write(Kind::Commit, RequestId(number), shard, &body, &mut packet);
+            self.send(99, &packet);
+        }
+        self.seen.retain(|line| !line.starts_with("c99") || !line.contains("committed"));
     }
 
     fn rot(&mut self, shard: ShardId, back: u64) {
@@ -121,7 +155,13 @@ fn control(verb: &str, words: &[&str]) -> Control {
             ttl_ms: words.get(1).map_or(0, |word| word.parse().unwrap()),
             nonce: 1,
         },
-        "create" => Control::CreateNamespace { name: name(), options: quorum },
+        "create" => Control::CreateNamespace {
+            name: name(),
+            options: NamespaceOptions {
+                history_bytes: words.get(1).map_or(0, |word| word.parse().unwrap()),
+                ..quorum
+            },
+        },
         "interval" => {
             let options = NamespaceOptions { durability: Durability::IntervalMs(10), ..quorum };
             Control::CreateNamespace { name: name(), options }

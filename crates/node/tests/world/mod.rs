@@ -6,7 +6,7 @@ mod show;
 
 use naust_log::disk::Disk;
 use naust_log::sim::SimDisk;
-use naust_log::{Write, Written};
+use naust_log::{Layout, Write, Written};
 use naust_machine::{MachineOptions, MemReader, MemTables, TablesJob};
 use naust_node::answer::{self, Readers};
 use naust_node::views::{Output, Views};
@@ -38,6 +38,10 @@ pub struct World {
     machine: MachineOptions,
     token: Option<String>,
     space: Option<u64>,
+    layout: Layout,
+    /// Opening shards takes until `opened`.
+    holds_opens: bool,
+    opens: VecDeque<(ShardId, NamespaceOptions)>,
 }
 
 impl World {
@@ -58,6 +62,9 @@ impl World {
             machine: MachineOptions::default(),
             token: None,
             space: None,
+            layout: Layout::STANDARD,
+            holds_opens: false,
+            opens: VecDeque::new(),
         }
     }
 
@@ -152,6 +159,9 @@ impl World {
                 self.outputs(outputs, next);
             }
             Effect::Read { shard, job } => self.read(shard, &job, next),
+            Effect::Open { shard, options } if self.holds_opens => {
+                self.opens.push_back((shard, options));
+            }
             Effect::Open { shard, options } => self.open(shard, options, next),
             Effect::Remove(shard) => {
                 let mut outputs = Vec::new();
@@ -182,6 +192,14 @@ impl World {
         let (shard, write) = self.writes.pop_front().expect("a write is held");
         let written = self.run(write);
         self.burst(vec![Event::Written { shard, written }]);
+    }
+
+    /// The oldest opening ends.
+    pub fn let_open(&mut self) {
+        let (shard, options) = self.opens.pop_front().expect("an opening is held");
+        let mut effects = Vec::new();
+        self.open(shard, options, &mut effects);
+        self.carry_out(effects);
     }
 
     fn outputs(&mut self, outputs: Vec<Output<MemTables>>, next: &mut Vec<Effect>) {
@@ -225,10 +243,10 @@ impl World {
     }
 
     fn open(&mut self, id: ShardId, options: NamespaceOptions, next: &mut Vec<Effect>) {
-        let disk = self.disks.entry(id).or_insert_with(SimDisk::new).clone();
+        let disk = self.disks.entry(id).or_default().clone();
         disk.set_space(self.space);
         if disk.list().expect("a simulated disk lists").is_empty() {
-            open::create(&disk, id, 1, NODE).expect("an empty disk takes a log");
+            open::create_with(&disk, id, 1, NODE, self.layout).expect("an empty disk takes a log");
         }
         let tables = self.tables.remove(&id).unwrap_or_default();
         self.tables.insert(id, tables.share());
