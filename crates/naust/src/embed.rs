@@ -213,6 +213,10 @@ impl Naust {
             self.spawn(format!("views-{number}"), move |wiring| {
                 views::run(wiring, number, &views)
             })?;
+            let reads = Arc::clone(&self.wiring.reads[number]);
+            self.spawn(format!("reads-{number}"), move |wiring| {
+                reads::run(wiring, number, &reads)
+            })?;
         }
         for (number, queue) in self.wiring.disks.iter().enumerate() {
             let queue = Arc::clone(queue);
@@ -320,4 +324,123 @@ fn closed_at_end<T: Send + 'static>(life: &Arc<Life>, queue: Queue<T>) -> Arc<Qu
     let closed = Arc::clone(&queue);
     life.at_end(move || closed.close());
     queue
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::ScanRange;
+    use naust_wire::Offset;
+    use naust_wire::options::NamespaceOptions;
+    use std::future::Future;
+
+    fn wait<T>(future: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(future)
+    }
+
+    fn config(data: &Path, workers: usize) -> Config {
+        Config { workers, ..Config::embedded(data) }
+    }
+
+    #[test]
+    fn what_was_committed_is_read_in_every_way_and_after_reopening() {
+        let root = tempfile::tempdir().unwrap();
+        let naust = Naust::open(config(root.path(), 1)).unwrap();
+        let client = naust.client();
+        let shop = client.namespace("default");
+        wait(shop.kv("users").put("bob", "6")).unwrap();
+        let before = naust.snapshot("default").unwrap();
+        let offset = wait(async {
+            let done =
+                shop.commit(|c| c.put("users", "ada", "90").append("orders", "a boat")).await;
+            shop.kv("users").put("bob", "7").await.unwrap();
+            done.unwrap().offset
+        });
+        let check = |naust: &Naust| {
+            let client = naust.client();
+            let shop = client.namespace("default");
+            wait(async {
+                assert_eq!(shop.kv("users").get("ada").await.unwrap(), Some(b"90".to_vec()));
+                let options = naust_client::ReadOptions::default();
+                let records = shop.stream("orders").read(Offset::FIRST, options).await.unwrap();
+                assert_eq!(records.records.len(), 1);
+                assert_eq!(records.records[0].value, b"a boat");
+            });
+            let now = naust.snapshot("default").unwrap();
+            let (version, value) = now.get("users", b"ada").unwrap().unwrap();
+            assert_eq!((version, value.as_ref()), (offset, &b"90"[..]));
+            let mut keys = Vec::new();
+            let range = ScanRange { from: b"", to: None, reverse: true, limit: 10 };
+            let next = now.scan("users", range, |key, _, _| keys.push(key.to_vec())).unwrap();
+            assert_eq!((keys, next), (vec![b"bob".to_vec(), b"ada".to_vec()], None));
+        };
+        check(&naust);
+        assert!(before.get("users", b"ada").unwrap().is_none(), "a snapshot shows its moment");
+        assert!(naust.metrics().log_syncs >= 2);
+        naust.shutdown().unwrap();
+        assert!(wait(shop.kv("users").put("eve", "1")).is_err(), "a node that ended says so");
+        drop((before, naust));
+        check(&Naust::open(config(root.path(), 1)).unwrap());
+    }
+
+    #[test]
+    fn namespaces_of_all_workers_are_reached_from_each() {
+        let root = tempfile::tempdir().unwrap();
+        let naust = Naust::open(config(root.path(), 3)).unwrap();
+        let clients: Vec<Client> = (0..3).map(|_| naust.client()).collect();
+        wait(async {
+            for number in 0..6 {
+                let name = format!("n{number}");
+                let options = NamespaceOptions::default();
+                clients[0].create_namespace(&name, options).await.unwrap();
+                for client in &clients {
+                    let kv = client.namespace(&name).kv("k");
+                    kv.put(format!("{number}"), "v").await.unwrap();
+                    assert!(kv.get(format!("{number}")).await.unwrap().is_some());
+                }
+            }
+            clients[1].delete_namespace("n3").await.unwrap();
+        });
+        naust.shutdown().unwrap();
+        drop(naust);
+        let naust = Naust::open(config(root.path(), 2)).unwrap();
+        let client = naust.client();
+        wait(async {
+            let names = client.namespaces().await.unwrap();
+            assert_eq!(names.len(), 6, "five and the one that always exists");
+            let kv = client.namespace("n4").kv("k");
+            assert_eq!(kv.get("4").await.unwrap(), Some(b"v".to_vec()));
+        });
+        let gone = naust.snapshot("n3").unwrap_err();
+        assert_eq!(gone.code, Code::NamespaceNotFound);
+    }
+
+    #[test]
+    fn what_can_not_be_started_leaves_nothing_running() {
+        let root = tempfile::tempdir().unwrap();
+        let naust = Naust::open(config(root.path(), 1)).unwrap();
+        let refused = Naust::open(config(root.path(), 1)).err().unwrap();
+        assert!(refused.to_string().contains("already in use"), "{refused}");
+        let port = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listen = port.local_addr().unwrap().to_string();
+        let other = root.path().join("other");
+        let taken = Naust::open(Config { listen, ..config(&other, 1) }).err().unwrap();
+        assert!(taken.to_string().starts_with("can't listen on 127.0.0.1"), "{taken}");
+        assert!(!other.exists(), "no data is touched before");
+        drop(naust);
+        drop(Naust::open(config(root.path(), 1)).unwrap());
+    }
+
+    #[test]
+    fn the_shards_of_another_node_are_not_served() {
+        let root = tempfile::tempdir().unwrap();
+        let (one, other) = (root.path().join("one"), root.path().join("other"));
+        drop(Naust::open(config(&one, 1)).unwrap());
+        drop(Naust::open(config(&other, 1)).unwrap());
+        std::fs::rename(one.join("shards"), other.join("mine")).unwrap();
+        std::fs::rename(other.join("shards"), one.join("shards")).unwrap();
+        let refused = Naust::open(config(&one, 1)).err().unwrap();
+        assert!(refused.to_string().contains("belongs to node"), "{refused}");
+    }
 }

@@ -62,6 +62,6 @@ pub struct Doorbell {
 impl Notify for Doorbell {
     fn notify(&self) {
         // A closed queue: the node has ended, and the client is told through its link.
-        drop(self.worker.push(Input::LinkReady(self.id)));
+        let _ = self.worker.push(Input::LinkReady(self.id));
     }
 }

@@ -113,7 +113,8 @@ impl Server {
 }
 
 fn gateway(listener: TcpListener, naust: &Arc<Naust>) -> Result<Gateway, NaustError> {
-    let client = naust.client_with(Options { on_overload: OnOverload::Refuse, ..Options::default() });
+    let client =
+        naust.client_with(Options { on_overload: OnOverload::Refuse, ..Options::default() });
     let (metrics, ready) = (Arc::downgrade(naust), Arc::downgrade(naust));
     let hooks = Hooks {
         metrics: Arc::new(move || {
@@ -132,5 +133,5 @@ fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     // Where that is refused the node serves as many as it can; those beyond wait or are told.
-    drop(setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }));
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }

@@ -34,7 +34,7 @@ pub enum Input {
 /// Tells the views thread of a worker, waiting for space if need be. Not for workers.
 pub fn tell(wiring: &Wiring, worker: usize, input: Input) {
     // A closed queue: the node's life is ending.
-    drop(wiring.views[worker].push_all(&mut vec![input]));
+    let _ = wiring.views[worker].push_all(&mut vec![input]);
 }
 
 /// Works until the queue is closed and empty.
@@ -120,7 +120,7 @@ impl Thread<'_> {
             Output::Read { shard, job } => {
                 let input = reads::Input::Job { shard, job };
                 // A closed queue: the node's life is ending.
-                drop(self.wiring.reads[self.worker].push_all(&mut vec![input]));
+                let _ = self.wiring.reads[self.worker].push_all(&mut vec![input]);
             }
             Output::Background { shard, job } => {
                 self.background(background::Job::Tables { worker: self.worker, shard, job });

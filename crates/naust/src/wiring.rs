@@ -89,12 +89,6 @@ impl Clock {
 }
 
 impl Wiring {
-    /// The worker that owns a shard.
-    #[must_use]
-    pub fn worker(&self, shard: ShardId) -> usize {
-        owner(shard, self.workers.len())
-    }
-
     /// The disk thread of a shard. Shards of one worker are spread over all of them.
     #[must_use]
     pub fn disk(&self, shard: ShardId) -> &Queue<disk_threads::Job> {
@@ -110,7 +104,7 @@ impl Wiring {
     /// Tells a worker something, waiting for space if need be. Not for workers.
     pub fn tell(&self, worker: usize, input: Input) {
         // A closed queue: the node's life is ending, and so is the caller's.
-        drop(self.workers[worker].push_all(&mut vec![input]));
+        let _ = self.workers[worker].push_all(&mut vec![input]);
     }
 
     /// Tells worker `worker` all of `inputs`, but gives replies to embedded clients and to the
@@ -129,7 +123,7 @@ impl Wiring {
             _ => true,
         });
         if !inputs.is_empty() {
-            drop(self.workers[worker].push_all(inputs));
+            let _ = self.workers[worker].push_all(inputs);
         }
     }
 

@@ -277,7 +277,7 @@ impl Worker {
         for stream in accepted {
             match self.wiring.next_worker() {
                 worker if worker == self.number => self.sockets.adopt(stream),
-                worker => drop(self.wiring.workers[worker].push(Input::Accepted(stream))),
+                worker => self.give(&self.wiring.workers[worker], Input::Accepted(stream)),
             }
         }
     }
