@@ -1,6 +1,8 @@
 //! A node in one thread: worker, views and reads over simulated disks and tables in memory. Effects
 //! are carried out at once and in order, but writes can be held back as a slow disk does.
 
+#![allow(dead_code, reason = "each test uses its part of the world")]
+
 mod commands;
 mod show;
 
@@ -96,6 +98,11 @@ impl World {
             self.node.handle(self.now, event, &mut effects);
         }
         self.carry_out(effects);
+    }
+
+    /// What the node counts as under way.
+    pub fn requests(&self) -> usize {
+        self.node.requests()
     }
 
     pub fn send(&mut self, from: u64, packets: &[u8]) {
