@@ -119,10 +119,11 @@ impl Configuration {
 
     pub(crate) fn to_raft(&self) -> ConfState {
         let ids = |nodes: &[NodeId]| nodes.iter().map(|node| node.0).collect();
-        let mut state = ConfState::default();
-        state.voters = ids(&self.voters);
-        state.learners = ids(&self.learners);
-        state
+        ConfState {
+            voters: ids(&self.voters),
+            learners: ids(&self.learners),
+            ..ConfState::default()
+        }
     }
 
     /// What Raft is told when the configuration goes from `self` to `next`.
@@ -169,10 +170,7 @@ fn insert(nodes: &mut Vec<NodeId>, node: NodeId) {
 }
 
 fn single(kind: ConfChangeType, node: NodeId) -> ConfChangeSingle {
-    let mut single = ConfChangeSingle::default();
-    single.set_change_type(kind);
-    single.node_id = node.0;
-    single
+    ConfChangeSingle { change_type: kind, node_id: node.0, ..ConfChangeSingle::default() }
 }
 
 #[cfg(test)]

@@ -136,8 +136,8 @@ impl Message {
         message.request_snapshot = self.request_snapshot.0;
         message.priority = self.priority;
         if self.kind.has_token() {
-            let mut token = eraftpb::Entry::default();
-            token.data = self.context.into();
+            let data = self.context.into();
+            let token = eraftpb::Entry { data, ..eraftpb::Entry::default() };
             message.set_entries(vec![token].into());
         } else {
             message.context = self.context.into();

@@ -337,8 +337,8 @@ impl Replica {
     }
 
     fn read_index(&mut self, token: u64) {
-        let mut entry = eraftpb::Entry::default();
-        entry.data = token.to_le_bytes().to_vec().into();
+        let data = token.to_le_bytes().to_vec().into();
+        let entry = eraftpb::Entry { data, ..eraftpb::Entry::default() };
         let mut message = eraftpb::Message::default();
         message.set_msg_type(eraftpb::MessageType::MsgReadIndex);
         message.set_entries(vec![entry].into());

@@ -19,10 +19,12 @@ fn good() -> Start {
     }
 }
 
+type Spoil = (&'static str, fn(&mut Start));
+
 #[test]
 fn contradictions_are_refused() {
     assert!(Replica::new(&good()).is_ok());
-    let spoils: &[(&str, fn(&mut Start))] = &[
+    let spoils: &[Spoil] = &[
         ("no id", |start| start.node = NodeId(0)),
         ("end before begin", |start| start.last = Index(9)),
         ("tables lack frames that are gone", |start| start.applied = Index(9)),
