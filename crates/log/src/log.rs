@@ -39,7 +39,8 @@ pub struct Log {
     pub(crate) dirty: Offset,
     /// Zero-filled up to here, or about to be.
     pub(crate) filled: Offset,
-    pub(crate) extending: bool,
+    /// Where a zero-filling under way begins: no frame is written behind it until it has ended.
+    pub(crate) extending: Option<Offset>,
     pub(crate) full: bool,
     /// There was no space for an extension.
     pub(crate) starved: bool,
@@ -151,7 +152,7 @@ impl Log {
             cut: None,
             dirty: end.offset,
             filled,
-            extending: false,
+            extending: None,
             full: false,
             starved: false,
             faulted: false,

@@ -20,7 +20,7 @@ impl Log {
     /// [`Log::retry`]), or when it has to wait for an extension under way: so ask again after
     /// [`Log::written`] and [`Log::extended`].
     pub fn next_write(&mut self) -> Option<Write> {
-        let waits = self.flight.is_some() || (self.cut.is_some() && self.extending);
+        let waits = self.flight.is_some() || (self.cut.is_some() && self.extending.is_some());
         if waits || self.faulted {
             return None;
         }
@@ -66,10 +66,9 @@ impl Log {
     /// Up to where frames may be written now.
     fn writable_to(&self) -> Position {
         let to = self.barrier.unwrap_or(self.end);
-        if !self.extending || to.offset <= self.filled {
-            return to;
-        }
-        let filled = self.chunks.boundary(|position| position.offset <= self.filled);
+        // What is being zero-filled must not hold a frame before it is through.
+        let Some(from) = self.extending.filter(|from| to.offset > *from) else { return to };
+        let filled = self.chunks.boundary(|position| position.offset <= from);
         filled.filter(|found| found.offset >= self.durable.offset).unwrap_or(self.durable)
     }
 
@@ -174,7 +173,8 @@ impl Log {
         // A cut takes files away and leaves old frames in place until it has run.
         let cutting =
             self.cut.or_else(|| self.flight.as_ref().and_then(|flight| flight.cut)).is_some();
-        let blocked = self.extending || self.full || self.starved || self.faulted || cutting;
+        let blocked =
+            self.extending.is_some() || self.full || self.starved || self.faulted || cutting;
         let end = self.end.offset;
         if blocked || self.end.index.0 == 0 || end > self.filled {
             return None;
@@ -189,7 +189,7 @@ impl Log {
         let to = Offset((end.0 + step).next_multiple_of(AHEAD_BYTES.0));
         let to = to.min(layout.end(self.filled));
         let from = std::mem::replace(&mut self.filled, to);
-        self.extending = true;
+        self.extending = Some(from);
         Some(Extend { shared: Arc::clone(&self.shared), from, to })
     }
 
@@ -198,7 +198,7 @@ impl Log {
     /// # Errors
     /// Anything but a full disk: the node has to stop.
     pub fn extended(&mut self, done: Extended) -> Result<(), Fault> {
-        self.extending = false;
+        self.extending = None;
         let full = done.disk_full();
         if let Err(fault) = done.outcome {
             self.filled = self.filled.min(done.to);
