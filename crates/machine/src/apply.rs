@@ -8,7 +8,7 @@
 //! ```
 
 use crate::machine::{Applied, Machine, State};
-use crate::plan::{Plan, Write};
+use crate::plan::{Plan, Write, names_len};
 use crate::recent::{Extent, Found, Recent};
 use crate::rows::Key;
 use crate::sessions::{Answer, More, Slot, Turn};
@@ -45,7 +45,8 @@ impl<T: Tables> Machine<T> {
     /// Folds the next frame of the log in.
     ///
     /// # Errors
-    /// [`Fault`]: the tables failed, or the frame is not the next one. The machine must not be used any more.
+    /// [`Fault`]: the tables failed, or the frame is not the next one. The machine must not be used
+    /// any more.
     pub fn apply(&mut self, frame: &Frame<'_>) -> Result<Applied<'_>, Fault> {
         if frame.header.kind == Kind::Padding {
             return Ok(Applied::Nothing);
@@ -127,7 +128,7 @@ impl<T: Tables> Machine<T> {
         commit: &Commit<'_>,
         frame: &Frame<'_>,
     ) -> Result<Verdict, Fault> {
-        self.plan.clear(commit.names().count());
+        self.plan.clear(names_len(commit));
         let (id, sequence) = (commit.session(), commit.sequence());
         if id == SessionId::NONE {
             return self.evaluate(commit, frame);
@@ -136,7 +137,7 @@ impl<T: Tables> Machine<T> {
         let (at, time) = (self.state.mark.applied, self.state.mark.time);
         let slot: Slot = match self.state.sessions.turn(id, sequence, acked, at, time) {
             Turn::Fresh(slot) => slot,
-            Turn::Again(answer) => return Ok(again(answer, &mut self.plan)?),
+            Turn::Again(answer) => return again(answer, &mut self.plan),
             Turn::Expired => {
                 let detail = format!(
                     "session {id} is unknown or expired; open another one, and find out by \
@@ -170,10 +171,10 @@ impl<T: Tables> Machine<T> {
 
     /// Does the commit, if it can be done.
     fn evaluate(&mut self, commit: &Commit<'_>, frame: &Frame<'_>) -> Result<Verdict, Fault> {
-        if commit.conditions_len() > 0 {
-            if let Some(verdict) = self.conditions(commit)? {
-                return Ok(verdict);
-            }
+        if commit.conditions_len() > 0
+            && let Some(verdict) = self.conditions(commit)?
+        {
+            return Ok(verdict);
         }
         let at = frame.header.offset;
         let body_at = at.plus(FRAME_HEADER_BYTES as u64);

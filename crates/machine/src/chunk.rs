@@ -1,10 +1,12 @@
 //! A run of a stream's index: where up to 256 records lie in the log.
 //!
 //! ```text
-//! value: count u16 | bytes u64 | first time u64 | records, each: Δ offset varint | length varint | Δ time varint
+//! value: count u16 | bytes u64 | first time u64 | records
+//! record: Δ offset varint | length varint | Δ time varint
 //! ```
-//! The deltas of the first record count from the `first` of the key and from `first time`. The open chunk of a stream is
-//! kept in this very form, so writing it costs a copy and a record in memory costs three to six bytes.
+//! The deltas of the first record count from the `first` of the key and from `first time`. The open
+//! chunk of a stream is kept in this very form, so writing it costs a copy and a record in memory
+//! costs three to six bytes.
 
 use crate::rows::{Damaged, Fields, put_u16, put_u64, put_varint};
 use naust_wire::limits::STREAM_CHUNK_RECORDS_MAX;
@@ -143,7 +145,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn records_come_back(steps in proptest::collection::vec((1u64..1 << 40, any::<u32>(), 0u64..9), 1..256)) {
+        fn records_come_back(
+            steps in proptest::collection::vec((1u64..1 << 40, any::<u32>(), 0u64..9), 1..256)
+        ) {
             let mut chunk = Chunk::default();
             let (mut offset, mut time, mut places) = (Offset::FIRST, LogTime(5), Vec::new());
             for (step, length, later) in steps {
@@ -154,7 +158,8 @@ mod tests {
             }
             let mut row = Vec::new();
             chunk.write(&mut row);
-            let read: Vec<Place> = Places::read(chunk.first, &row).unwrap().map(Result::unwrap).collect();
+            let read = Places::read(chunk.first, &row).unwrap();
+            let read: Vec<Place> = read.map(Result::unwrap).collect();
             prop_assert_eq!(&read, &places);
             let open: Vec<Place> = chunk.places().map(Result::unwrap).collect();
             prop_assert_eq!(open, places);

@@ -1,7 +1,9 @@
-//! The suite that every implementation of [`Tables`] passes: [`all`] runs it on tables that a [`Fixture`] opens.
+//! The suite that every implementation of [`Tables`] passes: [`all`] runs it on tables that a
+//! [`Fixture`] opens.
 //!
-//! Each story begins with its why. A story works in trees of its own numbers, so one fixture may serve all of them in
-//! turn; it opens tables, writes, drops them and opens them again, and sees only what a mark promises.
+//! Each story begins with its why. A story works in trees of its own numbers, so one fixture may
+//! serve all of them in turn; it opens tables, writes, drops them and opens them again, and sees
+//! only what a mark promises.
 
 use crate::tables::{KeyRange, Mark, Tables, TablesJob, TablesReader, TreeId};
 use naust_wire::options::{Compaction, KeyspaceOptions};
@@ -13,8 +15,8 @@ pub trait Fixture {
     /// The tables.
     type T: Tables;
 
-    /// Opens them: at first empty, and then with what survived the moment at which the last ones were dropped, whose
-    /// memory is lost. Tables opened before have been dropped.
+    /// Opens them: at first empty, and then with what survived the moment at which the last ones
+    /// were dropped, whose memory is lost. Tables opened before have been dropped.
     fn open(&mut self) -> Self::T;
 }
 
@@ -138,7 +140,8 @@ fn reads_see_the_newest_version_at_or_below<F: Fixture>(fixture: &mut F) {
     }
 }
 
-/// Pages go forward and backward, at offsets of the past, over rows that lie in several places of an engine.
+/// Pages go forward and backward, at offsets of the past, over rows that lie in several places of
+/// an engine.
 fn scans_go_both_ways_at_any_offset<F: Fixture>(fixture: &mut F) {
     let tree = TreeId(1);
     let mut tables = with_trees(fixture, &[tree]);
@@ -192,7 +195,8 @@ fn readers_see_trees_that_are_made_later<F: Fixture>(fixture: &mut F) {
     assert_eq!(get(&reader.clone(), TreeId(1), "k", Offset::MAX).as_deref(), Some("v@1"));
 }
 
-/// The log is the only journal: what is not flushed is lost, and the mark says from where to replay.
+/// The log is the only journal: what is not flushed is lost, and the mark says from where to
+/// replay.
 fn what_was_rotated_and_flushed_survives_and_marks_tell<F: Fixture>(fixture: &mut F) {
     let tree = TreeId(1);
     let mut tables = with_trees(fixture, &[tree]);
@@ -290,7 +294,8 @@ fn idle_trees_rotate_too<F: Fixture>(fixture: &mut F) {
     assert_eq!(get(&tables.reader(), tree, "k", Offset::MAX).as_deref(), Some("w@6"));
 }
 
-/// Writes rounds of versions of a few keys, each round flushed by itself, so that compaction has work.
+/// Writes rounds of versions of a few keys, each round flushed by itself, so that compaction has
+/// work.
 fn rounds<T: Tables>(tables: &mut T, tree: TreeId, rounds: std::ops::Range<u64>) {
     for round in rounds {
         for n in 0..20 {
@@ -309,10 +314,10 @@ fn rounds<T: Tables>(tables: &mut T, tree: TreeId, rounds: std::ops::Range<u64>)
 fn expected(at: u64) -> Vec<String> {
     let mut rows = Vec::new();
     for n in 0..20 {
-        if let Some(round) = at.checked_sub(n).map(|left| left / 20) {
-            if !(n + round).is_multiple_of(5) {
-                rows.push(format!("k{n:02}={round}@{}", round * 20 + n));
-            }
+        if let Some(round) = at.checked_sub(n).map(|left| left / 20)
+            && !(n + round).is_multiple_of(5)
+        {
+            rows.push(format!("k{n:02}={round}@{}", round * 20 + n));
         }
     }
     rows
@@ -417,7 +422,8 @@ fn replayed_rows_fit_between_older_and_newer_ones<F: Fixture>(fixture: &mut F) {
     }
 }
 
-/// Limits of the product are met by the engine: keys of 32 KiB, values of megabytes, keys of any bytes.
+/// Limits of the product are met by the engine: keys of 32 KiB, values of megabytes, keys of any
+/// bytes.
 fn long_keys_and_values_come_back<F: Fixture>(fixture: &mut F) {
     let tree = TreeId(1);
     let mut tables = with_trees(fixture, &[tree]);

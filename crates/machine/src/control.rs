@@ -24,13 +24,15 @@ impl<T: Tables> Machine<T> {
                 self.state.sessions.open(id, ttl_ms, nonce, self.state.mark.time);
                 Ok(Verdict::Session(id))
             }
-            Control::CloseSession(id) => Ok(match self.state.sessions.close(id) {
-                true => Verdict::Done,
-                false => {
-                    let detail = format!("session {id} is unknown or expired");
-                    Refusal::new(Code::SessionExpired, detail).into()
-                }
-            }),
+            Control::CloseSession(id) => {
+                Ok(match self.state.sessions.close(id, self.state.mark.time) {
+                    true => Verdict::Done,
+                    false => {
+                        let detail = format!("session {id} is unknown or expired");
+                        Refusal::new(Code::SessionExpired, detail).into()
+                    }
+                })
+            }
             Control::SetKeyspace { name, options } => self.set_keyspace(&name, options),
             Control::SetStream { name, options } => Ok(self.set_stream(&name, options)),
             Control::Floors(floors) => self.set_floors(&floors),

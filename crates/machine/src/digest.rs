@@ -1,8 +1,8 @@
 //! One number for everything that users can see, so that replicas and lives can be compared.
 //!
-//! It covers names, options, floors, rows with their versions, records' places, cursors, sessions, recent writes, points of
-//! time, the directory and the mark. It leaves out what replicas may differ in: the shard tree's own rows, and how far
-//! history is dropped.
+//! It covers names, options, floors, rows with their versions, records' places, cursors, sessions,
+//! recent writes, points of time, the directory and the mark. It leaves out what replicas may
+//! differ in: the shard tree's own rows, and how far history is dropped.
 
 use crate::machine::Machine;
 use crate::recent::{Extent, Recent};
@@ -29,7 +29,8 @@ impl Digest {
 }
 
 impl<T: Tables> Machine<T> {
-    /// A hash of everything visible as of the last frame. Reads all rows: for tests, and for replicas to be compared.
+    /// A hash of everything visible as of the last frame. Reads all rows: for tests, and for
+    /// replicas to be compared.
     ///
     /// # Errors
     /// [`Fault`].

@@ -105,7 +105,8 @@ impl Directory {
         Ok(Change::Deleted { name: name.to_owned(), shard: placed.shard })
     }
 
-    /// For a rotation: hands over the rows to write (`None`: to remove). After this nothing is dirty.
+    /// For a rotation: hands over the rows to write (`None`: to remove). After this nothing is
+    /// dirty.
     pub(crate) fn rotate<E>(
         &mut self,
         mut write: impl FnMut(&str, Option<&[u8]>) -> Result<(), E>,

@@ -1,8 +1,9 @@
 //! How far back history is kept: the points of log time, and the floor that follows from them.
 //!
-//! The floor is a function of the log alone: the higher of *applied − window in bytes* and *what was applied window ms
-//! ago*. Readers that hold it down (see [`crate::reader`]) only delay what a replica drops. Points of time are thinned as
-//! they age, so a keyspace's age limit of days and a history of seconds share one bounded list.
+//! The floor is a function of the log alone: the higher of *applied − window in bytes* and *what
+//! was applied window ms ago*. Readers that hold it down (see [`crate::reader`]) only delay what a
+//! replica drops. Points of time are thinned as they age, so a keyspace's age limit of days and a
+//! history of seconds share one bounded list.
 
 use crate::rows::{Damaged, Fields, put_u32, put_u64};
 use naust_wire::limits::TIME_POINTS_MAX;
@@ -12,7 +13,8 @@ use std::collections::VecDeque;
 /// Log time that passes at least between two points, in milliseconds.
 const POINT_MS: u64 = 100;
 
-/// Where some moments of log time begin in the log. Ascending in all fields; at most [`TIME_POINTS_MAX`].
+/// Where some moments of log time begin in the log. Ascending in all fields; at most
+/// [`TIME_POINTS_MAX`].
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TimePoints {
     points: VecDeque<Point>,
@@ -56,7 +58,8 @@ impl TimePoints {
         after.checked_sub(1).map_or(Offset::ZERO, |at| self.points[at].offset)
     }
 
-    /// An offset before which all frames are older than `time`, about the last one. Zero: none known.
+    /// An offset before which all frames are older than `time`, about the last one. Zero: none
+    /// known.
     pub(crate) fn older_than(&self, time: LogTime) -> Offset {
         let after = self.points.partition_point(|point| point.before < time);
         after.checked_sub(1).map_or(Offset::ZERO, |at| self.points[at].offset)

@@ -1,4 +1,5 @@
-//! The keyspaces of a shard: names, options, floors, and for FIFO ones what their floors follow from.
+//! The keyspaces of a shard: names, options, floors, and for FIFO ones what their floors follow
+//! from.
 
 use crate::history::TimePoints;
 use crate::rows::{Damaged, Fields, put_bytes, put_u32, put_u64};
@@ -9,7 +10,8 @@ use naust_wire::{LogTime, Offset};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 
-/// Points of size that a FIFO keyspace remembers: its floor moves in steps of about its limit by a quarter of this.
+/// Points of size that a FIFO keyspace remembers: its floor moves in steps of about its limit by a
+/// quarter of this.
 const SIZE_POINTS_MAX: usize = 1_024;
 
 /// A limit's part that may be passed before a floor is proposed.
@@ -79,7 +81,8 @@ impl Keyspace {
         Keyspace { tree, name: name.into(), options, floor, size, dirty: false }
     }
 
-    /// Where its floor should be by age and size, if what lies below it there is worth an entry: a sixteenth of a limit.
+    /// Where its floor should be by age and size, if what lies below it there is worth an entry: a
+    /// sixteenth of a limit.
     pub(crate) fn floor_due(
         &self,
         points: &TimePoints,
@@ -106,9 +109,18 @@ impl Keyspace {
             floor = floor.max(older(max_age_ms));
             due = due.max(older(max_age_ms.saturating_add(max_age_ms / FLOOR_SLACK)));
         }
-        // A keyspace without rows since its floor has nothing that could go.
-        let has_rows = self.size.put > 0 && self.size.last.0 >= self.floor;
-        (due > self.floor && has_rows).then_some(floor)
+        (due > self.floor && self.has_rows()).then_some(floor)
+    }
+
+    /// Something was put at or above the floor: something could go.
+    fn has_rows(&self) -> bool {
+        self.size.put > 0 && self.size.last.0 >= self.floor
+    }
+
+    /// Rows of it will expire though nothing happens any more.
+    pub(crate) fn ages(&self) -> bool {
+        let fifo = self.options.compaction == Compaction::Fifo;
+        fifo && self.options.max_age_ms != 0 && self.has_rows()
     }
 
     pub(crate) fn write(&self, out: &mut Vec<u8>) {

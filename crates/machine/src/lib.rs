@@ -1,32 +1,36 @@
 //! Meaning: folds the frames of a shard's log, one by one, into tables and answers.
 //!
-//! This crate is pure and deterministic: the same frames give the same tables, the same replies and the same refusals
-//! on every replica, whenever and however often they are folded. It knows no clock (time is the frame's log time), no
-//! thread, socket, file or randomness, and no engine: tables come through [`Tables`]. It forbids decisions that depend on
-//! anything but the frames before. Reading order:
+//! This crate is pure and deterministic: the same frames give the same tables, the same replies and
+//! the same refusals on every replica, whenever and however often they are folded. It knows no
+//! clock (time is the frame's log time), no thread, socket, file or randomness, and no engine:
+//! tables come through [`Tables`]. It forbids decisions that depend on anything but the frames
+//! before. Reading order:
 //!
-//! * [`tables`]: `trait Tables`, the seam to the engine; [`contract`] is the suite that every implementation passes;
-//!   [`MemTables`] is the plainest of them;
+//! * [`tables`]: `trait Tables`, the seam to the engine; [`contract`] is the suite that every
+//!   implementation passes; [`MemTables`] is the plainest of them;
 //! * [`rows`]: every row of the shard tree: one numbered enum that documents its key and its value;
 //! * [`Machine`]: open, replay, apply, rotate;
-//! * its parts: keyspaces, streams, cursors, sessions, recent writes, floors, the directory (shard 0 only);
+//! * its parts: keyspaces, streams, cursors, sessions, recent writes, floors, the directory (shard
+//!   0 only);
 //! * [`Reader`]: reads beside `apply`, at an offset, from any thread.
 //!
 //! # Versions
 //!
-//! The offset of a commit is the version of every row it writes. All ops of a commit become visible together: a read
-//! *at* an offset sees every row version at or below it. Two ops of one commit on one key are resolved before they
-//! reach a tree: the later wins.
+//! The offset of a commit is the version of every row it writes. All ops of a commit become visible
+//! together: a read *at* an offset sees every row version at or below it. Two ops of one commit on
+//! one key are resolved before they reach a tree: the later wins.
 //!
 //! # Replay
 //!
-//! Every tree has a mark *P*: the last frame folded into what of it is on disk. P(shard tree) ≥ P(any keyspace), because
-//! the shard tree is always persisted first. What lives in memory (sessions, cursors, open stream chunks, recent writes)
-//! is written to the shard tree when it rotates, so at opening it stands at P(shard). Frames from the lowest P on are given
-//! to `replay` again: up to P(shard) the verdict of each commit is taken from the shard tree (only failures, duplicates
-//! and the bounds of delete-ranges are stored there; a commit without a row was applied), and its ops go to those trees
-//! alone whose P is lower; above P(shard) frames are simply applied. A tree without unpersisted rows counts as persisted up
-//! to what was applied, so it never pins the log.
+//! Every tree has a mark *P*: the last frame folded into what of it is on disk. P(shard tree) ≥
+//! P(any keyspace), because the shard tree is always persisted first. What lives in memory
+//! (sessions, cursors, open stream chunks, recent writes) is written to the shard tree when it
+//! rotates, so at opening it stands at P(shard). Frames from the lowest P on are given to `replay`
+//! again: up to P(shard) the verdict of each commit is taken from the shard tree (only failures,
+//! duplicates and the bounds of delete-ranges are stored there; a commit without a row was
+//! applied), and its ops go to those trees alone whose P is lower; above P(shard) frames are simply
+//! applied. A tree without unpersisted rows counts as persisted up to what was applied, so it never
+//! pins the log.
 
 mod apply;
 pub mod chunk;
@@ -60,7 +64,7 @@ pub use memory::{MemDone, MemJob, MemReader, MemTables};
 pub use query::{Located, LogNeeded};
 pub use reader::{Hold, Page, ReadError, Reader};
 pub use rows::StreamId;
-pub use tables::{Fault, KeyRange, Mark, Tables, TablesJob, TablesReader, TreeId, Version};
+pub use tables::{Fault, KeyRange, Mark, Tables, TablesJob, TablesReader, TreeId, Version, Visit};
 
 /// The tables of the simulator: [`MemTables`], whose crashes lose what real ones lose.
 #[cfg(feature = "sim")]

@@ -27,7 +27,8 @@ use std::sync::Arc;
 pub struct MachineOptions {
     /// Bytes of memtables past which they are rotated.
     pub memtable_bytes: u64,
-    /// Log bytes that a reopened machine may have to fold again, about: past it memtables are rotated.
+    /// Log bytes that a reopened machine may have to fold again, about: past it memtables are
+    /// rotated.
     pub replay_bytes_max: u64,
     /// The window of history, in milliseconds of log time; at least [`HISTORY_MS_MIN`].
     pub history_ms: u64,
@@ -111,8 +112,9 @@ pub struct Resume {
 
 /// The views of one shard. Owned by one thread; others read through a [`Reader`].
 ///
-/// Invariants: after each `apply` the tables and the state stand at `applied()`; what is not in the tables is in the state,
-/// and both at P(shard) follow from the tables on disk; after a [`Fault`] nothing may be asked any more.
+/// Invariants: after each `apply` the tables and the state stand at `applied()`; what is not in the
+/// tables is in the state, and both at P(shard) follow from the tables on disk; after a [`Fault`]
+/// nothing may be asked any more.
 pub struct Machine<T: Tables> {
     pub(crate) shard: ShardId,
     pub(crate) tables: T,
@@ -125,8 +127,8 @@ pub struct Machine<T: Tables> {
     pub(crate) replay: Replay,
 }
 
-/// What is folded and lives in memory: a function of the log, the same on every replica (but for `floor`, which
-/// readers hold down).
+/// What is folded and lives in memory: a function of the log, the same on every replica (but for
+/// `floor`, which readers hold down).
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) mark: Mark,
@@ -179,8 +181,7 @@ impl<T: Tables> Machine<T> {
     /// Bytes of rows in memory: unrotated and rotated ones. For admission.
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
-        let trees = self.state.keyspaces.iter().map(|keyspace| keyspace.tree);
-        let trees = trees.chain([TreeId::SHARD]);
+        let trees = self.rotation.open_trees().chain([TreeId::SHARD]);
         let open: u64 = trees.map(|tree| self.tables.unflushed_bytes(tree)).sum();
         open + self.tables.flushing_bytes()
     }

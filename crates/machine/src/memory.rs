@@ -1,10 +1,13 @@
 //! Tables in memory, with the marks, rotations and flushes of real ones.
 //!
-//! Nothing is on a disk, but [`MemTables::crash`] gives what would be there: of each tree the row versions up to its
-//! mark. Flushes go tree by tree, the shard tree of a unit first, so a crash between them leaves trees at different
-//! marks; compaction drops versions that no read may ask for any more. Reads and writes are as slow as is plain.
+//! Nothing is on a disk, but [`MemTables::crash`] gives what would be there: of each tree the row
+//! versions up to its mark. Flushes go tree by tree, the shard tree of a unit first, so a crash
+//! between them leaves trees at different marks; compaction drops versions that no read may ask for
+//! any more. Reads and writes are as slow as is plain.
 
-use crate::tables::{Fault, KeyRange, Mark, Tables, TablesJob, TablesReader, TreeId, Version};
+use crate::tables::{
+    Fault, KeyRange, Mark, Tables, TablesJob, TablesReader, TreeId, Version, Visit,
+};
 use naust_wire::Offset;
 use naust_wire::options::KeyspaceOptions;
 use std::collections::{BTreeMap, VecDeque};
@@ -39,10 +42,10 @@ impl Tree {
             let below = versions.partition_point(|(offset, _)| *offset <= floor.min(mark));
             versions.drain(..below.saturating_sub(1));
             versions.retain(|(offset, _)| *offset >= retention_floor || *offset > mark);
-            if let [(offset, None), ..] = versions[..] {
-                if offset <= floor.min(mark) {
-                    versions.remove(0);
-                }
+            if let [(offset, None), ..] = versions[..]
+                && offset <= floor.min(mark)
+            {
+                versions.remove(0);
             }
             !versions.is_empty()
         });
@@ -92,7 +95,8 @@ impl MemTables {
         MemTables { trees: Arc::new(RwLock::new(trees)), ..MemTables::default() }
     }
 
-    /// A second handle of the same rows and marks, from which they can be had back after a [`MemTables::crash`].
+    /// A second handle of the same rows and marks, from which they can be had back after a
+    /// [`MemTables::crash`].
     #[must_use]
     pub fn share(&self) -> MemTables {
         MemTables { trees: Arc::clone(&self.trees), ..MemTables::default() }
@@ -287,7 +291,7 @@ impl TablesReader for MemReader {
         range: KeyRange<'_>,
         reverse: bool,
         at: Offset,
-        visit: &mut dyn FnMut(&[u8], Offset, &[u8]) -> ControlFlow<()>,
+        visit: Visit<'_>,
     ) -> Result<(), Fault> {
         let trees = self.trees.read().unwrap_or_else(PoisonError::into_inner);
         let Some(tree) = trees.trees.get(&tree) else { return Ok(()) };

@@ -1,10 +1,11 @@
-//! Opening: the state as of P(shard) from the rows of the shard tree, and replaying what some trees lack.
+//! Opening: the state as of P(shard) from the rows of the shard tree, and replaying what some trees
+//! lack.
 
 use crate::StreamId;
 use crate::history::TimePoints;
 use crate::machine::{Machine, MachineOptions, Resume, State};
 use crate::overlay;
-use crate::plan::Plan;
+use crate::plan::{Plan, names_len};
 use crate::reader::Shared;
 use crate::rotation::{Rotation, read_unpersisted};
 use crate::rows::{Damaged, Fields, Key};
@@ -95,8 +96,8 @@ fn load<R: TablesReader>(reader: &R) -> Result<Loaded, Fault> {
 }
 
 impl<T: Tables> Machine<T> {
-    /// Opens the views of a shard on its tables, which may be empty. Nothing may be read through a [`crate::Reader`]
-    /// before what [`Resume`] asks for was replayed.
+    /// Opens the views of a shard on its tables, which may be empty. Nothing may be read through a
+    /// [`crate::Reader`] before what [`Resume`] asks for was replayed.
     ///
     /// # Errors
     /// [`Fault`]: the tables failed, or rows of the shard tree are damaged.
@@ -145,8 +146,9 @@ impl<T: Tables> Machine<T> {
         Ok((machine, resume))
     }
 
-    /// Folds a frame again, which is known to have been folded in before: its ops go to those trees that lack them. To be
-    /// called with all frames from [`Resume::replay_from`] up to [`Resume::applied`], in order, before `apply`.
+    /// Folds a frame again, which is known to have been folded in before: its ops go to those trees
+    /// that lack them. To be called with all frames from [`Resume::replay_from`] up to
+    /// [`Resume::applied`], in order, before `apply`.
     ///
     /// # Errors
     /// [`Fault`]: the tables failed, or the frame does not fit what the shard tree tells of it.
@@ -162,7 +164,7 @@ impl<T: Tables> Machine<T> {
         }
         let message = Message::new(frame.body).map_err(unlike)?;
         let commit = Commit::read(&message).map_err(unlike)?;
-        self.plan.clear(commit.names().count());
+        self.plan.clear(names_len(&commit));
         let body_at = (at, frame.header.end());
         self.plan.make(&commit, frame.body, body_at, &self.state).map_err(unlike)?;
         if !self.plan.new_keyspaces.is_empty() {

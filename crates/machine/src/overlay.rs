@@ -1,7 +1,7 @@
 //! Commits with delete-ranges: their ops take effect one after the other.
 //!
-//! A delete-range removes what lives at its place: the rows of the tables as the ops before it left them. So writes are
-//! collected in an overlay over the tables, and put when all ops are through.
+//! A delete-range removes what lives at its place: the rows of the tables as the ops before it left
+//! them. So writes are collected in an overlay over the tables, and put when all ops are through.
 
 use crate::machine::Machine;
 use crate::recent::{self, Extent};
@@ -129,7 +129,8 @@ impl Limit {
     }
 }
 
-/// The keys that live in a range of the tables under an overlay, in order: at least all that fit the limit, and one more.
+/// The keys that live in a range of the tables under an overlay, in order: at least all that fit
+/// the limit, and one more.
 fn living<T: Tables>(
     machine: &Machine<T>,
     overlay: &Overlay<'_>,
@@ -169,8 +170,8 @@ fn living<T: Tables>(
     Ok(keys)
 }
 
-/// Does the puts, deletes and delete-ranges of a commit again, in those trees that `lack` it. Delete-ranges stop where
-/// they stopped the first time: floors may have moved since.
+/// Does the puts, deletes and delete-ranges of a commit again, in those trees that `lack` it.
+/// Delete-ranges stop where they stopped the first time: floors may have moved since.
 pub(crate) fn replay<T: Tables>(
     machine: &mut Machine<T>,
     commit: &Commit<'_>,

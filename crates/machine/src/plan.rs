@@ -1,7 +1,8 @@
-//! What a commit would do, worked out before anything is done: names resolved, limits checked, positions noted.
+//! What a commit would do, worked out before anything is done: names resolved, limits checked,
+//! positions noted.
 //!
-//! The buffers live on from commit to commit, so planning allocates nothing. They hold positions in the frame's body
-//! instead of slices of it.
+//! The buffers live on from commit to commit, so planning allocates nothing. They hold positions in
+//! the frame's body instead of slices of it.
 
 use crate::machine::State;
 use crate::rows::StreamId;
@@ -13,6 +14,11 @@ use naust_wire::limits::{
 use naust_wire::message::Refusal;
 use naust_wire::reply::RangeDeleted;
 use naust_wire::{Code, Offset};
+
+/// How many names a commit has, without reading them.
+pub(crate) fn names_len(commit: &Commit<'_>) -> usize {
+    commit.names().size_hint().0
+}
 
 /// A part of a frame's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +84,8 @@ pub(crate) struct Plan {
     pub(crate) new_keyspaces: Vec<u16>,
     pub(crate) new_streams: Vec<u16>,
     new_cursors: Vec<(StreamId, u16)>,
-    /// There are delete-ranges, whose effect depends on what stands before them: `writes` is of no use.
+    /// There are delete-ranges, whose effect depends on what stands before them: `writes` is of no
+    /// use.
     pub(crate) has_ranges: bool,
 
     pub(crate) ids: Vec<Offset>,
@@ -137,7 +144,8 @@ impl Plan {
         Ok(found)
     }
 
-    /// Plans all ops of a commit whose frame's body begins at `body_at` and ends with the frame at `end`.
+    /// Plans all ops of a commit whose frame's body begins at `body_at` and ends with the frame at
+    /// `end`.
     ///
     /// # Errors
     /// Why the commit can't be carried out.

@@ -1,7 +1,8 @@
-//! Questions to the owner of a machine: streams, cursors, descriptions, and which parts of the log are needed.
+//! Questions to the owner of a machine: streams, cursors, descriptions, and which parts of the log
+//! are needed.
 //!
-//! Names that do not exist: a stream's records and cursors are refused with `StreamNotFound`; a cursor that was never
-//! moved is `None`; keyspaces read as empty (see [`crate::reader`]).
+//! Names that do not exist: a stream's records and cursors are refused with `StreamNotFound`; a
+//! cursor that was never moved is `None`; keyspaces read as empty (see [`crate::reader`]).
 
 use crate::chunk::Place;
 use crate::machine::Machine;
@@ -60,8 +61,9 @@ impl<T: Tables> Machine<T> {
         })
     }
 
-    /// Where the records of a stream with ids at or above `from` lie: at most `limit` (and no more than a page has), and
-    /// no more once they take `max_bytes`; the last one may pass it. What lies below the stream's floor is passed over.
+    /// Where the records of a stream with ids at or above `from` lie: at most `limit` (and no more
+    /// than a page has), and no more once they take `max_bytes`; the last one may pass it. What
+    /// lies below the stream's floor is passed over.
     ///
     /// # Errors
     /// `StreamNotFound`, or a fault.

@@ -1,8 +1,9 @@
 //! Reads beside `apply`, at an offset, from any thread.
 //!
-//! A read *at* an offset sees every row version at or below it. The history floor may pass that offset while a read is
-//! under way; it is looked at again when the read ends, and what may have missed a dropped version is refused with
-//! `OffsetTrimmed`. A [`Hold`] keeps the floor down for as long as its lease lasts.
+//! A read *at* an offset sees every row version at or below it. The history floor may pass that
+//! offset while a read is under way; it is looked at again when the read ends, and what may have
+//! missed a dropped version is refused with `OffsetTrimmed`. A [`Hold`] keeps the floor down for as
+//! long as its lease lasts.
 
 use crate::tables::{Fault, KeyRange, TablesReader, TreeId};
 use naust_wire::limits::{HOLD_MS_MAX, HOLDS_PER_SHARD_MAX};
@@ -165,8 +166,9 @@ impl<R: TablesReader> Reader<R> {
         Ok(version.and_then(|version| Some((version.offset, version.value?))))
     }
 
-    /// Visits the rows of a range as of `at`: at most `limit`, and no more once keys and values took `max_bytes`. Returns
-    /// where the following page begins (its `from`; when reversed its `to`), if there is one.
+    /// Visits the rows of a range as of `at`: at most `limit`, and no more once keys and values
+    /// took `max_bytes`. Returns where the following page begins (its `from`; when reversed its
+    /// `to`), if there is one.
     ///
     /// # Errors
     /// As [`Reader::get`]. What was visited before an error must not be used.
@@ -203,7 +205,8 @@ impl<R: TablesReader> Reader<R> {
         Ok(next)
     }
 
-    /// Keeps history at and above `at` readable until the hold is dropped or a minute of log time has passed.
+    /// Keeps history at and above `at` readable until the hold is dropped or a minute of log time
+    /// has passed.
     ///
     /// # Errors
     /// `OffsetTrimmed`, `BadArgument`, or `LimitReached` when too many readers hold history.

@@ -1,12 +1,14 @@
 //! Recent writes: what `unchanged` conditions look back on.
 //!
 //! ```text
-//! run: entry, entry, …     entry: from bytes | to bytes | commit u64 | tree u32 | from length u16 | to length u16 | kind u8
+//! run: entry, entry, …
+//! entry: from | to | commit u64 | tree u32 | from length u16 | to length u16 | kind u8
 //! ```
-//! A write appends its key and the fixed trailer, from which runs are walked backwards, newest write first; a
-//! delete-range appends its range. The window is the last [`RECENT_WRITES_LOG_BYTES`] of log, so what can be asked is a
-//! function of the log alone; how entries are cut into runs is not, and is not seen. Each rotation writes the runs that
-//! came since the last one as rows and removes those that fell out of the window.
+//! A write appends its key and the fixed trailer, from which runs are walked backwards, newest
+//! write first; a delete-range appends its range. The window is the last
+//! [`RECENT_WRITES_LOG_BYTES`] of log, so what can be asked is a function of the log alone; how
+//! entries are cut into runs is not, and is not seen. Each rotation writes the runs that came since
+//! the last one as rows and removes those that fell out of the window.
 
 use crate::rows::Damaged;
 use crate::tables::TreeId;
@@ -72,7 +74,8 @@ pub(crate) struct Recent {
     next_number: u64,
     /// Runs from this number on are not in the shard tree.
     unwritten_from: u64,
-    /// Runs from this number on, up to the first one here, are in the shard tree but no longer in the window.
+    /// Runs from this number on, up to the first one here, are in the shard tree but no longer in
+    /// the window.
     dropped_from: u64,
 }
 
@@ -127,8 +130,8 @@ impl Recent {
         }
     }
 
-    /// Looks for the newest write in a range after `since`, which must not be below the floor. `steps` is the budget of
-    /// comparisons that is left.
+    /// Looks for the newest write in a range after `since`, which must not be below the floor.
+    /// `steps` is the budget of comparisons that is left.
     pub(crate) fn find(
         &self,
         tree: TreeId,
@@ -260,10 +263,14 @@ mod tests {
     }
 
     proptest! {
-        /// Rows written at rotations and removed when they fall out give back the window, wherever rotations fall.
+        /// Rows written at rotations and removed when they fall out give back the window, wherever
+        /// rotations fall.
         #[test]
         fn the_window_survives(
-            writes in proptest::collection::vec((1u64..50_000, 0u8..4, 1usize..300_000, any::<bool>()), 1..60)
+            writes in proptest::collection::vec(
+                (1u64..50_000, 0u8..4, 1usize..300_000, any::<bool>()),
+                1..60,
+            )
         ) {
             let (mut recent, mut rows) = (Recent::default(), std::collections::BTreeMap::new());
             let (mut commit, mut all) = (1u64 << 40, Vec::new());

@@ -1,10 +1,10 @@
 //! Which floors a leader should propose now: retention by age, size and count.
 //!
-//! What is proposed is a judgement of the present; it takes effect when the entry is folded in, on every replica alike.
-//! A floor is proposed once a sixteenth of a limit would go, so a busy stream costs a few entries a limit's worth of
-//! records, not one a record.
+//! What is proposed is a judgement of the present; it takes effect when the entry is folded in, on
+//! every replica alike. A floor is proposed once a sixteenth of a limit would go, so a busy stream
+//! costs a few entries a limit's worth of records, not one a record.
 
-use crate::keyspaces::FLOOR_SLACK;
+use crate::keyspaces::{FLOOR_SLACK, Keyspace};
 use crate::machine::Machine;
 use crate::streams::Stream;
 use crate::tables::{Fault, Tables};
@@ -15,7 +15,8 @@ use naust_wire::{LogTime, Offset};
 use std::ops::ControlFlow;
 
 impl<T: Tables> Machine<T> {
-    /// Floors that are due at a moment of log time, to be proposed as one `Control::Floors`; none: nothing is due.
+    /// Floors that are due at a moment of log time, to be proposed as one `Control::Floors`; none:
+    /// nothing is due.
     ///
     /// # Errors
     /// [`Fault`].
@@ -39,6 +40,15 @@ impl<T: Tables> Machine<T> {
         }
         floors.truncate(FLOORS_PER_CONTROL_MAX);
         Ok(floors)
+    }
+
+    /// Something will expire as time passes, though nothing happens any more: a leader should look
+    /// again later.
+    #[must_use]
+    pub fn ages(&self) -> bool {
+        let streams = &mut self.state.streams.iter();
+        self.state.keyspaces.iter().any(Keyspace::ages)
+            || streams.any(|stream| stream.options.max_age_ms != 0 && stream.records > 0)
     }
 
     /// The first record that a stream's limits let live, if enough lie below it.

@@ -1,12 +1,14 @@
-//! What is on disk and what is not: when memtables rotate, what is written then, and from where a log has to be kept.
+//! What is on disk and what is not: when memtables rotate, what is written then, and from where a
+//! log has to be kept.
 //!
 //! ```text
-//!  commits      ──●──●────●──●──●──────●───►          a tree's first row that is not on disk pins the log
-//!                 first   │     mark    first
-//!  units          [ sealed, being flushed ][ open     P(tree) passes a unit's mark: its rows are on disk
+//!  commits  ──●──●────●──●──●──────●───►        a tree's first row that is not on disk
+//!             first   │     mark    first         pins the log
+//!  units    [ sealed, being flushed ][ open      P(tree) ≥ mark: a unit is on disk
 //! ```
-//! A tree without such rows pins nothing, however old its mark. What each tree lacks is written with every rotation (the
-//! row *unpersisted*), so a reopened machine knows from where to replay, and which tree lacks what.
+//! A tree without such rows pins nothing, however old its mark. What each tree lacks is written
+//! with every rotation (the row *unpersisted*), so a reopened machine knows from where to replay,
+//! and which tree lacks what.
 
 use crate::machine::Machine;
 use crate::rows::{Damaged, Fields, Key, put_u32, put_u64};
@@ -30,7 +32,8 @@ impl Lack {
     }
 }
 
-/// What is not on disk. Invariant: tree *n* is number *n* of `trees` (number 0, the shard tree, stays empty).
+/// What is not on disk. Invariant: tree *n* is number *n* of `trees` (number 0, the shard tree,
+/// stays empty).
 #[derive(Debug, Default)]
 pub(crate) struct Rotation {
     trees: Vec<Lack>,
@@ -51,8 +54,8 @@ pub(crate) struct Rotation {
     pub(crate) floors_moved: Vec<(TreeId, Offset)>,
 }
 
-/// A rotation under way, with the floors that it writes. The tables are told of a floor only once it is on disk: what
-/// they drop by it must be below the floor in every life after this one, too.
+/// A rotation under way, with the floors that it writes. The tables are told of a floor only once
+/// it is on disk: what they drop by it must be below the floor in every life after this one, too.
 #[derive(Debug)]
 struct Unit {
     mark: Offset,
@@ -74,6 +77,12 @@ impl Rotation {
         }
     }
 
+    /// Trees with rows that no rotation has sealed.
+    pub(crate) fn open_trees(&self) -> impl Iterator<Item = TreeId> {
+        let trees = self.trees.iter().enumerate();
+        trees.filter(|(_, lack)| lack.open.is_some()).map(|(number, _)| TreeId(number as u32))
+    }
+
     /// At opening: everything up to here is on disk or listed.
     pub(crate) fn resume(&mut self, mark: Mark, skipped_rows: VecDeque<Offset>) {
         self.rotated = mark.applied;
@@ -85,11 +94,11 @@ impl Rotation {
         for (number, lack) in self.trees.iter().enumerate() {
             let tree = TreeId(number as u32);
             let ends = if rotating.contains(&tree) { mark.applied } else { Offset::MAX };
-            let open = lack.open.map(|first| (first, ends));
-            for (first, end) in lack.sealed.iter().copied().chain(open) {
+            // What earlier units sealed will be on disk before this row is: units keep their order.
+            if let Some(first) = lack.open {
                 put_u32(&mut list, tree.0);
                 put_u64(&mut list, first.0);
-                put_u64(&mut list, end.0);
+                put_u64(&mut list, ends.0);
                 count += 1;
             }
         }
@@ -129,8 +138,8 @@ pub(crate) fn read_unpersisted(value: &[u8]) -> Result<Vec<(TreeId, Offset, Offs
 }
 
 impl<T: Tables> Machine<T> {
-    /// Rotates memtables when it is time, and hands out the next piece of background work. To be called after each batch
-    /// of frames, until there is no work.
+    /// Rotates memtables when it is time, and hands out the next piece of background work. To be
+    /// called after each batch of frames, until there is no work.
     ///
     /// # Errors
     /// [`Fault`].
@@ -219,8 +228,8 @@ impl<T: Tables> Machine<T> {
         if bytes < self.options.memtable_bytes && pinned < self.options.replay_bytes_max {
             return None;
         }
-        // Small trees wait, so that a thousand of them do not become a thousand small files each time; but
-        // they do not pin the log for more than half of what may be replayed.
+        // Small trees wait, so that a thousand of them do not become a thousand small files each
+        // time; but they do not pin the log for more than half of what may be replayed.
         let average = trees_bytes / (sized.len() as u64).max(1);
         let old = Offset(next.0.saturating_sub(self.options.replay_bytes_max / 2));
         let chosen = sized.iter().filter(|(_, first, bytes)| *bytes * 2 >= average || *first < old);
@@ -238,8 +247,9 @@ impl<T: Tables> Machine<T> {
     /// Writes what lives in memory into the shard tree, and seals it together with these trees.
     fn rotate(&mut self, trees: &[TreeId]) -> Result<(), Fault> {
         let mark = self.state.mark;
-        // Where the last rotation stood already, the shard's rows stand too: only trees follow that it left out. The row
-        // *unpersisted* names them still, but a tree marked like the shard tree lacks nothing.
+        // Where the last rotation stood already, the shard's rows stand too: only trees follow that
+        // it left out. The row *unpersisted* names them still, but a tree marked like the shard
+        // tree lacks nothing.
         if mark.applied > self.rotation.rotated {
             self.write_state()?;
             self.write_skipped()?;

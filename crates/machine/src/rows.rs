@@ -1,9 +1,11 @@
-//! Every row of the shard tree: [`Key`] is the numbered list of what is stored there, with the layout of each.
+//! Every row of the shard tree: [`Key`] is the numbered list of what is stored there, with the
+//! layout of each.
 //!
-//! All of them but chunks and ends of delete-ranges are written when the shard tree rotates, at the offset applied last:
-//! what lives in memory between two rotations costs no insert a commit. In keys numbers are big-endian, so that they
-//! sort; in values little-endian. `text` and `bytes` are a `u32` length and as many bytes; `varint` is LEB128.
-//! Decoders answer any bytes with a value or [`Damaged`].
+//! All of them but chunks and ends of delete-ranges are written when the shard tree rotates, at the
+//! offset applied last: what lives in memory between two rotations costs no insert a commit. In
+//! keys numbers are big-endian, so that they sort; in values little-endian. `text` and `bytes` are
+//! a `u32` length and as many bytes; `varint` is LEB128. Decoders answer any bytes with a value or
+//! [`Damaged`].
 
 use crate::tables::{Fault, TreeId};
 use naust_wire::{Offset, SessionId};
@@ -15,36 +17,38 @@ pub struct StreamId(pub u32);
 /// The key of a row of the shard tree: its number as one byte, then its fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key<'a> {
-    /// 1: the clock of the shard. Value: history floor `u64`, count `u32`, as many points of time: log time
-    /// of the frame before `u64`, log time `u64`, offset `u64`. See [`crate::history`].
+    /// 1: the clock of the shard. Value: history floor `u64`, count `u32`, as many points of time:
+    /// log time of the frame before `u64`, log time `u64`, offset `u64`. See [`crate::history`].
     History,
-    /// 2: rows that trees had not on disk. Value: count `u32`, then each: tree `u32`, first offset `u64`, the mark that
-    /// would end it `u64` (all ones: still open). See [`crate::rotation`].
+    /// 2: rows that trees had not on disk. Value: count `u32`, then each: tree `u32`, first offset
+    /// `u64`, the mark that would end it `u64` (all ones: still open). See [`crate::rotation`].
     Unpersisted,
-    /// 3, tree `u32`: a keyspace. Value: name `text`, compaction `u8`, compression `u8`, max bytes `u64`, max age `u64`,
-    /// floor `u64`, bytes put `u64`, count `u32`, as many points: offset `u64`, bytes put before it `u64`.
+    /// 3, tree `u32`: a keyspace. Value: name `text`, compaction `u8`, compression `u8`, max bytes
+    /// `u64`, max age `u64`, floor `u64`, bytes put `u64`, count `u32`, as many points: offset
+    /// `u64`, bytes put before it `u64`.
     Keyspace(TreeId),
-    /// 4, stream `u32`: a stream. Value: name `text`, max age `u64`, max bytes `u64`, max records `u64`, floor `u64`, first
-    /// record `u64`, last record `u64`, records `u64`, bytes `u64`.
+    /// 4, stream `u32`: a stream. Value: name `text`, max age `u64`, max bytes `u64`, max records
+    /// `u64`, floor `u64`, first record `u64`, last record `u64`, records `u64`, bytes `u64`.
     Stream(StreamId),
-    /// 5, stream `u32`, first record `u64`: up to 256 records of a stream's index. Value: see [`crate::chunk`].
+    /// 5, stream `u32`, first record `u64`: up to 256 records of a stream's index. Value: see
+    /// [`crate::chunk`].
     Chunk(StreamId, Offset),
     /// 6, stream `u32`, name: a cursor. Value: offset `u64`.
     Cursor(StreamId, &'a str),
     /// 7, session `u64`: a session with its window of replies. Value: see [`crate::sessions`].
     Session(SessionId),
-    /// 8, last offset `u64`: commits that did nothing: they failed, or were answered again. Value: their offsets, each
-    /// `u64`, ascending.
+    /// 8, last offset `u64`: commits that did nothing: they failed, or were answered again. Value:
+    /// their offsets, each `u64`, ascending.
     Skipped(Offset),
-    /// 9, commit `u64`, number among the commit's delete-ranges `u16`: where a delete-range stopped that had reached
-    /// its limit. Value: the first key that it left.
+    /// 9, commit `u64`, number among the commit's delete-ranges `u16`: where a delete-range stopped
+    /// that had reached its limit. Value: the first key that it left.
     RangeEnd(Offset, u16),
     /// 10, number `u64`: a run of recent writes. Value: see [`crate::recent`].
     Recent(u64),
     /// 11: the replicas of the shard. Value: the body of the last `Configure` frame.
     Configuration,
-    /// 12, name: a namespace (shard 0 only). Value: shard `u32`, history ms `u64`, history bytes `u64`, interval `u32`
-    /// (zero: a quorum).
+    /// 12, name: a namespace (shard 0 only). Value: shard `u32`, history ms `u64`, history bytes
+    /// `u64`, interval `u32` (zero: a quorum).
     Namespace(&'a str),
     /// 13: the directory (shard 0 only). Value: the next shard `u32`.
     Directory,

@@ -1,11 +1,13 @@
 //! Sessions: who may be answered again, and with what.
 //!
-//! A session keeps the answers of the sequences in *acked below .. acked below + window*; a commit within it that was
-//! seen is answered again, any other is applied, in whatever order commits arrive. Sessions expire in log time, and the
-//! one longest unused goes when there are too many or their answers grow too large. All of it follows from the log alone.
+//! A session keeps the answers of the sequences in *acked below .. acked below + window*; a commit
+//! within it that was seen is answered again, any other is applied, in whatever order commits
+//! arrive. Sessions expire in log time, and the one longest unused goes when there are too many or
+//! their answers grow too large. All of it follows from the log alone.
 //!
 //! ```text
-//! row: last used u64 | last time u64 | ttl ms u64 | nonce u64 | acked below u64 | count u32 | answers
+//! row: last used u64 | last time u64 | ttl ms u64 | nonce u64 | acked below u64 | count u32
+//!      | answers
 //! answer: 0                                                  gap: not seen yet
 //!         1 | commit u64                                     committed
 //!         2 | commit u64 | Δ u32                             committed; one record at commit + Δ
@@ -46,8 +48,9 @@ pub(crate) enum Turn<'a> {
     Fresh(Slot),
 }
 
-/// The sessions of a shard. Invariants: `ids` leads to every live slot; the list from `oldest` to `newest` has every live
-/// slot in the order of last use; `answer_bytes` is the sum over all sessions.
+/// The sessions of a shard. Invariants: `ids` leads to every live slot; the list from `oldest` to
+/// `newest` has every live slot in the order of last use; `answer_bytes` is the sum over all
+/// sessions.
 #[derive(Debug)]
 pub(crate) struct Sessions {
     ids: FxHashMap<SessionId, Slot>,
@@ -81,7 +84,8 @@ impl Default for Sessions {
 }
 
 impl Sessions {
-    /// Opens a session at the frame whose offset is its id. Expired ones make room first, then the one longest unused.
+    /// Opens a session at the frame whose offset is its id. Expired ones make room first, then the
+    /// one longest unused.
     pub(crate) fn open(&mut self, id: SessionId, ttl_ms: u64, nonce: u64, time: LogTime) {
         while self.oldest != NONE && self.slots[self.oldest.0 as usize].is_expired(time) {
             self.end_slot(self.oldest);
@@ -94,10 +98,12 @@ impl Sessions {
         self.mark_dirty(slot);
     }
 
-    /// Ends a session; `false`: there is none.
-    pub(crate) fn close(&mut self, id: SessionId) -> bool {
-        let slot = self.ids.get(&id).copied();
-        slot.map(|slot| self.end_slot(slot)).is_some()
+    /// Ends a session; `false`: there is none, or it has expired.
+    pub(crate) fn close(&mut self, id: SessionId, time: LogTime) -> bool {
+        let Some(slot) = self.ids.get(&id).copied() else { return false };
+        let lived = !self.slots[slot.0 as usize].is_expired(time);
+        self.end_slot(slot);
+        lived
     }
 
     /// A commit of a session comes: what now?
@@ -213,8 +219,8 @@ impl Sessions {
         }
     }
 
-    /// For a rotation: hands the rows to write to `write`, with their values, and the ids of rows to remove with `None`.
-    /// After this nothing is dirty.
+    /// For a rotation: hands the rows to write to `write`, with their values, and the ids of rows
+    /// to remove with `None`. After this nothing is dirty.
     pub(crate) fn rotate<E>(
         &mut self,
         mut write: impl FnMut(SessionId, Option<&[u8]>) -> Result<(), E>,

@@ -1,7 +1,8 @@
 //! The streams of a shard: names, options, floors, totals, cursors, and the open end of each index.
 //!
-//! A record's bytes stay in the log; a stream knows where they lie. Full chunks of the index are rows of the shard tree;
-//! the open one is in memory, and written at each rotation in which it grew.
+//! A record's bytes stay in the log; a stream knows where they lie. Full chunks of the index are
+//! rows of the shard tree; the open one is in memory, and written at each rotation in which it
+//! grew.
 
 use crate::chunk::{Chunk, Place, Places};
 use crate::rows::{Damaged, Fields, Key, StreamId, put_bytes, put_u64};
@@ -13,8 +14,8 @@ use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-/// A stream. Invariants: `records` and `bytes` count what lies at or above `floor`; `first` is the first of these records
-/// and means nothing without any; `last` is the newest record ever.
+/// A stream. Invariants: `records` and `bytes` count what lies at or above `floor`; `first` is the
+/// first of these records and means nothing without any; `last` is the newest record ever.
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) id: StreamId,
@@ -95,7 +96,8 @@ impl Stream {
         Ok(())
     }
 
-    /// Visits the rows of closed chunks that may hold records at or above `from`, in order: first record, value.
+    /// Visits the rows of closed chunks that may hold records at or above `from`, in order: first
+    /// record, value.
     pub(crate) fn chunks<R: TablesReader>(
         &self,
         reader: &R,
@@ -209,7 +211,8 @@ impl Streams {
         stream
     }
 
-    /// Adds a record. The chunk that it fills, if it does, is handed to `full` with its first record.
+    /// Adds a record. The chunk that it fills, if it does, is handed to `full` with its first
+    /// record.
     pub(crate) fn append<E>(
         &mut self,
         id: StreamId,

@@ -1,5 +1,5 @@
-//! The seam to the table engine: ordered, versioned maps from bytes to bytes, one tree a keyspace and one for the
-//! shard itself.
+//! The seam to the table engine: ordered, versioned maps from bytes to bytes, one tree a keyspace
+//! and one for the shard itself.
 
 use naust_wire::options::KeyspaceOptions;
 use naust_wire::{Index, LogTime, Offset, Term};
@@ -38,7 +38,8 @@ pub struct Version<V> {
     pub value: Option<V>,
 }
 
-/// The engine failed: an IO error, or bytes on disk that are damaged. The replica stops serving; nothing is retried.
+/// The engine failed: an IO error, or bytes on disk that are damaged. The replica stops serving;
+/// nothing is retried.
 #[derive(Debug, thiserror::Error)]
 #[error("tables: {what}")]
 pub struct Fault {
@@ -57,12 +58,17 @@ pub struct KeyRange<'a> {
     pub to: Option<&'a [u8]>,
 }
 
-/// The trees of one shard. Owned by the views thread; everything else uses a [`TablesReader`] or runs a [`TablesJob`].
+/// What a scan hands its rows to (key, version, value), until it breaks.
+pub type Visit<'a> = &'a mut (dyn FnMut(&[u8], Offset, &[u8]) -> ControlFlow<()> + 'a);
+
+/// The trees of one shard. Owned by the views thread; everything else uses a [`TablesReader`] or
+/// runs a [`TablesJob`].
 ///
-/// Invariants: a row version is visible to [`TablesReader`]s as soon as `put` returns (readers ask at offsets that are
-/// applied); no version above the history floor and no newest version at or below it is ever dropped, except below
-/// the tree's own retention floor; what was put after the last `rotate` is lost in a crash, and what was put before it
-/// is there whole or not at all: `mark` tells which.
+/// Invariants: a row version is visible to [`TablesReader`]s as soon as `put` returns (readers ask
+/// at offsets that are applied); no version above the history floor and no newest version at or
+/// below it is ever dropped, except below the tree's own retention floor; what was put after the
+/// last `rotate` is lost in a crash, and what was put before it is there whole or not at all:
+/// `mark` tells which.
 pub trait Tables: Send + 'static {
     /// Reads beside the owner.
     type Reader: TablesReader;
@@ -81,7 +87,8 @@ pub trait Tables: Send + 'static {
     /// All trees, in order.
     fn trees(&self) -> Vec<TreeId>;
 
-    /// Puts a row version (`None`: a deletion). Offsets never fall within a tree; one key has one version an offset.
+    /// Puts a row version (`None`: a deletion). Offsets never fall within a tree; one key has one
+    /// version an offset.
     ///
     /// # Errors
     /// [`Fault`].
@@ -99,11 +106,13 @@ pub trait Tables: Send + 'static {
     /// Bytes that are rotated but not yet flushed, of all trees: for admission control.
     fn flushing_bytes(&self) -> u64;
 
-    /// Runs of the tree that a read may have to look into, and so how far compaction is behind: for admission control.
+    /// Runs of the tree that a read may have to look into, and so how far compaction is behind: for
+    /// admission control.
     fn backlog(&self) -> usize;
 
-    /// Seals what was put so far in these trees, together with `mark`, as one unit to be persisted. The shard tree is always
-    /// among them and is always persisted first; a later unit is never persisted before an earlier one.
+    /// Seals what was put so far in these trees, together with `mark`, as one unit to be persisted.
+    /// The shard tree is always among them and is always persisted first; a later unit is never
+    /// persisted before an earlier one.
     ///
     /// # Errors
     /// [`Fault`].
@@ -112,13 +121,16 @@ pub trait Tables: Send + 'static {
     /// The mark up to which the tree is on disk. Of a tree that never had a row: [`Mark::default`].
     fn mark(&self, tree: TreeId) -> Mark;
 
-    /// Sets the history floor: of each key, versions below the newest one at or below this offset may go.
+    /// Sets the history floor: of each key, versions below the newest one at or below this offset
+    /// may go.
     fn set_history_floor(&mut self, floor: Offset);
 
-    /// Sets a tree's retention floor: rows below count as absent and may go. Reads honour it at once.
+    /// Sets a tree's retention floor: rows below count as absent and may go. Reads honour it at
+    /// once.
     fn set_retention_floor(&mut self, tree: TreeId, floor: Offset);
 
-    /// The next piece of background work that is due (flush before compaction), if any that may run beside those under way.
+    /// The next piece of background work that is due (flush before compaction), if any that may run
+    /// beside those under way.
     fn job(&mut self) -> Option<Self::Job>;
 
     /// A job ended.
@@ -145,8 +157,8 @@ pub trait TablesReader: Clone + Send + Sync + 'static {
     /// Bytes of a value.
     type Value: AsRef<[u8]> + Send;
 
-    /// The newest version of a row at or below `at` (a deletion is a version too), unless it lies below the tree's
-    /// retention floor. A tree that does not exist has no rows.
+    /// The newest version of a row at or below `at` (a deletion is a version too), unless it lies
+    /// below the tree's retention floor. A tree that does not exist has no rows.
     ///
     /// # Errors
     /// [`Fault`].
@@ -157,7 +169,8 @@ pub trait TablesReader: Clone + Send + Sync + 'static {
         at: Offset,
     ) -> Result<Option<Version<Self::Value>>, Fault>;
 
-    /// Visits the rows of a range that live at `at`, in key order or against it, until `visit` breaks: key, version, value.
+    /// Visits the rows of a range that live at `at`, in key order or against it, until `visit`
+    /// breaks: key, version, value.
     ///
     /// # Errors
     /// [`Fault`].
@@ -167,6 +180,6 @@ pub trait TablesReader: Clone + Send + Sync + 'static {
         range: KeyRange<'_>,
         reverse: bool,
         at: Offset,
-        visit: &mut dyn FnMut(&[u8], Offset, &[u8]) -> ControlFlow<()>,
+        visit: Visit<'_>,
     ) -> Result<(), Fault>;
 }

@@ -1,12 +1,18 @@
-//! A model test: random lives of a shard, every answer and every read compared with a plain model's; crashes at any
-//! moment, at any combination of marks that a crash can leave, followed by replay.
+//! A model test: random lives of a shard, every answer and every read compared with a plain
+//! model's; crashes at any moment, at any combination of marks that a crash can leave, followed by
+//! replay.
 //!
 //! A life that fails names its seed; `seed` of the first test runs it alone.
+
+#![allow(clippy::unwrap_used)]
 
 mod plain;
 mod support;
 
-use naust_machine::{KeyRange, Machine, MemTables, Page, ReadError};
+use naust_machine::rows::Key;
+use naust_machine::{
+    KeyRange, Machine, MachineOptions, MemTables, Page, ReadError, Tables, TablesReader, TreeId,
+};
 use naust_wire::commit::Draft;
 use naust_wire::control::{Control, Floor, Floored};
 use naust_wire::frame::Kind;
@@ -14,7 +20,8 @@ use naust_wire::options::{Compaction, KeyspaceOptions, NamespaceOptions, StreamO
 use naust_wire::{Code, LogTime, Offset, Sequence, SessionId, ShardId};
 use plain::Plain;
 use std::borrow::Cow;
-use support::{Log, Logged, Outcome, crash, marks, open, options, work};
+use std::ops::ControlFlow;
+use support::{Log, Logged, Outcome, crash, marks, open, open_with, options, work};
 
 /// SplitMix64 (Steele, Lea and Flood).
 struct Random(u64);
@@ -353,6 +360,7 @@ impl Life {
             let expected = stream.cursors.get(cursor).copied();
             assert_eq!(self.machine.cursor(name, cursor).unwrap(), expected);
         }
+        self.index_rows(name);
         let needed = self.machine.log_needed();
         let to = self.past();
         let streams = self.model.streams.values();
@@ -363,14 +371,46 @@ impl Life {
         assert_eq!(live.len(), count.count(), "records between {from} and {to}");
     }
 
+    /// Every row of a stream's index has a record that lives: what is below a floor goes.
+    fn index_rows(&self, name: &str) {
+        let stream = self.machine.stream_id(name).unwrap();
+        let (from, to) = (Key::Chunk(stream, Offset::ZERO), Key::Chunk(stream, Offset::MAX));
+        let (from, to) = (from.bytes(), to.bytes());
+        let range = KeyRange { from: &from, to: Some(&to) };
+        let mut firsts = Vec::new();
+        let reader = self.machine.tables().reader();
+        let visit = &mut |key: &[u8], _, _: &[u8]| {
+            let Ok(Key::Chunk(_, first)) = Key::read(key) else { panic!("no chunk's key") };
+            firsts.push(first);
+            ControlFlow::Continue(())
+        };
+        reader.scan(TreeId::SHARD, range, false, Offset::MAX, visit).unwrap();
+        let living = self.model.streams[name].living().next().map(|(at, ..)| *at);
+        let begun = firsts.iter().filter(|first| living.is_none_or(|living| **first <= living));
+        assert!(begun.count() <= usize::from(living.is_some()), "{name}: {firsts:?} {living:?}");
+    }
+
     /// The power goes: what is on disk, and the log, bring everything back.
     fn crash(&mut self) {
+        if self.random.one_in(2) {
+            // A rotation that left small trees out, and then one of all, at the same frame.
+            let (some, more) = (self.random.below(3) as usize, self.random.below(9) as usize);
+            work(&mut self.machine, some);
+            self.machine.flush();
+            work(&mut self.machine, more);
+        }
         let before = self.machine.digest().unwrap();
         let persisted = self.machine.persisted();
         let at = marks(&self.machine);
         let mut log = self.log.clone();
         log.frames.retain(|frame| frame.header.offset >= persisted);
-        self.machine = open(crash(&self.machine), ShardId(0), &log);
+        let options = MachineOptions {
+            memtable_bytes: 1000 << self.random.below(6),
+            replay_bytes_max: 1 << (16 + self.random.below(6)),
+            history_ms: 1000 << self.random.below(6),
+            history_bytes: 1 << (20 + self.random.below(4)),
+        };
+        self.machine = open_with(crash(&self.machine), ShardId(0), &log, options);
         assert_eq!(self.machine.digest().unwrap(), before, "after a crash with marks {at}");
     }
 }
@@ -414,9 +454,10 @@ fn live(seed: u64, steps: usize) {
         life.step();
     }
     let digest = life.machine.digest().unwrap();
-    // The same frames, folded by a machine that rotates at other moments, or never: the same answers, the same state.
+    // The same frames, folded by a machine that rotates at other moments, or never: the same
+    // answers, the same state.
     let mut other = open(MemTables::new(), ShardId(0), &Log::default());
-    other.set_options(naust_machine::MachineOptions { memtable_bytes: 20_000, ..options() });
+    other.set_options(MachineOptions { memtable_bytes: 20_000, ..options() });
     for (frame, expected) in life.log.frames.iter().zip(&life.outcomes) {
         let outcome = plain(other.apply(&frame.frame()).unwrap().into());
         assert_eq!(outcome, *expected);

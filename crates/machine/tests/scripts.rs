@@ -1,8 +1,10 @@
 //! Stories as scripts: commands, `---`, what was observed. One file a story in `tests/scripts/`.
 //!
-//! An offset is written `@n` for the n-th frame of the log, `@n+b` for b bytes into it; `as=x` before the ops of a
-//! commit calls its offset `@x`. After a change that is meant,
-//! `UPDATE_EXPECT=1 cargo test -p naust-machine --test scripts` writes what is observed; the diff is the review.
+//! An offset is written `@n` for the n-th frame of the log, `@n+b` for b bytes into it; `as=x`
+//! before the ops of a commit calls its offset `@x`. After a change that is meant, `UPDATE_EXPECT=1
+//! cargo test -p naust-machine --test scripts` writes what is observed; the diff is the review.
+
+#![allow(clippy::unwrap_used)]
 
 mod support;
 
@@ -358,7 +360,7 @@ impl Story {
     fn floors_due(&mut self) -> String {
         let floors = self.machine.floors_due(self.log.time).unwrap();
         if floors.is_empty() {
-            return "nothing".into();
+            return if self.machine.ages() { "nothing yet".into() } else { "nothing".into() };
         }
         let shown: Vec<String> =
             floors.iter().map(|f| format!("{:?} {}", f.of, self.show(f.offset))).collect();

@@ -21,8 +21,8 @@ pub(crate) enum Answer {
 /// An answer that is not small.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum More {
-    /// Committed there, with the ids of its records (each the varint distance from the one before, or from the commit) and
-    /// what its delete-ranges did.
+    /// Committed there, with the ids of its records (each the varint distance from the one before,
+    /// or from the commit) and what its delete-ranges did.
     Committed { offset: Offset, ids: Box<[u8]>, ranges: Vec<RangeDeleted> },
     /// A condition failed.
     Refused(Refused),

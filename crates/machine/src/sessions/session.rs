@@ -6,8 +6,8 @@ use naust_wire::limits::{SESSION_REPLY_BYTES_MAX, SESSION_WINDOW_MAX};
 use naust_wire::{LogTime, Offset, SessionId};
 use std::collections::VecDeque;
 
-/// A session. Invariants: `answers[i]` is that of sequence `acked_below + i`, and the last one is no gap; `bytes` is the
-/// sum of what they take.
+/// A session. Invariants: `answers[i]` is that of sequence `acked_below + i`, and the last one is
+/// no gap; `bytes` is the sum of what they take.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) id: SessionId,

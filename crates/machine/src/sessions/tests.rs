@@ -51,7 +51,7 @@ fn a_session_lives_as_long_as_it_is_used() {
     assert!(turn(&mut sessions, 1, 1, 2000).is_ok());
     assert_eq!(turn(&mut sessions, 1, 1, 3001), Err("Expired".into()));
     assert_eq!(turn(&mut sessions, 1, 1, 3001), Err("Expired".into()));
-    assert!(!sessions.close(ID));
+    assert!(!sessions.close(ID, LogTime(1)));
 }
 
 #[test]
@@ -62,8 +62,8 @@ fn the_session_longest_unused_makes_room() {
     assert!(turn(&mut sessions, 1, 1, 5).is_ok());
     sessions.open(SessionId(ID.0 + 16), 1000, 0, LogTime(5));
     assert!(turn(&mut sessions, 1, 1, 6).is_ok());
-    assert!(!sessions.close(SessionId(ID.0 + 8)));
-    assert!(sessions.close(SessionId(ID.0 + 16)));
+    assert!(!sessions.close(SessionId(ID.0 + 8), LogTime(6)));
+    assert!(sessions.close(SessionId(ID.0 + 16), LogTime(6)));
 }
 
 #[test]
@@ -91,9 +91,9 @@ fn answers_are_bounded_a_session_and_together() {
             other => panic!("{other:?}"),
         }
     }
-    assert!(!sessions.close(ID), "the one longest unused went");
+    assert!(!sessions.close(ID, LogTime(1)), "the one longest unused went");
     assert!(sessions.answer_bytes <= 1_500_000);
-    assert!(sessions.close(SessionId(16)));
+    assert!(sessions.close(SessionId(16), LogTime(1)));
     assert_eq!(sessions.answer_bytes, 0);
 }
 

@@ -1,5 +1,5 @@
-//! The plainest machine: lists that are searched from end to end. It shares nothing with the real one but the reading of
-//! commits and control entries.
+//! The plainest machine: lists that are searched from end to end. It shares nothing with the real
+//! one but the reading of commits and control entries.
 
 use crate::support::{Logged, Outcome};
 use naust_machine::{Change, Placed};

@@ -107,8 +107,18 @@ pub fn options() -> MachineOptions {
 }
 
 pub fn open(tables: MemTables, shard: ShardId, log: &Log) -> Machine<MemTables> {
+    open_with(tables, shard, log, options())
+}
+
+/// Opens a machine and gives it all that it asks for, and all that it has not folded in.
+pub fn open_with(
+    tables: MemTables,
+    shard: ShardId,
+    log: &Log,
+    options: MachineOptions,
+) -> Machine<MemTables> {
     let (mut machine, resume) = Machine::open(shard, tables).unwrap();
-    machine.set_options(options());
+    machine.set_options(options);
     assert!(resume.replay_from <= resume.applied.next);
     let resumed = log.from(resume.replay_from);
     for frame in resumed.iter().take_while(|frame| frame.header.offset < resume.applied.next) {
