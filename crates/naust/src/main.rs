@@ -1,2 +1,11 @@
-//! The command line.
-fn main() {}
+//! The command line. Every command talks to a node over the native protocol, but for `serve` and
+//! `dev`, which are one, and `log`, which looks into a data directory that no node uses.
+#![allow(clippy::print_stdout, reason = "a command line prints")]
+
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run()
+}

@@ -1,0 +1,358 @@
+//! A load generator: many connections with many requests under way, from one thread, without the client's comforts, so
+//! that what is measured is the node.
+//!
+//! Each connection speaks wire itself: it resolves its namespace, opens a session, and then keeps `in_flight` requests
+//! under way until the time is up. Everything that comes back is counted; errors are counted by their code.
+
+use anyhow::{Context as _, bail};
+use hdrhistogram::Histogram;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+use naust_wire::ask::Ask;
+use naust_wire::commit::Draft;
+use naust_wire::control::Control;
+use naust_wire::limits::SESSION_WINDOW_MAX;
+use naust_wire::packet::{self, Kind};
+use naust_wire::read::{Level, Query, Read};
+use naust_wire::reply::Reply;
+use naust_wire::{RequestId, Sequence, SessionId, ShardId};
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// What each request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Workload {
+    /// One put of a random key.
+    Put,
+    /// A batch of records appended to one stream.
+    Append,
+    /// One linearizable read of a random key.
+    Get,
+}
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub address: SocketAddr,
+    pub workload: Workload,
+    pub connections: usize,
+    pub in_flight: usize,
+    pub warm_up: Duration,
+    pub time: Duration,
+    /// Puts and gets draw from so many keys of 16 bytes.
+    pub keys: u64,
+    pub value_bytes: usize,
+    /// Appends: records a commit.
+    pub batch: usize,
+    /// One for each connection, taken in turn.
+    pub namespaces: Vec<String>,
+    pub seed: u64,
+}
+
+/// What came of it, the warm-up left out.
+pub struct Outcome {
+    /// Requests that succeeded.
+    pub done: u64,
+    pub seconds: f64,
+    /// Nanoseconds from the moment a request was encoded to the moment its reply was decoded.
+    pub latency: Histogram<u64>,
+    /// Requests that failed, by code.
+    pub errors: BTreeMap<String, u64>,
+    /// Bytes of keys, values and records that were acknowledged.
+    pub user_bytes: u64,
+}
+
+/// Small, fast and good enough for drawing keys (splitmix64, Steele et al. 2014).
+pub struct Draw(pub u64);
+
+impl Draw {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+struct Connection {
+    socket: TcpStream,
+    shard: ShardId,
+    session: SessionId,
+    sequence: u64,
+    /// Sequence (or request id) and start of each request under way.
+    pending: VecDeque<(u64, Instant, bool)>,
+    out: Vec<u8>,
+    sent: usize,
+    input: Vec<u8>,
+    filled: usize,
+}
+
+struct Load<'a> {
+    plan: &'a Plan,
+    draw: Draw,
+    /// Incompressible bytes that values are cut from.
+    pool: Vec<u8>,
+    body: Vec<u8>,
+    outcome: Outcome,
+    measuring: bool,
+    stopping: bool,
+}
+
+/// Runs the plan. Blocking; ends after its times and what is then under way.
+pub fn run(plan: &Plan) -> anyhow::Result<Outcome> {
+    if plan.in_flight > SESSION_WINDOW_MAX {
+        bail!("a session keeps {SESSION_WINDOW_MAX} replies; use more connections");
+    }
+    let mut draw = Draw(plan.seed);
+    let words = (1 << 20) / 8 + plan.value_bytes.div_ceil(8);
+    let pool: Vec<u8> = (0..words).flat_map(|_| draw.next().to_le_bytes()).collect();
+    let mut connections = Vec::with_capacity(plan.connections);
+    for number in 0..plan.connections {
+        let namespace = &plan.namespaces[number % plan.namespaces.len()];
+        connections.push(Connection::open(plan, namespace)?);
+    }
+    let outcome = Outcome {
+        done: 0,
+        seconds: 0.0,
+        latency: Histogram::new_with_bounds(1, 600_000_000_000, 3)?,
+        errors: BTreeMap::new(),
+        user_bytes: 0,
+    };
+    let (measuring, stopping) = (false, false);
+    let load = Load { plan, draw, pool, body: Vec::new(), outcome, measuring, stopping };
+    load.drive(&mut connections)
+}
+
+impl Load<'_> {
+    fn drive(mut self, connections: &mut [Connection]) -> anyhow::Result<Outcome> {
+        let mut poll = Poll::new()?;
+        let mut events = Events::with_capacity(1024);
+        for (number, connection) in connections.iter_mut().enumerate() {
+            let both = Interest::READABLE | Interest::WRITABLE;
+            poll.registry().register(&mut connection.socket, Token(number), both)?;
+            for _ in 0..self.plan.in_flight {
+                self.request(connection)?;
+            }
+            connection.send()?;
+        }
+        let mut measured_from = Instant::now();
+        let mut phase_end = measured_from + self.plan.warm_up;
+        loop {
+            let now = Instant::now();
+            if now >= phase_end && !self.measuring && !self.stopping {
+                (self.measuring, measured_from) = (true, now);
+                phase_end = now + self.plan.time;
+            } else if now >= phase_end && self.measuring {
+                self.outcome.seconds = (now - measured_from).as_secs_f64();
+                (self.measuring, self.stopping) = (false, true);
+                phase_end = now + Duration::from_secs(60);
+            } else if self.stopping && now >= phase_end {
+                bail!("replies are missing a minute after the last request");
+            }
+            if self.stopping && connections.iter().all(|connection| connection.pending.is_empty()) {
+                return Ok(self.outcome);
+            }
+            let wait = phase_end.saturating_duration_since(now).min(Duration::from_millis(100));
+            match poll.poll(&mut events, Some(wait)) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                polled => polled?,
+            }
+            for event in &events {
+                let connection = &mut connections[event.token().0];
+                if event.is_readable() {
+                    self.receive(connection)?;
+                }
+                connection.send()?;
+            }
+        }
+    }
+
+    fn request(&mut self, connection: &mut Connection) -> anyhow::Result<()> {
+        connection.sequence += 1;
+        let request = RequestId(connection.sequence);
+        let start = Instant::now();
+        self.body.clear();
+        let kind = match self.plan.workload {
+            Workload::Get => {
+                let key = self.key();
+                let query = Query::Get { keyspace: "bench".to_owned(), key: key.to_vec() };
+                Read { level: Level::Linearizable, query }.encode(&mut self.body);
+                Kind::Read
+            }
+            Workload::Put | Workload::Append => {
+                self.commit(connection)?;
+                Kind::Commit
+            }
+        };
+        connection.pending.push_back((connection.sequence, start, self.measuring));
+        packet::write(kind, request, connection.shard, &self.body, &mut connection.out);
+        Ok(())
+    }
+
+    fn commit(&mut self, connection: &Connection) -> anyhow::Result<()> {
+        let mut draft = Draft::default();
+        let key = self.key();
+        if self.plan.workload == Workload::Put {
+            let at = self.draw.next() as usize % (1 << 20);
+            let value = &self.pool[at..at + self.plan.value_bytes];
+            draft.put("bench", &key[..], value)?;
+        } else {
+            for _ in 0..self.plan.batch {
+                let at = self.draw.next() as usize % (1 << 20);
+                draft.append("bench", &self.pool[at..at + self.plan.value_bytes])?;
+            }
+        }
+        let sequence = Sequence(connection.sequence);
+        let oldest = connection.pending.front().map_or(connection.sequence, |(first, ..)| *first);
+        draft.encode(connection.session, sequence, Sequence(oldest), &mut self.body)?;
+        Ok(())
+    }
+
+    fn key(&mut self) -> [u8; 16] {
+        let mut key = [0u8; 16];
+        let number = self.draw.next() % self.plan.keys;
+        // Spread over the key space, so that neighbours in time are none in the tree.
+        key[..8].copy_from_slice(&Draw(number).next().to_be_bytes());
+        key[8..].copy_from_slice(&number.to_be_bytes());
+        key
+    }
+
+    fn receive(&mut self, connection: &mut Connection) -> anyhow::Result<()> {
+        while connection.fill()? {
+            let mut at = 0;
+            let mut ended = 0;
+            while let Some((packet, length)) =
+                packet::read(&connection.input[at..connection.filled])?
+            {
+                at += length;
+                ended += 1;
+                let request = packet.request.0;
+                let place = connection.pending.iter().position(|(id, ..)| *id == request);
+                let place = place.context("a reply to a request that was never made")?;
+                let (_, start, counted) = connection.pending.remove(place).expect("just found");
+                let reply = Reply::decode(packet.body)?;
+                self.count(&reply, start, counted);
+            }
+            connection.input.copy_within(at..connection.filled, 0);
+            connection.filled -= at;
+            if !self.stopping {
+                for _ in 0..ended {
+                    self.request(connection)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, reply: &Reply, start: Instant, counted: bool) {
+        if let Reply::Error(failure) = reply {
+            *self.outcome.errors.entry(failure.code.name().to_owned()).or_default() += 1;
+            return;
+        }
+        if self.measuring && counted {
+            self.outcome.done += 1;
+            let nanoseconds = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            self.outcome.latency.saturating_record(nanoseconds);
+            let records = if self.plan.workload == Workload::Append { self.plan.batch } else { 1 };
+            let key_bytes = if self.plan.workload == Workload::Append { 0 } else { 16 };
+            self.outcome.user_bytes += (records * self.plan.value_bytes + key_bytes) as u64;
+        }
+    }
+}
+
+impl Connection {
+    /// Connects, resolves the namespace and opens a session, one after the other.
+    fn open(plan: &Plan, namespace: &str) -> anyhow::Result<Connection> {
+        let socket = std::net::TcpStream::connect(plan.address)
+            .with_context(|| format!("no node answers at {}", plan.address))?;
+        socket.set_nodelay(true)?;
+        socket.set_read_timeout(Some(Duration::from_secs(30)))?;
+        let mut connection = Connection {
+            socket: TcpStream::from_std(socket.try_clone()?),
+            shard: ShardId::DIRECTORY,
+            session: SessionId::NONE,
+            sequence: 0,
+            pending: VecDeque::new(),
+            out: Vec::new(),
+            sent: 0,
+            input: vec![0; 256 * 1024],
+            filled: 0,
+        };
+        let mut body = Vec::new();
+        let hello = Ask::Hello { token: String::new(), client: "naust bench".to_owned() };
+        hello.encode(&mut body);
+        ask(&socket, Kind::Ask, ShardId::DIRECTORY, &body)?;
+        body.clear();
+        Ask::Resolve(namespace.to_owned()).encode(&mut body);
+        match ask(&socket, Kind::Ask, ShardId::DIRECTORY, &body)? {
+            Reply::Resolved { shard, .. } => connection.shard = shard,
+            other => bail!("the namespace {namespace} can't be found: {other:?}"),
+        }
+        body.clear();
+        Control::OpenSession { ttl_ms: 0, nonce: 0 }.encode(&mut body);
+        match ask(&socket, Kind::Control, connection.shard, &body)? {
+            Reply::Session(session) => connection.session = session,
+            other => bail!("no session: {other:?}"),
+        }
+        socket.set_nonblocking(true)?;
+        Ok(connection)
+    }
+
+    /// Sends what there is and the socket takes.
+    fn send(&mut self) -> anyhow::Result<()> {
+        while self.sent < self.out.len() {
+            match self.socket.write(&self.out[self.sent..]) {
+                Ok(0) => bail!("the node closed the connection"),
+                Ok(bytes) => self.sent += bytes,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.out.clear();
+        self.sent = 0;
+        Ok(())
+    }
+
+    /// Reads once; whether there was anything.
+    fn fill(&mut self) -> anyhow::Result<bool> {
+        if self.filled == self.input.len() {
+            self.input.resize(self.input.len() * 2, 0);
+        }
+        loop {
+            match self.socket.read(&mut self.input[self.filled..]) {
+                Ok(0) => bail!("the node closed the connection"),
+                Ok(bytes) => {
+                    self.filled += bytes;
+                    return Ok(true);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// One request and its reply, on a blocking socket.
+fn ask(
+    mut socket: &std::net::TcpStream,
+    kind: Kind,
+    shard: ShardId,
+    body: &[u8],
+) -> anyhow::Result<Reply> {
+    let mut out = Vec::new();
+    packet::write(kind, RequestId(0), shard, body, &mut out);
+    socket.write_all(&out)?;
+    let mut input = vec![0; packet::wanted(&[])];
+    socket.read_exact(&mut input)?;
+    let head = input.len();
+    input.resize(packet::wanted(&input), 0);
+    socket.read_exact(&mut input[head..])?;
+    let (packet, _) = packet::read(&input)?.context("a whole packet was read")?;
+    Ok(Reply::decode(packet.body)?)
+}
+

@@ -1,0 +1,117 @@
+//! What can be typed, and what comes back: 0 done, 1 not done or not found, 2 typed wrongly.
+
+mod bench;
+mod commit;
+mod demo;
+mod input;
+mod kv;
+mod load;
+mod log;
+mod namespace;
+mod output;
+mod serve;
+mod stream;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use naust_client::{Client, Namespace};
+use std::future::Future;
+use std::process::ExitCode;
+
+/// One log, one commit: key-value tables, streams and exactly-once commits from one ordered log.
+#[derive(Parser)]
+#[command(name = "naust", version, about, long_about = None, propagate_version = true)]
+struct Naust {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start a node for development on this machine and print what to type next.
+    Dev(serve::Dev),
+    /// Run a node.
+    Serve(Box<serve::Serve>),
+    /// Load real input while the node is killed, and prove that nothing acknowledged was lost.
+    Demo(demo::Demo),
+    /// Read and write rows.
+    Kv(kv::Kv),
+    /// Append and read records, and move cursors.
+    Stream(stream::Stream),
+    /// Put, append and move, all in one commit.
+    Commit(commit::Commit),
+    /// Make, list and remove namespaces.
+    Namespace(namespace::Command),
+    /// Look at the cluster.
+    Cluster(namespace::Cluster),
+    /// Look into a data directory, offline.
+    Log(log::Log),
+    /// Measure a running node.
+    Bench(bench::Bench),
+}
+
+/// Where the node is, and how to print.
+#[derive(Args, Clone)]
+struct At {
+    /// The node's native address.
+    #[arg(long, global = true, env = "NAUST_ADDRESS", default_value = "127.0.0.1:7420")]
+    address: String,
+    /// The namespace.
+    #[arg(long, global = true, env = "NAUST_NAMESPACE", default_value = "default")]
+    namespace: String,
+    /// Print JSON, one object a line.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+impl At {
+    async fn client(&self) -> anyhow::Result<Client> {
+        Client::connect([self.address.clone()])
+            .await
+            .with_context(|| format!("no node answers at {}; start one with `naust dev`", self.address))
+    }
+
+    async fn namespace(&self) -> anyhow::Result<Namespace> {
+        Ok(self.client().await?.namespace(&self.namespace))
+    }
+}
+
+/// Something was looked for and is not there; printed already, so only the exit status is left to say it.
+#[derive(Debug, thiserror::Error)]
+#[error("not found")]
+struct NotFound;
+
+/// Runs the command that was typed.
+pub fn run() -> ExitCode {
+    let naust = Naust::parse();
+    let result = match naust.command {
+        Command::Dev(dev) => dev.run(),
+        Command::Serve(serve) => serve.run(),
+        Command::Demo(demo) => demo.run(),
+        Command::Kv(kv) => block_on(kv.run()),
+        Command::Stream(stream) => block_on(stream.run()),
+        Command::Commit(commit) => block_on(commit.run()),
+        Command::Namespace(command) => block_on(command.run()),
+        Command::Cluster(command) => block_on(command.run()),
+        Command::Log(log) => log.run(),
+        Command::Bench(bench) => bench.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<NotFound>() => ExitCode::FAILURE,
+        Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("naust: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn block_on(command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    runtime()?.block_on(command)
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("the asynchronous runtime can't be started")
+}

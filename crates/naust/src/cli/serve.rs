@@ -1,0 +1,159 @@
+//! `naust serve` and `naust dev`: being a node.
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use naust::config::Config;
+use naust::server;
+use std::path::PathBuf;
+
+/// Every option of the configuration can be given as `--set SECTION.OPTION=VALUE`; the usual ones have flags.
+#[derive(Args)]
+pub struct Serve {
+    /// Configuration, TOML.
+    #[arg(long, env = "NAUST_CONFIG")]
+    config: Option<PathBuf>,
+    /// The data directory [default: ./naust-data].
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Where native clients connect [default: 127.0.0.1:7420].
+    #[arg(long)]
+    listen: Option<String>,
+    /// Where HTTP clients connect; empty: nowhere [default: 127.0.0.1:7421].
+    #[arg(long)]
+    http: Option<String>,
+    /// The node's name.
+    #[arg(long)]
+    name: Option<String>,
+    /// Listen on addresses other than loopback without TLS and tokens.
+    #[arg(long)]
+    insecure: bool,
+    /// Any other option, as in the configuration file: `--set memtable_bytes=268435456`.
+    #[arg(long, value_name = "OPTION=VALUE")]
+    set: Vec<String>,
+    /// Start a new cluster of one. A single node does so by itself when its data directory is empty.
+    #[arg(long)]
+    bootstrap: bool,
+}
+
+impl Serve {
+    pub fn run(self) -> anyhow::Result<()> {
+        let config = self.load()?;
+        server::serve(config, &mut |running| {
+            println!("naust: node {} on {}", running.name, running.data.display());
+            if let Some(address) = running.native {
+                println!("naust: native clients: {address}");
+            }
+            if let Some(address) = running.http {
+                println!("naust: HTTP: http://{address}");
+            }
+            println!("naust: ready");
+        })?;
+        println!("naust: stopped");
+        Ok(())
+    }
+
+    fn load(&self) -> anyhow::Result<Config> {
+        let mut flags = toml::Table::new();
+        for text in &self.set {
+            set(&mut flags, text)?;
+        }
+        let mut flag = |name: &str, value: Option<toml::Value>| {
+            if let Some(value) = value {
+                flags.insert(name.to_owned(), value);
+            }
+        };
+        let data = self.data.as_ref().map(|path| path.display().to_string());
+        flag("data", data.map(Into::into));
+        flag("listen", self.listen.clone().map(Into::into));
+        flag("http", self.http.clone().map(Into::into));
+        flag("name", self.name.clone().map(Into::into));
+        flag("insecure", self.insecure.then(|| true.into()));
+        Ok(Config::load(self.config.as_deref(), std::env::vars(), flags)?)
+    }
+}
+
+/// Lays `a.b=value` over a table; the value as TOML, or else as a string.
+fn set(table: &mut toml::Table, text: &str) -> anyhow::Result<()> {
+    let (option, value) = text
+        .split_once('=')
+        .with_context(|| format!("--set takes OPTION=VALUE, and not `{text}`"))?;
+    let value = value.parse().unwrap_or_else(|_| toml::Value::from(value));
+    let mut path: Vec<&str> = option.split('.').collect();
+    let last = path.pop().unwrap_or_default();
+    let mut table = table;
+    for section in path {
+        let inner = table.entry(section).or_insert_with(|| toml::Table::new().into());
+        table = inner.as_table_mut().with_context(|| format!("{section} is no section"))?;
+    }
+    table.insert(last.to_owned(), value);
+    Ok(())
+}
+
+/// A node for development: data in the working directory, loopback only.
+#[derive(Args)]
+pub struct Dev {
+    /// Nodes in this process. This release has one; three come with replication.
+    #[arg(long, default_value_t = 1)]
+    nodes: usize,
+    /// The data directory.
+    #[arg(long, default_value = "./naust-data")]
+    data: PathBuf,
+    /// The native port; HTTP is the next one.
+    #[arg(long, default_value_t = 7420)]
+    port: u16,
+}
+
+impl Dev {
+    pub fn run(self) -> anyhow::Result<()> {
+        if self.nodes != 1 {
+            bail!("this release runs one node; --nodes {} comes with replication", self.nodes);
+        }
+        let http = self.port.checked_add(1).context("--port leaves no room for the HTTP port")?;
+        let config = Config {
+            data: self.data.clone(),
+            listen: format!("127.0.0.1:{}", self.port),
+            http: format!("127.0.0.1:{http}"),
+            ..Config::default()
+        };
+        config.check()?;
+        server::serve(config, &mut |running| welcome(running, self.port, http))?;
+        println!("naust: stopped; the data stays in {}", self.data.display());
+        Ok(())
+    }
+}
+
+fn welcome(running: &server::Running, port: u16, http: u16) {
+    let at = if port == 7420 { String::new() } else { format!(" --address 127.0.0.1:{port}") };
+    println!(
+        "Naust is ready: node {} on {}, native 127.0.0.1:{port}, HTTP 127.0.0.1:{http}.
+
+In a second terminal, type:
+
+  alias naust=\"cargo run --release -q --\"
+  naust{at} kv put users alice '{{\"plan\":\"pro\"}}'
+  naust{at} kv get users alice
+  naust{at} commit --put users/bob='{{\"plan\":\"free\"}}' --append signups=bob
+  naust{at} stream read signups
+  curl http://127.0.0.1:{http}/v1/default/kv/users
+
+Ctrl-C stops it; nothing acknowledged is lost, however it ends.",
+        running.name,
+        running.data.display(),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_set_by_their_path() {
+        let mut table = toml::Table::new();
+        for text in ["a.b=1", "a.c=true", "d=x y", "e=a=b"] {
+            set(&mut table, text).unwrap();
+        }
+        assert_eq!(table.to_string(), "d = \"x y\"\ne = \"a=b\"\n\n[a]\nb = 1\nc = true\n");
+        assert!(set(&mut table, "a").is_err());
+        assert!(set(&mut table, "d.x=1").is_err());
+    }
+}
