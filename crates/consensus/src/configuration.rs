@@ -1,11 +1,11 @@
 //! Who votes and who learns, and its encoding as the body of a `Configure` frame.
 //!
 //! ```text
-//!  version (1 byte, 1) | voters (u16) | learners (u16) | node ids (u64 each): voters, then learners
+//!  version (u8, 1) | voters (u16) | learners (u16) | ids (u64 each): voters, then learners
 //! ```
-//! All integers are little-endian; ids ascend strictly within each part. A `Configure` frame holds
-//! the configuration that *results* from it, so whoever folds it in needs to know nothing else; what
-//! has to change is the difference to the one before.
+//! All integers are little-endian; ids ascend strictly within each part. A `Configure` frame
+//! holds the configuration that *results* from it, so whoever folds it in needs to know nothing
+//! else; what has to change is the difference to the one before.
 
 use naust_wire::NodeId;
 use naust_wire::limits::REPLICAS_PER_SHARD_MAX;
@@ -62,8 +62,8 @@ impl Configuration {
         self.voters == [node]
     }
 
-    /// This configuration after a change; `None` if the change would leave no voter, changes nothing
-    /// or passes [`REPLICAS_PER_SHARD_MAX`].
+    /// This configuration after a change; `None` if the change would leave no voter, changes
+    /// nothing or passes [`REPLICAS_PER_SHARD_MAX`].
     #[must_use]
     pub fn after(&self, change: Change) -> Option<Configuration> {
         let (Change::Voter(node) | Change::Learner(node) | Change::Remove(node)) = change;
@@ -216,7 +216,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_encoded_is_decoded(changes in proptest::collection::vec((0u8..3, 1u64..9), 0..20)) {
+        fn what_is_encoded_is_decoded(
+            changes in proptest::collection::vec((0u8..3, 1u64..9), 0..20)
+        ) {
             let mut configuration = Configuration::single(NodeId(1));
             for (kind, node) in changes {
                 let node = NodeId(node);

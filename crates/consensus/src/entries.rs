@@ -1,8 +1,8 @@
 //! What Raft may know of the log: where it begins and ends, the terms in it and the bytes of
 //! configuration entries. Nothing is kept an entry.
 //!
-//! Invariants: `runs` ascend in index and term, all of them in `before_first + 1 ..= last`; the first
-//! begins at `before_first + 1` unless the log is empty.
+//! Invariants: `runs` ascend in index and term, all of them in `before_first + 1 ..= last`; the
+//! first begins at `before_first + 1` unless the log is empty.
 
 use crate::{EntryKind, HardState, Start};
 use raft::eraftpb::{ConfState, Entry, EntryType, HardState as RaftHardState, Snapshot};

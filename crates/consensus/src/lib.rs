@@ -1,10 +1,10 @@
 //! Agreement: a thin, sans-IO face over the `raft` crate.
 //!
-//! This crate is pure: no clock (time is [`Replica::tick`]), no thread, socket, file or randomness
-//! (election timeouts come from a seed). It forbids that any type of the `raft` crate is seen
-//! outside, and that log bytes are copied into Raft: an entry here is an index and a term; its bytes
-//! lie in the shard's log, where `node` staged them. Only changes of the configuration carry their
-//! bytes with them. Reading order:
+//! This crate is pure: no clock (time is [`Replica::tick`]), no thread, socket, file or
+//! randomness (election timeouts come from a seed). It forbids that any type of the `raft`
+//! crate is seen outside, and that log bytes are copied into Raft: an entry here is an index
+//! and a term; its bytes lie in the shard's log, where `node` staged them. Only changes of the
+//! configuration carry their bytes with them. Reading order:
 //!
 //! * [`Replica`]: the face: propose, step, ready, persisted, applied;
 //! * [`Configuration`]: who votes and who learns, as bytes of a frame;
@@ -14,7 +14,7 @@
 //! # Use
 //!
 //! ```text
-//!   propose(n) ──► term and indices: stage the bodies into the log with exactly these, in this order
+//!   propose(n) ──► term and indices: stage bodies into the log with these, in this order
 //!   step(message) / tick() / campaign() / persisted(…) ──► something moved
 //!   ready() ──► Ready: 1. cut and stage `entries`, save `hard`     (log::Write, on a disk thread)
 //!                      2. send `messages` now, beside the write
@@ -23,8 +23,9 @@
 //!   applied(index) ──► the views have folded them in; configurations up to there are in force
 //! ```
 //!
-//! The crate's `RawNode` is not used: it clones every committed entry back out of storage, and here
-//! an entry has nothing to clone. [`Replica`] does what `RawNode` does over the same `Raft`.
+//! The crate's `RawNode` is not used: it clones every committed entry back out of storage, and
+//! here an entry has nothing to clone. [`Replica`] does what `RawNode` does over the same
+//! `Raft`.
 //!
 //! # Invariants
 //!
@@ -62,7 +63,8 @@ pub struct Start {
     pub node: NodeId,
     /// Term and vote from the superblock.
     pub hard: HardState,
-    /// The log holds entries after this one (0 for a fresh log), whose term is `before_first_term`.
+    /// The log holds entries after this one (0 for a fresh log), whose term is
+    /// `before_first_term`.
     pub before_first: Index,
     /// The term of `before_first`.
     pub before_first_term: Term,
@@ -72,7 +74,8 @@ pub struct Start {
     pub terms: Vec<(Index, Term)>,
     /// The tables have folded in entries up to here.
     pub applied: Index,
-    /// Entries up to here are known to be committed: `applied` at the least; all of a lone voter's.
+    /// Entries up to here are known to be committed: `applied` at the least; all of a lone
+    /// voter's.
     pub committed: Index,
     /// The configuration as of `applied`, encoded by [`Configuration::encode`].
     pub configuration: Vec<u8>,

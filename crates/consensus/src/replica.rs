@@ -150,8 +150,8 @@ impl Replica {
         Ok((Term(self.raft.term), indices))
     }
 
-    /// Appends a change of the configuration; its bytes come out of the next Ready. `None`: another
-    /// change is not in force yet, or this one is none.
+    /// Appends a change of the configuration; its bytes come out of the next Ready. `None`:
+    /// another change is not in force yet, or this one is none.
     ///
     /// # Errors
     /// [`NotLeader`].
@@ -167,8 +167,8 @@ impl Replica {
         Ok(Some(index))
     }
 
-    /// Asks for an index to read at; it comes out of a Ready with this token, or never if the role
-    /// changes before: then all reads are to be asked again.
+    /// Asks for an index to read at; it comes out of a Ready with this token, or never if the
+    /// role changes before: then all reads are to be asked again.
     ///
     /// # Errors
     /// [`NotLeader`] if nobody is known to lead, or too many reads wait for a new leader.
@@ -246,7 +246,8 @@ impl Replica {
         self.settle();
     }
 
-    /// The views have folded in everything up to `index`. Configurations up to there are in force.
+    /// The views have folded in everything up to `index`. Configurations up to there are in
+    /// force.
     ///
     /// # Panics
     /// If it was not told to be committed: a bug of the caller.
@@ -395,7 +396,8 @@ impl Replica {
         Some(last)
     }
 
-    /// Messages of a leader may leave beside its own write; all others promise what it makes durable.
+    /// Messages of a leader may leave beside its own write; all others promise what it makes
+    /// durable.
     fn take_messages(&mut self, ready: &mut Ready, last: Option<(u64, u64)>) {
         let messages = self.raft.msgs.drain(..).filter_map(Message::from_raft);
         let persists = last.is_some() || ready.hard.is_some();
@@ -450,8 +452,9 @@ fn check(start: &Start) -> Result<(), BadStart> {
     Ok(())
 }
 
-/// The election timeout of a term: more than [`ELECTION_TICKS`], at most twice as many. Mixed as in
-/// splitmix64 (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", 2014).
+/// The election timeout of a term: more than [`ELECTION_TICKS`], at most twice as many. Mixed
+/// as in splitmix64 (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators",
+/// 2014).
 fn election_ticks(seed: u64, term: u64) -> usize {
     let mut mixed = seed.wrapping_add(term.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,4 +1,5 @@
-//! What a replica refuses to start from: a log, tables and a superblock that contradict each other.
+//! What a replica refuses to start from: a log, tables and a superblock that contradict each
+//! other.
 
 use naust_consensus::{BadStart, Configuration, HardState, Replica, Start};
 use naust_wire::{Index, NodeId, Term};

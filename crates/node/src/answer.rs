@@ -1,4 +1,5 @@
-//! A reads thread's core: answers from tables and log, beside the threads that write them. Blocking.
+//! A reads thread's core: answers from tables and log, beside the threads that write them.
+//! Blocking.
 
 use crate::ConnectionId;
 use crate::shard::Asked;
@@ -184,9 +185,10 @@ fn records(
     out: &mut Vec<u8>,
 ) -> Result<(), Failure> {
     let mut records = RecordsWriter::begin(out);
+    let mut values = log.records();
     for Place { offset, length, .. } in &located.places {
-        match log.record(*offset, *length as usize) {
-            Ok(value) => records.push(*offset, &value),
+        match values.record(*offset, *length as usize) {
+            Ok(value) => records.push(*offset, value),
             Err(error) => {
                 records.abandon();
                 return Err(log_failure(&error));
@@ -210,8 +212,8 @@ fn log_failure(error: &naust_log::ReadError) -> Failure {
     let code = match &error {
         ReadError::Trimmed { .. } => Code::OffsetTrimmed,
         ReadError::Beyond | ReadError::NoRecord(_) => Code::BadArgument,
-        // Whoever asks for frames from the middle of one is wrong; a frame that is there and has the
-        // wrong checksum is damaged.
+        // Whoever asks for frames from the middle of one is wrong; a frame that is there and
+        // has the wrong checksum is damaged.
         ReadError::Damaged(damage) => match damage.flaw {
             Flaw::Frame(Bad::Magic | Bad::Blank | Bad::Version(_) | Bad::Length(_)) => {
                 Code::BadArgument

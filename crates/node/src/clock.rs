@@ -1,8 +1,9 @@
 //! Log time: what leaders stamp into frames.
 //!
-//! Log time goes on from the last stamp of the log by what a monotonic clock counts, a tenth faster
-//! or slower to come closer to the wall. So it never goes back, the time that a shard is down does
-//! not count, and a jump of the wall clock by an hour shifts it by a tenth of what passes after.
+//! Log time goes on from the last stamp of the log by what a monotonic clock counts, a tenth
+//! faster or slower to come closer to the wall. So it never goes back, the time that a shard is
+//! down does not count, and a jump of the wall clock by an hour shifts it by a tenth of what
+//! passes after.
 
 use crate::Now;
 use naust_wire::LogTime;

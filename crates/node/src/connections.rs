@@ -8,7 +8,8 @@ use crate::{ConnectionId, Effect};
 use naust_wire::limits::{REQUESTS_MAX, REQUESTS_PER_CONNECTION_MAX};
 use rustc_hash::FxHashMap;
 
-/// Past this many requests of all connections, whoever asks is paused; below half of it they go on.
+/// Past this many requests of all connections, whoever asks is paused; below half of it they go
+/// on.
 const REQUESTS_PRESSED: usize = REQUESTS_MAX / 4 * 3;
 
 /// The connections of a worker.

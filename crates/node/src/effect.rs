@@ -16,7 +16,8 @@ pub enum Effect {
     },
     /// Close a connection once everything sent to it has left.
     Close(ConnectionId),
-    /// Stop (`true`) or go on reading from a connection: its requests under way are at their bound.
+    /// Stop (`true`) or go on reading from a connection: its requests under way are at their
+    /// bound.
     Pause(ConnectionId, bool),
     /// To a disk thread; answered by `Event::Written`.
     Write {

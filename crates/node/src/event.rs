@@ -21,8 +21,8 @@ pub struct ConnectionId(pub u64);
 
 /// What happened.
 pub enum Event<'a> {
-    /// A run of whole packets from one connection, for shards of this worker (or for the node), in
-    /// their order.
+    /// A run of whole packets from one connection, for shards of this worker (or for the node),
+    /// in their order.
     Packets {
         /// Who asks.
         from: ConnectionId,

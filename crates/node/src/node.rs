@@ -1,7 +1,8 @@
 //! The worker's core: connections, routing, the directory, and the shards that this worker owns.
 //!
-//! `handle` does only bookkeeping; what follows from a burst of events is done once, by `flush`: all
-//! that was staged is proposed together, and one write of each touched shard goes to disk.
+//! `handle` does only bookkeeping; what follows from a burst of events is done once, by
+//! `flush`: all that was staged is proposed together, and one write of each touched shard goes
+//! to disk.
 
 mod asks;
 mod directory;
@@ -35,8 +36,8 @@ pub struct Config {
     pub version: String,
     /// What clients must say in their hello; `None`: anybody may ask.
     pub token: Option<String>,
-    /// This worker, of `workers`, from 0. It owns the shards whose number divided by `workers` leaves
-    /// it as the remainder.
+    /// This worker, of `workers`, from 0. It owns the shards whose number divided by `workers`
+    /// leaves it as the remainder.
     pub worker: u32,
     /// How many workers the node has, at least one.
     pub workers: u32,

@@ -5,8 +5,8 @@
 //!                                                                        │
 //!   ForViews ─► Views::install       then       ForWorker ─► Event::Opened
 //! ```
-//! What lies in the log above that is not folded in here: it goes the way of every commit, as soon as
-//! the replica knows that it is committed, which for a lone voter is at once.
+//! What lies in the log above that is not folded in here: it goes the way of every commit, as
+//! soon as the replica knows that it is committed, which for a lone voter is at once.
 
 use crate::answer::Readers;
 use crate::event::Progress;

@@ -5,8 +5,9 @@
 //!      |--- at the views ---|--- on this disk ---|--- being written, staged ---|
 //!      '------------------------ under_way: who waits for each -----------------'
 //! ```
-//! A request is staged into the log as soon as it is admitted, with the index and term that Raft is
-//! bound to give it; Raft is told of all of them at once by [`Shard::drive`], at the end of a burst.
+//! A request is staged into the log as soon as it is admitted, with the index and term that
+//! Raft is bound to give it; Raft is told of all of them at once by [`Shard::drive`], at the
+//! end of a burst.
 //!
 //! Invariants: nothing touches the replica between staging and the `propose` that tells it;
 //! `under_way[i]` is the entry `first + i`; one write of the log is under way at most.
@@ -32,8 +33,8 @@ use std::collections::{BTreeSet, VecDeque};
 use trim::Trimming;
 use waiting::Waiting;
 
-/// Frames that are given to the views at once: their replies leave together, and clients go on with
-/// the first while the next are folded in.
+/// Frames that are given to the views at once: their replies leave together, and clients go on
+/// with the first while the next are folded in.
 const APPLY_FRAMES: u64 = 256;
 /// Milliseconds between two tries to write to a full disk.
 const RETRY_MS: u64 = 1000;
@@ -171,7 +172,8 @@ impl Shard {
             || self.applied.backlog_bytes > BACKLOG_BYTES_MAX / part
     }
 
-    /// Sees to it that this replica leads, if it may at once, and that it can take one more write.
+    /// Sees to it that this replica leads, if it may at once, and that it can take one more
+    /// write.
     pub(crate) fn admit(&mut self) -> Result<(), Busy> {
         if self.replica.role() != Role::Leader {
             self.lead()?;

@@ -1,8 +1,9 @@
-//! A views thread's core: the machines of one worker's shards, and whoever waits for their records.
+//! A views thread's core: the machines of one worker's shards, and whoever waits for their
+//! records.
 //!
-//! Folds committed frames in, in log order, answers who proposed them, and looks up what only the
-//! owner of a machine knows. Whatever takes time is an [`Output`] again: flushes and compactions go
-//! to background threads, reading records' bytes to reads threads.
+//! Folds committed frames in, in log order, answers who proposed them, and looks up what only
+//! the owner of a machine knows. Whatever takes time is an [`Output`] again: flushes and
+//! compactions go to background threads, reading records' bytes to reads threads.
 
 mod polls;
 mod shard;
@@ -218,8 +219,8 @@ impl<T: Tables> Views<T> {
         }
     }
 
-    /// Closes the views of a shard: nothing of its tables is used any more when this returns, but by
-    /// jobs under way.
+    /// Closes the views of a shard: nothing of its tables is used any more when this returns,
+    /// but by jobs under way.
     pub fn remove(&mut self, id: ShardId, outputs: &mut Vec<Output<T>>) {
         self.shards.remove(&id);
         for query in self.polls.take_shard(id) {

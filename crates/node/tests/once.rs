@@ -1,5 +1,5 @@
-//! Every request gets exactly one reply, and nothing stays under way, whatever order disks, clients,
-//! deletions and drains come in.
+//! Every request gets exactly one reply, and nothing stays under way, whatever order disks,
+//! clients, deletions and drains come in.
 
 mod world;
 

@@ -193,7 +193,8 @@ impl World {
         node.disk.applied = index;
     }
 
-    /// Everything that one node can do by itself, silently but for what becomes committed and read.
+    /// Everything that one node can do by itself, silently but for what becomes committed and
+    /// read.
     fn run(&mut self, id: u64) -> String {
         let mut seen = String::new();
         loop {

@@ -195,8 +195,8 @@ impl Node {
         self.remove_when_unused(id, effects);
     }
 
-    /// A deleted shard goes when no thread of the shell works on it and the views have answered all
-    /// that they were given.
+    /// A deleted shard goes when no thread of the shell works on it and the views have answered
+    /// all that they were given.
     pub(super) fn remove_when_unused(&mut self, id: ShardId, effects: &mut Vec<Effect>) {
         let leaving = self.leaving.get(&id);
         if leaving.is_some_and(|shard| !shard.is_in_use() && shard.has_views_done()) {

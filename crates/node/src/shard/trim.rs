@@ -1,9 +1,10 @@
 //! Letting the old log go: the worker's part of trimming.
 //!
-//! The log asks, in turns, what lives in its old segments; only the views know. So what it asks is
-//! noted and sent to them, a segment without an answer counts as alive from end to end, and an answer
-//! is kept until the log asks again: below the window of history what is dead stays dead, so an old
-//! answer is only cautious. Questions go out only when tables moved on, so this comes to rest.
+//! The log asks, in turns, what lives in its old segments; only the views know. So what it asks
+//! is noted and sent to them, a segment without an answer counts as alive from end to end, and
+//! an answer is kept until the log asks again: below the window of history what is dead stays
+//! dead, so an old answer is only cautious. Questions go out only when tables moved on, so this
+//! comes to rest.
 
 use crate::event::Needs;
 use crate::{Effect, views};

@@ -1,5 +1,5 @@
-//! Reads that wait for their moment: for an index from Raft, for the views to come that far, for the
-//! log to grow.
+//! Reads that wait for their moment: for an index from Raft, for the views to come that far,
+//! for the log to grow.
 //!
 //! ```text
 //!   linearizable ─► fresh ─► a round of Raft ─► by_index ─┐

@@ -6,8 +6,8 @@ use naust_machine::StreamId;
 use naust_wire::ShardId;
 use std::collections::BTreeMap;
 
-/// All readers that wait, of all shards of a views thread. How many there are is bounded by what a
-/// node has under way.
+/// All readers that wait, of all shards of a views thread. How many there are is bounded by
+/// what a node has under way.
 #[derive(Default)]
 pub(super) struct Polls {
     /// By where they wait and in which order they came.

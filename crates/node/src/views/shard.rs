@@ -15,9 +15,11 @@ use naust_wire::reply::{Failure, Reply};
 use naust_wire::{Index, LogTime, Offset, ShardId, reply};
 use std::ops::Range;
 
-/// The part of a segment that tables come further before the worker hears what they need of the log.
+/// The part of a segment that tables come further before the worker hears what they need of the
+/// log.
 const NEEDS_STEP: u64 = 8;
-/// Runs that a read may have to look into before they count as backlog, and bytes that each counts.
+/// Runs that a read may have to look into before they count as backlog, and bytes that each
+/// counts.
 const RUNS_FREE: usize = 24;
 const RUN_BYTES: u64 = 32 * 1024 * 1024;
 
@@ -184,7 +186,7 @@ impl<T: Tables> Shard<T> {
     ) -> Result<(), Fault> {
         let floors = self.machine.floors_due(now)?;
         // Would anything expire if nothing ever happened again?
-        self.may_age = !self.machine.floors_due(LogTime(u64::MAX))?.is_empty();
+        self.may_age = self.machine.ages();
         let floors = (!floors.is_empty()).then(|| {
             let mut body = Vec::new();
             Control::Floors(floors).encode(&mut body);

@@ -222,8 +222,8 @@ fn read(verb: &str, words: &[&str]) -> Read {
     Read { level, query }
 }
 
-/// `put SHARD KEYSPACE KEY=VALUE`, `append SHARD STREAM VALUE`, `both SHARD NAME KEY=VALUE`, and at
-/// the end perhaps `absent`, `version+100` and `session+56/3`.
+/// `put SHARD KEYSPACE KEY=VALUE`, `append SHARD STREAM VALUE`, `both SHARD NAME KEY=VALUE`,
+/// and at the end perhaps `absent`, `version+100` and `session+56/3`.
 fn commit(verb: &str, words: &[&str], out: &mut Vec<u8>) {
     let mut draft = Draft::default();
     let (key, value) = words[2].split_once('=').unwrap_or((words[2], ""));

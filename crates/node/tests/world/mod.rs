@@ -1,5 +1,6 @@
-//! A node in one thread: worker, views and reads over simulated disks and tables in memory. Effects
-//! are carried out at once and in order, but writes can be held back as a slow disk does.
+//! A node in one thread: worker, views and reads over simulated disks and tables in memory.
+//! Effects are carried out at once and in order, but writes can be held back as a slow disk
+//! does.
 
 #![allow(dead_code, reason = "each test uses its part of the world")]
 
