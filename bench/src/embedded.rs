@@ -3,6 +3,7 @@
 use crate::Setting;
 use crate::table::{Table, grouped, median, verdict};
 use anyhow::Context as _;
+use naust::snapshot::ScanRange;
 use naust::{Config, Naust};
 use naust_client::Commit;
 use std::collections::VecDeque;
@@ -128,10 +129,11 @@ pub fn beside_fjall(setting: &Setting) -> anyhow::Result<()> {
     let reads = Duration::from_secs(setting.seconds.div_ceil(3));
     let mut rates: [Vec<f64>; 4] = Default::default();
     for round in 0..setting.rounds.max(3) {
+        snapshot.renew()?;
         let mut draw = Draw(100 + round as u64);
         rates[0].push(per_second(reads, || {
-            let row = snapshot.get("bench", &draw.key())?.context("a row is missing")?;
-            anyhow::ensure!(row.value().len() == VALUE_BYTES, "a value is wrong");
+            let (_, value) = snapshot.get("bench", &draw.key())?.context("a row is missing")?;
+            anyhow::ensure!(value.as_ref().len() == VALUE_BYTES, "a value is wrong");
             Ok(1)
         })?);
         let mut draw = Draw(100 + round as u64);
@@ -143,7 +145,9 @@ pub fn beside_fjall(setting: &Setting) -> anyhow::Result<()> {
         let mut draw = Draw(200 + round as u64);
         rates[2].push(per_second(reads, || {
             let mut rows = 0;
-            snapshot.scan("bench", &draw.key(), None, 100, |_, value| rows += value.len() as u64)?;
+            let key = draw.key();
+            let range = ScanRange { from: &key, to: None, reverse: false, limit: 100 };
+            snapshot.scan("bench", range, |_, _, value| rows += value.len() as u64)?;
             Ok(rows / VALUE_BYTES as u64)
         })?);
         let mut draw = Draw(200 + round as u64);

@@ -4,6 +4,7 @@ use crate::embedded;
 use crate::process::{load, node, number, processor_seconds};
 use crate::table::{Table, grouped, median, verdict};
 use crate::{Setting, raw};
+use anyhow::Context as _;
 use naust::process::NodeProcess;
 use serde_json::Value;
 use std::time::Duration;
@@ -79,6 +80,7 @@ fn measure(
     arguments: &[String],
 ) -> anyhow::Result<Measured> {
     let (before, processor) = (node.counters()?, processor_seconds(node.id())?);
+    let end_before = log_end(node)?;
     let told: Value = load(setting, node, arguments)?;
     let after = node.counters()?;
     let processor = processor_seconds(node.id())? - processor;
@@ -91,9 +93,19 @@ fn measure(
         p50_us: number(&told, "p50_us")?,
         p99_us: number(&told, "p99_us")?,
         syncs_per_commit: (after.syncs - before.syncs) as f64 / all,
-        log_bytes_per_user_byte: (after.bytes - before.bytes) as f64 / user,
+        log_bytes_per_user_byte: (log_end(node)? - end_before) as f64 / user,
         processor_us: processor * 1e6 / all,
     })
+}
+
+/// Where the log of `default` ends.
+fn log_end(node: &NodeProcess) -> anyhow::Result<u64> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let namespaces = runtime.block_on(async {
+        naust_client::Client::connect([node.address()]).await?.namespaces().await
+    })?;
+    let default = namespaces.iter().find(|namespace| namespace.name == "default");
+    Ok(default.context("there is no default namespace")?.end.0)
 }
 
 fn middle(rounds: &[Measured], of: impl Fn(&Measured) -> f64) -> f64 {

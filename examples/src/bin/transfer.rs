@@ -3,7 +3,7 @@
 #![allow(clippy::print_stdout, reason = "an example prints")]
 
 use anyhow::Context as _;
-use naust_client::{Error, Namespace, ReadOptions, Transaction};
+use naust_client::{Error, Namespace, ReadOptions};
 use naust_wire::Offset;
 
 const ACCOUNTS: u64 = 5;
@@ -60,18 +60,21 @@ async fn story(namespace: Namespace) -> anyhow::Result<()> {
 /// Moves money if there is enough, as often as it takes to find the accounts unchanged.
 async fn transfer(namespace: &Namespace, from: u64, to: u64, sum: u64) -> Result<(), Error> {
     let (from, to) = (from.to_string(), to.to_string());
-    let step = async |transaction: &mut Transaction| {
+    loop {
+        let mut transaction = namespace.transaction();
         let left = amount(transaction.get("accounts", &from).await?.as_deref());
         let right = amount(transaction.get("accounts", &to).await?.as_deref());
-        if left >= sum {
-            transaction.put("accounts", &from, (left - sum).to_string())?;
-            transaction.put("accounts", &to, (right + sum).to_string())?;
-            transaction.append("transfers", format!("{from} {to} {sum}"))?;
+        if left < sum {
+            return Ok(());
         }
-        Ok(())
-    };
-    namespace.transact(1000, step).await?;
-    Ok(())
+        transaction.put("accounts", &from, (left - sum).to_string())?;
+        transaction.put("accounts", &to, (right + sum).to_string())?;
+        transaction.append("transfers", format!("{from} {to} {sum}"))?;
+        match transaction.commit().await {
+            Err(error) if error.is_conflict() => {} // Somebody was faster: read again.
+            ended => return ended.map(drop),
+        }
+    }
 }
 
 fn amount(value: Option<&[u8]>) -> u64 {
