@@ -37,6 +37,7 @@ pub mod chunk;
 mod control;
 mod digest;
 pub mod directory;
+pub mod fuzzing;
 mod history;
 mod keyspaces;
 mod machine;

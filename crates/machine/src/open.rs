@@ -30,7 +30,7 @@ pub(crate) struct Replay {
 
 /// What the shard tree held.
 #[derive(Default)]
-struct Loaded {
+pub(crate) struct Loaded {
     state: State,
     sessions: Vec<(SessionId, Vec<u8>)>,
     unpersisted: Vec<(TreeId, Offset, Offset)>,
@@ -40,6 +40,23 @@ struct Loaded {
 }
 
 impl Loaded {
+    /// Takes rows in the order of their keys, to the end.
+    pub(crate) fn rows<'r>(
+        mut self,
+        rows: impl IntoIterator<Item = (&'r [u8], &'r [u8])>,
+    ) -> Result<Loaded, Damaged> {
+        for (key, value) in rows {
+            self.row(key, value)?;
+        }
+        self.end()
+    }
+
+    fn end(mut self) -> Result<Loaded, Damaged> {
+        self.state.recent.loaded();
+        self.state.sessions = Sessions::load(std::mem::take(&mut self.sessions))?;
+        Ok(self)
+    }
+
     fn row(&mut self, key: &[u8], value: &[u8]) -> Result<(), Damaged> {
         let state = &mut self.state;
         match Key::read(key)? {
@@ -90,9 +107,7 @@ fn load<R: TablesReader>(reader: &R) -> Result<Loaded, Fault> {
         })?;
         result?;
     }
-    loaded.state.recent.loaded();
-    loaded.state.sessions = Sessions::load(std::mem::take(&mut loaded.sessions))?;
-    Ok(loaded)
+    Ok(loaded.end()?)
 }
 
 impl<T: Tables> Machine<T> {

@@ -92,7 +92,9 @@ pub(crate) enum Found {
 impl Recent {
     /// `unchanged` conditions at a commit can look back to this offset.
     pub(crate) fn floor(commit: Offset) -> Offset {
-        Offset(commit.0.saturating_sub(RECENT_WRITES_LOG_BYTES))
+        let floor = Offset(commit.0.saturating_sub(RECENT_WRITES_LOG_BYTES));
+        // The window reaches back to the beginning: every write is in it.
+        if floor <= Offset::FIRST { Offset::ZERO } else { floor }
     }
 
     pub(crate) fn push(&mut self, write: &Write<'_>) {

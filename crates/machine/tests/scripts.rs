@@ -8,7 +8,7 @@
 
 mod support;
 
-use naust_machine::{KeyRange, Machine, MemTables, Page, ReadError, Tables};
+use naust_machine::{KeyRange, Machine, MachineOptions, MemTables, Page, ReadError, Tables};
 use naust_wire::commit::Draft;
 use naust_wire::control::{Control, Floor, Floored};
 use naust_wire::message::Refusal;
@@ -19,7 +19,7 @@ use naust_wire::reply::Reply;
 use naust_wire::{Offset, SessionId, ShardId};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use support::{Log, Logged, Outcome, crash, open, work};
+use support::{Log, Logged, Outcome, crash, open, open_with, work};
 
 struct Story {
     log: Log,
@@ -27,6 +27,7 @@ struct Story {
     sessions: BTreeMap<String, SessionId>,
     hold: Option<naust_machine::Hold>,
     labels: BTreeMap<String, Offset>,
+    options: MachineOptions,
 }
 
 /// The words of a command: plain ones, and `name=value` pairs.
@@ -57,7 +58,14 @@ impl Story {
     fn new() -> Story {
         let log = Log::default();
         let machine = open(MemTables::new(), ShardId(0), &log);
-        Story { log, machine, sessions: BTreeMap::new(), hold: None, labels: BTreeMap::new() }
+        Story {
+            log,
+            machine,
+            sessions: BTreeMap::new(),
+            hold: None,
+            labels: BTreeMap::new(),
+            options: support::options(),
+        }
     }
 
     /// `@n`, `@n+b`, `@end`, or a bare number.
@@ -386,9 +394,24 @@ impl Story {
                 work(&mut self.machine, jobs.parse().unwrap());
                 self.marks()
             }
+            ["options"] => {
+                self.options = MachineOptions {
+                    memtable_bytes: words.number("memtables"),
+                    history_ms: words.number("history"),
+                    ..support::options()
+                };
+                self.machine.set_options(self.options);
+                String::new()
+            }
+            ["work", jobs] => {
+                work(&mut self.machine, jobs.parse().unwrap());
+                self.marks()
+            }
             ["crash"] => {
                 let before = self.machine.digest().unwrap();
-                self.machine = open(crash(&self.machine), ShardId(0), &self.log);
+                let log = self.log.trimmed(self.machine.persisted());
+                let tables = crash(&self.machine);
+                self.machine = open_with(tables, ShardId(0), &log, self.options);
                 let same = self.machine.digest().unwrap() == before;
                 if same { "the same".into() } else { "DIFFERENT".into() }
             }

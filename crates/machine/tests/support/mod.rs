@@ -54,13 +54,15 @@ impl From<Applied<'_>> for Outcome {
 #[derive(Clone)]
 pub struct Log {
     pub frames: Vec<Logged>,
+    /// Frames below are gone.
+    pub first: Offset,
     pub next: Offset,
     pub time: LogTime,
 }
 
 impl Default for Log {
     fn default() -> Log {
-        Log { frames: Vec::new(), next: Offset::FIRST, time: LogTime(1000) }
+        Log { frames: Vec::new(), first: Offset::FIRST, next: Offset::FIRST, time: LogTime(1000) }
     }
 }
 
@@ -94,6 +96,14 @@ impl Log {
         self.push(Kind::Control, body)
     }
 
+    /// What is left when all is gone that no table needs.
+    pub fn trimmed(&self, persisted: Offset) -> Log {
+        let mut log = self.clone();
+        log.frames.retain(|frame| frame.header.offset >= persisted);
+        log.first = persisted;
+        log
+    }
+
     /// The first frame at or after an offset.
     pub fn from(&self, offset: Offset) -> &[Logged] {
         let at = self.frames.partition_point(|frame| frame.header.offset < offset);
@@ -120,6 +130,7 @@ pub fn open_with(
     let (mut machine, resume) = Machine::open(shard, tables).unwrap();
     machine.set_options(options);
     assert!(resume.replay_from <= resume.applied.next);
+    assert!(log.first <= resume.replay_from, "what is to be replayed was said to be needed");
     let resumed = log.from(resume.replay_from);
     for frame in resumed.iter().take_while(|frame| frame.header.offset < resume.applied.next) {
         machine.replay(&frame.frame()).unwrap();

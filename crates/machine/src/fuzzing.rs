@@ -1,0 +1,62 @@
+//! Entry points of the fuzz targets: any bytes as rows of the shard tree.
+//!
+//! They live here so that tests exercise them too, without a fuzzer.
+
+use crate::chunk::Places;
+use crate::open::Loaded;
+use crate::rows::Key;
+use naust_wire::Offset;
+
+/// Any bytes as a row: the first byte is the length of its key. A row is taken or refused, and what a
+/// stream's index tells of its records never runs on.
+pub fn row(bytes: &[u8]) {
+    let Some((length, rest)) = bytes.split_first() else { return };
+    let (key, value) = rest.split_at(usize::from(*length).min(rest.len()));
+    let _ = Loaded::default().rows([(key, value)]);
+    if let Ok(Key::Chunk(_, first)) = Key::read(key)
+        && let Ok(places) = Places::read(first, value)
+    {
+        let mut last = Offset::ZERO;
+        for place in places.flatten() {
+            assert!(place.offset >= last, "records lie in their order");
+            last = place.offset;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rows::StreamId;
+    use crate::tables::TreeId;
+    use naust_wire::SessionId;
+    use proptest::prelude::*;
+
+    const KEYS: [Key<'static>; 13] = [
+        Key::History,
+        Key::Unpersisted,
+        Key::Keyspace(TreeId(1)),
+        Key::Stream(StreamId(0)),
+        Key::Chunk(StreamId(8), Offset(1 << 33)),
+        Key::Cursor(StreamId(0), "billing"),
+        Key::Session(SessionId(1 << 34)),
+        Key::Skipped(Offset(1 << 35)),
+        Key::RangeEnd(Offset(1 << 36), 3),
+        Key::Recent(9),
+        Key::Configuration,
+        Key::Namespace("default"),
+        Key::Directory,
+    ];
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_taken_or_refused(
+            kind in 0usize..13,
+            value in proptest::collection::vec(prop_oneof![Just(0u8), any::<u8>()], 0..120)
+        ) {
+            let key = KEYS[kind].bytes();
+            row(&[&[key.len() as u8], &key[..], &value].concat());
+            row(&value);
+        }
+    }
+}
