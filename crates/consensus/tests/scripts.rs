@@ -1,7 +1,7 @@
 //! Runs the stories in `tests/scripts`: commands, `---`, what was seen. Set `UPDATE_EXPECT=1` to
 //! write what is seen into them; the diff is the review.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "helpers of tests are tests")]
 
 mod world;
 

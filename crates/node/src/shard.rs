@@ -117,7 +117,8 @@ impl Shard {
             applied,
             is_full: false,
             retry_ms: None,
-            ages_ms: None,
+            // What expired while it was closed is found out without a write.
+            ages_ms: Some(now.monotonic_ms + AGES_MS),
             trimming: Trimming::default(),
             waiting: Waiting::default(),
             answered: Vec::new(),

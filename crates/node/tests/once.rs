@@ -1,6 +1,8 @@
 //! Every request gets exactly one reply, and nothing stays under way, whatever order disks,
 //! clients, deletions and drains come in.
 
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "helpers of tests are tests")]
+
 mod world;
 
 use naust_log::sim::Random;

@@ -194,3 +194,101 @@ fn without_patience(mut asked: Asked) -> Asked {
     }
     asked
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(request: u64, level: Level, query: Query) -> Asked {
+        let read = Read { level, query };
+        Asked::new(ConnectionId(request % 2), RequestId(request), read, Now::default())
+    }
+
+    fn get() -> Query {
+        Query::Get { keyspace: "users".to_string(), key: vec![1] }
+    }
+
+    fn log(from: u64, wait_ms: u32) -> Query {
+        Query::Log { from: Offset(from), max_bytes: 0, wait_ms }
+    }
+
+    fn due(waiting: &mut Waiting, index: u64, next: u64) -> Vec<u64> {
+        let next = || waiting.next_due(Index(index), Offset(next));
+        std::iter::from_fn(next).map(|asked| asked.request.0).collect()
+    }
+
+    #[test]
+    fn a_burst_of_linearizable_reads_shares_a_round_and_waits_for_its_index() {
+        let mut waiting = Waiting::default();
+        waiting.add(asked(1, Level::Linearizable, get()), Now::default());
+        waiting.add(asked(2, Level::Linearizable, get()), Now::default());
+        let first = waiting.next_token();
+        waiting.add(asked(3, Level::Linearizable, get()), Now::default());
+        assert!(waiting.has_fresh());
+        let second = waiting.next_token();
+        assert!(!waiting.has_fresh());
+        waiting.found_index(first, Index(7));
+        assert_eq!(due(&mut waiting, 6, 0), []);
+        assert_eq!(due(&mut waiting, 7, 0), [1, 2]);
+        waiting.found_index(second, Index(9));
+        assert_eq!(due(&mut waiting, 9, 0), [3]);
+        assert!(waiting.is_empty());
+    }
+
+    #[test]
+    fn reads_of_offsets_wait_until_they_are_folded_in_or_give_up() {
+        let mut waiting = Waiting::default();
+        waiting.add(asked(1, Level::AtLeast(Offset(50)), get()), Now::default());
+        waiting.add(asked(2, Level::Exactly(Offset(40)), get()), Now::default());
+        waiting.add(asked(3, Level::AtLeast(Offset(90)), get()), Now::default());
+        waiting.add(asked(4, Level::Local, get()), Now::default());
+        assert_eq!(due(&mut waiting, 0, 40), [4]);
+        assert_eq!(due(&mut waiting, 0, 51), [2, 1]);
+        assert_eq!(waiting.deadline_ms(), Some(READ_OFFSET_WAIT_MS));
+        let late = Now { monotonic_ms: READ_OFFSET_WAIT_MS, wall_ms: 0 };
+        let given_up: Vec<u64> = waiting.expire(late).iter().map(|a| a.request.0).collect();
+        assert_eq!(given_up, [3]);
+        assert!(waiting.is_empty() && waiting.deadline_ms().is_none());
+    }
+
+    #[test]
+    fn polls_of_the_log_end_with_news_with_time_or_on_demand() {
+        let mut waiting = Waiting::default();
+        for (request, from, wait_ms) in [(1, 10, 100), (2, 20, 200), (3, 30, 300)] {
+            waiting.wait_for_log(asked(request, Level::Local, log(from, wait_ms)));
+        }
+        waiting.log_grew(Offset(10));
+        assert_eq!(due(&mut waiting, 0, 0), []);
+        waiting.log_grew(Offset(11));
+        assert_eq!(due(&mut waiting, 0, 0), [1]);
+        waiting.expire(Now { monotonic_ms: 200, wall_ms: 0 });
+        assert_eq!(due(&mut waiting, 0, 0), [2]);
+        waiting.end_polls();
+        let last = waiting.next_due(Index(0), Offset(0)).unwrap();
+        assert_eq!(last.read.query, log(30, 0), "it is not to wait again");
+    }
+
+    #[test]
+    fn who_is_gone_waits_nowhere_and_who_is_left_is_found_everywhere() {
+        let mut waiting = Waiting::default();
+        for request in [0, 10] {
+            waiting.add(asked(request + 1, Level::Linearizable, get()), Now::default());
+            waiting.add(asked(request + 2, Level::Linearizable, get()), Now::default());
+            let token = waiting.next_token();
+            if request == 0 {
+                waiting.found_index(token, Index(5));
+            }
+        }
+        for request in 21..23 {
+            waiting.add(asked(request, Level::Linearizable, get()), Now::default());
+            waiting.add(asked(request + 10, Level::Local, get()), Now::default());
+            waiting.add(asked(request + 20, Level::AtLeast(Offset(9)), get()), Now::default());
+            waiting.wait_for_log(asked(request + 30, Level::Local, log(5, 100)));
+        }
+        waiting.forget(ConnectionId(0));
+        let mut left: Vec<u64> = waiting.take_all().iter().map(|a| a.request.0).collect();
+        left.sort_unstable();
+        assert_eq!(left, [1, 11, 21, 31, 41, 51]);
+        assert!(waiting.is_empty());
+    }
+}
