@@ -105,19 +105,16 @@ async fn fill(naust: &Naust) -> anyhow::Result<()> {
 /// Point reads and scans on the same data with equal caches, interleaved.
 pub fn beside_fjall(setting: &Setting) -> anyhow::Result<()> {
     let directory = setting.directory()?;
-    let config = || Config {
-        cache_bytes: CACHE_BYTES,
-        ..Config::embedded(directory.path().join("naust"))
-    };
+    let config =
+        || Config { cache_bytes: CACHE_BYTES, ..Config::embedded(directory.path().join("naust")) };
     let naust = Naust::open(config())?;
     runtime()?.block_on(fill(&naust))?;
     // A clean restart flushes, so that both read from tables.
     naust.shutdown()?;
     drop(naust);
     let naust = Naust::open(config())?;
-    let peer = fjall::Database::builder(directory.path().join("fjall"))
-        .cache_size(CACHE_BYTES)
-        .open()?;
+    let peer =
+        fjall::Database::builder(directory.path().join("fjall")).cache_size(CACHE_BYTES).open()?;
     let keyspace = peer.keyspace("bench", fjall::KeyspaceCreateOptions::default)?;
     let mut draw = Draw(1);
     for number in 0..KEYS {

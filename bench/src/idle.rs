@@ -1,9 +1,7 @@
 //! What doing nothing costs, and how long coming back takes.
 
 use crate::Setting;
-use crate::process::{
-    disk_mebibytes, load, node, processor_seconds, resident_mebibytes,
-};
+use crate::process::{disk_mebibytes, load, node, processor_seconds, resident_mebibytes};
 use crate::table::{Table, median, verdict};
 use anyhow::Context as _;
 use naust_client::Client;
@@ -36,8 +34,7 @@ pub fn quiet(setting: &Setting) -> anyhow::Result<()> {
     let one = node(setting, &data, &[])?;
     let (memory, core, disk) = watch(one.id(), &data)?;
     let reached = verdict(memory <= 40.0 && core < 0.5);
-    let (memory, core, disk) =
-        (format!("{memory:.1}"), format!("{core:.2}"), format!("{disk:.1}"));
+    let (memory, core, disk) = (format!("{memory:.1}"), format!("{core:.2}"), format!("{disk:.1}"));
     table.row(&[&"idle node", &memory, &core, &disk, &"≤ 40 MB, < 0.5 %", &reached]);
     drop(one);
     let data = directory.path().join("thousand");
@@ -53,15 +50,15 @@ pub fn quiet(setting: &Setting) -> anyhow::Result<()> {
     })?;
     let (memory, core, disk) = watch(thousand.id(), &data)?;
     let reached = verdict(memory <= 200.0 && core < 5.0 && disk <= 200.0);
-    let (memory, core, disk) =
-        (format!("{memory:.1}"), format!("{core:.2}"), format!("{disk:.1}"));
+    let (memory, core, disk) = (format!("{memory:.1}"), format!("{core:.2}"), format!("{disk:.1}"));
     let aim = "≤ 200 MB, < 5 %, ≤ 200 MB";
     table.row(&[&"1,000 quiet namespaces, a row each", &memory, &core, &disk, &aim, &reached]);
     table.print();
     Ok(())
 }
 
-/// How long it takes from the start of the process to the first linearizable read, after SIGKILL under load.
+/// How long it takes from the start of the process to the first linearizable read, after SIGKILL
+/// under load.
 pub fn reopen(setting: &Setting) -> anyhow::Result<()> {
     let directory = setting.directory()?;
     let mut node = node(setting, &directory.path().join("node"), &[])?;

@@ -1,8 +1,9 @@
-//! Measures Naust beside its limits and peers, in one run, interleaved in short rounds, and prints medians as tables
-//! with ratios. It states; it never fails because of a number.
+//! Measures Naust beside its limits and peers, in one run, interleaved in short rounds, and prints
+//! medians as tables with ratios. It states; it never fails because of a number.
 //!
-//! Reading order: [`raw`] what the disk can do; [`node`] the tables of a node over TCP; [`embedded`] the same in this
-//! process, and the table engine beside its peer; [`idle`] what doing nothing costs; [`table`] how it is printed.
+//! Reading order: [`raw`] what the disk can do; [`node`] the tables of a node over TCP;
+//! [`embedded`] the same in this process, and the table engine beside its peer; [`idle`] what doing
+//! nothing costs; [`table`] how it is printed.
 #![allow(clippy::print_stdout, reason = "a bench prints")]
 
 mod embedded;

@@ -73,7 +73,8 @@ impl Row {
     }
 }
 
-/// The counters include the warm-up, so what is divided by commits is divided by all that were made.
+/// The counters include the warm-up, so what is divided by commits is divided by all that were
+/// made.
 fn measure(
     setting: &Setting,
     node: &NodeProcess,
@@ -128,8 +129,16 @@ pub fn on_disk(setting: &Setting) -> anyhow::Result<()> {
         in_process.push(embedded::commits(&data, 256, Duration::from_secs(setting.seconds))?);
     }
     let raw = median(&raw_us);
-    let columns =
-        ["what", "commits/s", "p50 ms", "p99 ms", "syncs/commit", "CPU µs/commit", "aim", "reached"];
+    let columns = [
+        "what",
+        "commits/s",
+        "p50 ms",
+        "p99 ms",
+        "syncs/commit",
+        "CPU µs/commit",
+        "aim",
+        "reached",
+    ];
     let mut table = Table::new("A node on disk, over TCP: one put a commit", &columns);
     let one_connection = middle(&rounds[1], |measured| measured.per_second);
     for (row, measured) in ROWS.iter().zip(&rounds) {
@@ -152,18 +161,16 @@ pub fn on_disk(setting: &Setting) -> anyhow::Result<()> {
     let rate = grouped(rate);
     table.row(&[&"embedded, 256 in flight", &rate, &"", &"", &"", &"", &"≥ 250 000/s", &reached]);
     table.print();
-    println!("\nraw 4 KiB write + fdatasync, p50: {:.3} ms; medians of {} rounds", raw / 1e3, setting.rounds);
+    println!(
+        "\nraw 4 KiB write + fdatasync, p50: {:.3} ms; medians of {} rounds",
+        raw / 1e3,
+        setting.rounds
+    );
     drop(node);
     appends(setting)
 }
 
-fn aim(
-    row: &Row,
-    rate: f64,
-    p50: f64,
-    raw: f64,
-    one_connection: f64,
-) -> (String, &'static str) {
+fn aim(row: &Row, rate: f64, p50: f64, raw: f64, one_connection: f64) -> (String, &'static str) {
     if row.in_flight * row.connections == 1 {
         let ratio = p50 / raw;
         return (format!("p50 ≤ 2 × raw sync; is {ratio:.2} ×"), verdict(ratio <= 2.0));
@@ -196,7 +203,12 @@ fn appends(setting: &Setting) -> anyhow::Result<()> {
     let (raw, rate, bytes) = (median(&raw_rates), median(&rates), median(&ratios));
     let columns = ["what", "measured", "aim", "reached"];
     let mut table = Table::new("Stream appends: records of 1 KiB, 64 a commit", &columns);
-    table.row(&[&"raw sequential writes, one fdatasync a MiB", &format!("{raw:.0} MiB/s"), &"", &""]);
+    table.row(&[
+        &"raw sequential writes, one fdatasync a MiB",
+        &format!("{raw:.0} MiB/s"),
+        &"",
+        &"",
+    ]);
     let share = rate / raw;
     let told = format!("{rate:.0} MiB/s, {:.0} %", share * 100.0);
     table.row(&[&"appends, 4 connections × 16 commits", &told, &"≥ 60 %", &verdict(share >= 0.6)]);

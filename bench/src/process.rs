@@ -18,11 +18,7 @@ pub fn node(setting: &Setting, data: &Path, options: &[&str]) -> anyhow::Result<
 }
 
 /// Runs `naust bench` against it and reads what it prints.
-pub fn load(
-    setting: &Setting,
-    node: &NodeProcess,
-    arguments: &[String],
-) -> anyhow::Result<Value> {
+pub fn load(setting: &Setting, node: &NodeProcess, arguments: &[String]) -> anyhow::Result<Value> {
     let output = Command::new(&setting.program)
         .args(["bench", "--json", "--address", &node.address()])
         .args(arguments)

@@ -20,7 +20,8 @@ fn zeroed(directory: &Path, name: &str, mebibytes: u64) -> anyhow::Result<File> 
     Ok(file)
 }
 
-/// Microseconds of one 4 KiB write and `fdatasync` on a zero-filled file: the median of what fits `time`.
+/// Microseconds of one 4 KiB write and `fdatasync` on a zero-filled file: the median of what fits
+/// `time`.
 pub fn sync_p50_us(directory: &Path, time: Duration) -> anyhow::Result<f64> {
     let file = zeroed(directory, "sync", 16)?;
     let page = vec![7u8; PAGE as usize];
@@ -36,7 +37,8 @@ pub fn sync_p50_us(directory: &Path, time: Duration) -> anyhow::Result<f64> {
     Ok(crate::table::median(&taken))
 }
 
-/// Bytes a second of sequential writes with one `fdatasync` a MiB, on a zero-filled file that is written round.
+/// Bytes a second of sequential writes with one `fdatasync` a MiB, on a zero-filled file that is
+/// written round.
 pub fn sequential_bytes_per_second(directory: &Path, time: Duration) -> anyhow::Result<f64> {
     let file = zeroed(directory, "sequential", 64)?;
     let block = vec![7u8; MEBIBYTE as usize];

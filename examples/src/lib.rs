@@ -1,5 +1,5 @@
-//! Programs that use Naust, smallest first: `embedded`, `transfer`, `consumer`. Each is a binary of this package, opens a
-//! node of its own in a temporary directory, checks what it shows, and ends.
+//! Programs that use Naust, smallest first: `embedded`, `transfer`, `consumer`. Each is a binary of
+//! this package, opens a node of its own in a temporary directory, checks what it shows, and ends.
 //!
 //! `cargo run -p naust-examples --bin transfer`
 

@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: builds the release binaries and hands over to the bench crate, which prints the tables.
+//! `cargo xtask bench`: builds the release binaries and hands over to the bench crate, which prints
+//! the tables.
 
 use crate::shell;
 

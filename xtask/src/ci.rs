@@ -16,7 +16,6 @@ pub fn run_all() -> anyhow::Result<()> {
     fuzz_smoke(10)
 }
 
-
 /// Runs the simulator on `seeds` seeds derived from the commit, and on all seeds that ever failed.
 pub fn simulate(seeds: u64) -> anyhow::Result<()> {
     let commit = output("git", &["rev-parse", "HEAD"])?;
@@ -33,18 +32,25 @@ pub fn simulate(seeds: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs every libFuzzer target for a few seconds where a nightly toolchain and cargo-fuzz are installed. Without them
-/// it says so: the same entry points are fed mutated input by the stable tests (`decoders_survive_mutations`).
+/// Runs every libFuzzer target for a few seconds where a nightly toolchain and cargo-fuzz are
+/// installed. Without them it says so: the same entry points are fed mutated input by the stable
+/// tests (`decoders_survive_mutations`).
 pub fn fuzz_smoke(seconds: u32) -> anyhow::Result<()> {
     if !exists("cargo", &["+nightly", "fuzz", "--version"]) {
-        println!("fuzz smoke: libFuzzer skipped, it needs `cargo install cargo-fuzz` and a nightly toolchain");
+        println!(
+            "fuzz smoke: libFuzzer skipped, it needs `cargo install cargo-fuzz` and a nightly toolchain"
+        );
         return Ok(());
     }
     let targets = output("cargo", &["+nightly", "fuzz", "list", "--fuzz-dir", "fuzz"])?;
     let time = format!("-max_total_time={seconds}");
     for target in targets.lines() {
         let command = ["+nightly", "fuzz", "run", "--fuzz-dir", "fuzz", target, "--"];
-        run("cargo", &[&command[..], &[&time, "-rss_limit_mb=2048", "-verbosity=0"]].concat(), &[])?;
+        run(
+            "cargo",
+            &[&command[..], &[&time, "-rss_limit_mb=2048", "-verbosity=0"]].concat(),
+            &[],
+        )?;
     }
     Ok(())
 }

@@ -1,4 +1,7 @@
-//! The project's own chores. `cargo xtask ci` is what CI runs after the tests; every step can be run alone.
+//! The project's own chores. `cargo xtask ci` is what CI runs after the tests; every step can be
+//! run alone.
+
+#![allow(clippy::print_stdout, reason = "chores print")]
 
 mod bench;
 mod ci;
@@ -7,6 +10,7 @@ mod shell;
 mod tidy;
 
 use clap::{Parser, Subcommand};
+use std::process::ExitCode;
 
 #[derive(Parser)]
 #[command(about = "The project's own chores")]
@@ -43,8 +47,18 @@ enum Chore {
     Bench(bench::Args),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Args::parse().chore {
+fn main() -> ExitCode {
+    match run(Args::parse().chore) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(chore: Chore) -> anyhow::Result<()> {
+    match chore {
         Chore::Ci => ci::run_all(),
         Chore::Tidy => tidy::run(),
         Chore::Codegen { check } => codegen::run(check),

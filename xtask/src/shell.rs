@@ -11,7 +11,8 @@ pub fn root() -> PathBuf {
     here.parent().expect("xtask lies in the workspace").to_path_buf()
 }
 
-/// Runs a program in the workspace's root and fails when it does. Says what runs and how long it took.
+/// Runs a program in the workspace's root and fails when it does. Says what runs and how long it
+/// took.
 pub fn run(program: &str, args: &[&str], variables: &[(&str, &str)]) -> anyhow::Result<()> {
     eprintln!("xtask: {program} {}", args.join(" "));
     let start = Instant::now();
@@ -21,7 +22,11 @@ pub fn run(program: &str, args: &[&str], variables: &[(&str, &str)]) -> anyhow::
         .current_dir(root())
         .status()
         .with_context(|| format!("{program} can't be started"))?;
-    eprintln!("xtask: {program} {}: {:.1} s", args.first().unwrap_or(&""), start.elapsed().as_secs_f64());
+    eprintln!(
+        "xtask: {program} {}: {:.1} s",
+        args.first().unwrap_or(&""),
+        start.elapsed().as_secs_f64()
+    );
     if !status.success() {
         bail!("{program} {} failed", args.join(" "));
     }

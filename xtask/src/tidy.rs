@@ -17,10 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("client", &["wire"]),
     ("gateway", &["client", "wire"]),
     ("sim", &["node", "machine", "client", "log", "consensus", "wire"]),
-    (
-        "naust",
-        &["wire", "log", "consensus", "machine", "store", "node", "client", "gateway"],
-    ),
+    ("naust", &["wire", "log", "consensus", "machine", "store", "node", "client", "gateway"]),
 ];
 
 /// Crates that know no clock, thread, socket, file or randomness; their clippy.toml bans them.
@@ -28,7 +25,8 @@ const PURE: &[&str] = &["wire", "log", "consensus", "machine", "node"];
 /// Crates that may use tokio.
 const TOKIO: &[&str] = &["client", "gateway", "naust"];
 /// Names of modules that say nothing.
-const EMPTY_NAMES: &[&str] = &["common", "types", "util", "utils", "manager", "helper", "helpers", "misc"];
+const EMPTY_NAMES: &[&str] =
+    &["common", "types", "util", "utils", "manager", "helper", "helpers", "misc"];
 
 const FILE_LINES_MAX: usize = 600;
 const COLUMNS_MAX: usize = 100;
@@ -37,7 +35,8 @@ const COLUMNS_MAX: usize = 100;
 pub fn run() -> anyhow::Result<()> {
     let mut wrong = Vec::new();
     arrows(&mut wrong)?;
-    for path in output("git", &["ls-files", "--cached", "--others", "--exclude-standard"])?.lines() {
+    for path in output("git", &["ls-files", "--cached", "--others", "--exclude-standard"])?.lines()
+    {
         if path.ends_with(".rs") && !path.contains("/generated/") {
             source(path, &mut wrong)?;
         }
@@ -81,7 +80,9 @@ fn arrows(wrong: &mut Vec<String>) -> anyhow::Result<()> {
             if dependency == "tokio" && !TOKIO.contains(name) {
                 wrong.push(format!("{path}: {name} may not know tokio"));
             }
-            if dependency == "lsm-tree" && *name != "store" || dependency == "raft" && *name != "consensus" {
+            if dependency == "lsm-tree" && *name != "store"
+                || dependency == "raft" && *name != "consensus"
+            {
                 wrong.push(format!("{path}: {dependency} has one home, and it is not {name}"));
             }
         }
@@ -89,7 +90,9 @@ fn arrows(wrong: &mut Vec<String>) -> anyhow::Result<()> {
     for entry in fs::read_dir(root().join("crates"))? {
         let name = entry?.file_name().to_string_lossy().into_owned();
         if !ARROWS.iter().any(|(known, _)| *known == name) {
-            wrong.push(format!("crates/{name}: a crate without arrows; add it to xtask/src/tidy.rs"));
+            wrong.push(format!(
+                "crates/{name}: a crate without arrows; add it to xtask/src/tidy.rs"
+            ));
         }
     }
     Ok(())
@@ -107,12 +110,14 @@ fn source(path: &str, wrong: &mut Vec<String>) -> anyhow::Result<()> {
         wrong.push(format!("{path}: `{stem}` names nothing"));
     }
     let code = |line: &&str| !line.trim().is_empty() && !line.trim_start().starts_with("//");
-    let tests_at = text.lines().position(|line| line.trim() == "#[cfg(test)]").unwrap_or(usize::MAX);
+    let tests_at =
+        text.lines().position(|line| line.trim() == "#[cfg(test)]").unwrap_or(usize::MAX);
     let lines = text.lines().take(tests_at).filter(code).count();
     if lines > FILE_LINES_MAX {
         wrong.push(format!("{path}: {lines} lines of code; {FILE_LINES_MAX} at most"));
     }
-    let marks = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X"), concat!("#[ign", "ore")];
+    let marks =
+        [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X"), concat!("#[ign", "ore")];
     for (number, line) in text.lines().enumerate() {
         let number = number + 1;
         if line.chars().count() > COLUMNS_MAX {
@@ -133,12 +138,22 @@ fn files(wrong: &mut Vec<String>) {
     for name in PURE {
         let path = format!("crates/{name}/clippy.toml");
         if !root().join(&path).is_file() {
-            wrong.push(format!("{path} is missing: a pure crate bans clock, thread, file and randomness"));
+            wrong.push(format!(
+                "{path} is missing: a pure crate bans clock, thread, file and randomness"
+            ));
         }
     }
     let named = [
-        "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE-MIT", "LICENSE-APACHE",
-        "deny.toml", "clippy.toml", "rustfmt.toml", ".ci/run",
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "LICENSE-MIT",
+        "LICENSE-APACHE",
+        "deny.toml",
+        "clippy.toml",
+        "rustfmt.toml",
+        ".ci/run",
     ];
     for path in named {
         if !root().join(path).is_file() {
@@ -159,7 +174,9 @@ fn reasons(wrong: &mut Vec<String>) -> anyhow::Result<()> {
     let sections = manifest("Cargo.toml")?;
     for dependency in sections.get("workspace.dependencies").into_iter().flatten() {
         if !dependency.starts_with("naust") && !deny.contains(&format!("# {dependency}:")) {
-            wrong.push(format!("deny.toml gives no reason for `{dependency}` (a line `# {dependency}: …`)"));
+            wrong.push(format!(
+                "deny.toml gives no reason for `{dependency}` (a line `# {dependency}: …`)"
+            ));
         }
     }
     Ok(())

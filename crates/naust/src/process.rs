@@ -147,11 +147,7 @@ impl Drop for NodeProcess {
     }
 }
 
-fn spawn(
-    start: &Start,
-    native: u16,
-    http: u16,
-) -> anyhow::Result<(Child, BufReader<ChildStdout>)> {
+fn spawn(start: &Start, native: u16, http: u16) -> anyhow::Result<(Child, BufReader<ChildStdout>)> {
     let mut process = Command::new(&start.program)
         .arg("serve")
         .arg("--data")

@@ -1,5 +1,6 @@
-//! A consumer that counts words exactly once: what it computes and how far it has read are one commit. It crashes (on
-//! purpose) after every few records, between reading and committing, and comes back without counting anything twice.
+//! A consumer that counts words exactly once: what it computes and how far it has read are one
+//! commit. It crashes (on purpose) after every few records, between reading and committing, and
+//! comes back without counting anything twice.
 #![allow(clippy::print_stdout, reason = "an example prints")]
 
 use naust_client::{Namespace, ReadOptions};

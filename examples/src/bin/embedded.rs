@@ -1,4 +1,5 @@
-//! The smallest program: a node inside this process, a row, an event, and one commit that does both.
+//! The smallest program: a node inside this process, a row, an event, and one commit that does
+//! both.
 #![allow(clippy::print_stdout, reason = "an example prints")]
 
 use naust_client::{Namespace, ReadOptions};

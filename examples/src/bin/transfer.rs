@@ -1,5 +1,6 @@
-//! Money moves between accounts while many tasks move some at once, and every transfer leaves an event. No outbox: the two
-//! rows and the event are one commit, on the condition that the rows are still what was read.
+//! Money moves between accounts while many tasks move some at once, and every transfer leaves an
+//! event. No outbox: the two rows and the event are one commit, on the condition that the rows are
+//! still what was read.
 #![allow(clippy::print_stdout, reason = "an example prints")]
 
 use anyhow::Context as _;

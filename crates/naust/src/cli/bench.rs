@@ -32,12 +32,14 @@ pub struct Bench {
     /// Puts and gets draw from so many keys.
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     keys: u64,
-    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(0..=1_048_576))]
+    #[arg(long, default_value_t = 128)]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=1_048_576))]
     value_bytes: u32,
     /// Appends: records a commit.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
     batch: u16,
-    /// Loads so many namespaces (bench-0, bench-1, …) instead of `default`; they are made if need be.
+    /// Loads so many namespaces (bench-0, bench-1, …) instead of `default`; they are made if need
+    /// be.
     #[arg(long, default_value_t = 0)]
     namespaces: usize,
     #[arg(long, default_value_t = 1)]
@@ -62,7 +64,11 @@ impl Bench {
     pub fn run(self) -> anyhow::Result<()> {
         let plan = self.plan()?;
         let outcome = load::run(&plan)?;
-        if self.json { self.print_json(&outcome) } else { self.print(&outcome) }
+        if self.json {
+            self.print_json(&outcome)
+        } else {
+            self.print(&outcome)
+        }
         Ok(())
     }
 

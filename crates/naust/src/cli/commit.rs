@@ -17,7 +17,8 @@ pub struct Commit {
     steps: Steps,
 }
 
-/// The steps, in the order of the command line, which clap gives only by the indices of its matches.
+/// The steps, in the order of the command line, which clap gives only by the indices of its
+/// matches.
 struct Steps(Vec<(Step, String)>);
 
 #[derive(Clone, Copy)]
@@ -150,7 +151,15 @@ mod tests {
     #[test]
     fn steps_keep_the_order_of_the_command_line() {
         let typed = Typed::parse_from([
-            "x", "--append", "s=1", "--put", "k/a=b=c", "--if-absent", "k/a", "--append", "s=2",
+            "x",
+            "--append",
+            "s=1",
+            "--put",
+            "k/a=b=c",
+            "--if-absent",
+            "k/a",
+            "--append",
+            "s=2",
         ]);
         let mut draft = Draft::new();
         for (step, text) in &typed.steps.0 {

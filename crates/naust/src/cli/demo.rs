@@ -1,9 +1,10 @@
 //! `naust demo`: real input, a real kill, and a proof.
 //!
-//! Every line of the input becomes one commit that puts a row *and* appends an event. Midway the node, a process of its
-//! own, is killed with SIGKILL and started again; the client sends again what it has no reply for, under its session.
-//! At the end everything is read back and compared with the input: each line's row and event are there once and belong to
-//! the same commit. Only a bit a line is kept in memory.
+//! Every line of the input becomes one commit that puts a row *and* appends an event. Midway the
+//! node, a process of its own, is killed with SIGKILL and started again; the client sends again
+//! what it has no reply for, under its session. At the end everything is read back and compared
+//! with the input: each line's row and event are there once and belong to the same commit. Only a
+//! bit a line is kept in memory.
 
 use super::input::Input;
 use anyhow::{Context as _, bail, ensure};
@@ -31,7 +32,8 @@ pub struct Demo {
     /// Text or NDJSON, one commit a line [default: the Unicode character database, 34,924 lines].
     #[arg(long)]
     input: Option<PathBuf>,
-    /// An empty or missing directory for the data, kept afterwards [default: a temporary one, removed].
+    /// An empty or missing directory for the data, kept afterwards [default: a temporary one,
+    /// removed].
     #[arg(long)]
     data: Option<PathBuf>,
     /// How often the node is killed, at even distances.
@@ -69,7 +71,9 @@ impl Demo {
         match &result {
             Ok(loaded) => {
                 print(loaded);
-                println!("VERDICT: every acknowledged commit is there once; rows and events agree.");
+                println!(
+                    "VERDICT: every acknowledged commit is there once; rows and events agree."
+                );
             }
             Err(_) => println!("VERDICT: FAILED"),
         }

@@ -1,8 +1,9 @@
-//! A load generator: many connections with many requests under way, from one thread, without the client's comforts, so
-//! that what is measured is the node.
+//! A load generator: many connections with many requests under way, from one thread, without the
+//! client's comforts, so that what is measured is the node.
 //!
-//! Each connection speaks wire itself: it resolves its namespace, opens a session, and then keeps `in_flight` requests
-//! under way until the time is up. Everything that comes back is counted; errors are counted by their code.
+//! Each connection speaks wire itself: it resolves its namespace, opens a session, and then keeps
+//! `in_flight` requests under way until the time is up. Everything that comes back is counted;
+//! errors are counted by their code.
 
 use anyhow::{Context as _, bail};
 use hdrhistogram::Histogram;
@@ -355,4 +356,3 @@ fn ask(
     let (packet, _) = packet::read(&input)?.context("a whole packet was read")?;
     Ok(Reply::decode(packet.body)?)
 }
-

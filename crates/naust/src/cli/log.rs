@@ -83,13 +83,7 @@ fn survey(data: &Path, shard: ShardId, depth: Depth) -> anyhow::Result<Survey> {
     Survey::new(disk, depth).with_context(|| format!("the log of shard {shard} can't be read"))
 }
 
-fn dump(
-    place: &Place,
-    shard: ShardId,
-    from: Offset,
-    limit: u64,
-    ops: bool,
-) -> anyhow::Result<()> {
+fn dump(place: &Place, shard: ShardId, from: Offset, limit: u64, ops: bool) -> anyhow::Result<()> {
     let survey = survey(&place.data, shard, Depth::Tail)?;
     let reader = survey.reader();
     let mut out = Output::new();

@@ -66,9 +66,9 @@ struct At {
 
 impl At {
     async fn client(&self) -> anyhow::Result<Client> {
-        Client::connect([self.address.clone()])
-            .await
-            .with_context(|| format!("no node answers at {}; start one with `naust dev`", self.address))
+        Client::connect([self.address.clone()]).await.with_context(|| {
+            format!("no node answers at {}; start one with `naust dev`", self.address)
+        })
     }
 
     async fn namespace(&self) -> anyhow::Result<Namespace> {
@@ -76,7 +76,8 @@ impl At {
     }
 }
 
-/// Something was looked for and is not there; printed already, so only the exit status is left to say it.
+/// Something was looked for and is not there; printed already, so only the exit status is left to
+/// say it.
 #[derive(Debug, thiserror::Error)]
 #[error("not found")]
 struct NotFound;

@@ -27,7 +27,8 @@ enum What {
         /// Log bytes of history that reads may go back; 0: the default.
         #[arg(long, default_value_t = 0)]
         history_bytes: u64,
-        /// Acknowledge before the disk has it and sync every so many milliseconds: a power cut may lose the last of it.
+        /// Acknowledge before the disk has it and sync every so many milliseconds: a power cut may
+        /// lose the last of it.
         #[arg(long)]
         interval_ms: Option<u32>,
     },
@@ -84,7 +85,10 @@ impl Cluster {
                 let address = &node.address;
                 out.json(&json!({ "node": name, "id": id, "address": address, "up": node.up }))?;
             } else {
-                out.line(&format!("node {} ({:016x}) {} {up}", node.name, node.id.0, node.address))?;
+                out.line(&format!(
+                    "node {} ({:016x}) {} {up}",
+                    node.name, node.id.0, node.address
+                ))?;
             }
         }
         cluster.namespaces.iter().try_for_each(|namespace| print(&mut out, self.at.json, namespace))

@@ -6,7 +6,8 @@ use naust::config::Config;
 use naust::server;
 use std::path::PathBuf;
 
-/// Every option of the configuration can be given as `--set SECTION.OPTION=VALUE`; the usual ones have flags.
+/// Every option of the configuration can be given as `--set SECTION.OPTION=VALUE`; the usual ones
+/// have flags.
 #[derive(Args)]
 pub struct Serve {
     /// Configuration, TOML.
@@ -30,7 +31,8 @@ pub struct Serve {
     /// Any other option, as in the configuration file: `--set memtable_bytes=268435456`.
     #[arg(long, value_name = "OPTION=VALUE")]
     set: Vec<String>,
-    /// Start a new cluster of one. A single node does so by itself when its data directory is empty.
+    /// Start a new cluster of one. A single node does so by itself when its data directory is
+    /// empty.
     #[arg(long)]
     bootstrap: bool,
 }
