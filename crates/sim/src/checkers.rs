@@ -14,6 +14,7 @@ pub mod rows;
 use crate::chronicle::Chronicle;
 use crate::history::{Request, Violation};
 use crate::model::Model;
+use crate::schedule::Moment;
 use naust_wire::ShardId;
 use naust_wire::options::NamespaceOptions;
 
@@ -29,6 +30,8 @@ pub struct Case<'a> {
     pub model: &'a Model,
     /// What its clients asked, in order.
     pub requests: &'a [&'a Request],
+    /// What was sent before this moment should have been answered.
+    pub patience: Moment,
     /// Which faults may excuse an error.
     pub excuses: Excuses,
 }

@@ -92,6 +92,13 @@ impl Chronicle {
         Ok(true)
     }
 
+    /// Where the next frame begins if none fits behind `end` any more; or `end` itself.
+    #[must_use]
+    pub fn after_gap(&self, end: Offset) -> Offset {
+        let rest = self.segment_bytes - end.0 % self.segment_bytes;
+        if rest < FRAME_HEADER_BYTES as u64 { end.plus(rest) } else { end }
+    }
+
     /// Forgets what lies at or above `from`: a power cut may have taken it, as its durability allowed.
     pub fn forget(&mut self, from: Offset) {
         self.entries.split_off(&from.0);
@@ -107,6 +114,12 @@ impl Chronicle {
     /// All frames from an offset on. Padding is never among them.
     pub fn from(&self, offset: Offset) -> impl Iterator<Item = &Entry> {
         self.entries.range(offset.0..).map(|(_, entry)| entry)
+    }
+
+    /// Where the first frame begins.
+    #[must_use]
+    pub fn first(&self) -> Option<Offset> {
+        self.entries.keys().next().map(|offset| Offset(*offset))
     }
 
     /// The last frame.

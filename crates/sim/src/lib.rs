@@ -9,17 +9,24 @@
 //! * [`plan`]: what a seed draws before its life begins: the swarm;
 //! * [`history`], [`chronicle`], [`model`]: what was asked and answered, what was committed, and what that means;
 //! * [`workload`]: clients that ask;
-//! * [`checkers`]: what must hold.
+//! * [`tables`], [`weather`], [`fuse`]: disks and tables that lie;
+//! * [`world`]: everything there is, and how it is driven;
+//! * [`checkers`]: what must hold;
+//! * [`life`], [`run`], [`tally`]: one life, many lives, and what they were like.
 
 pub mod checkers;
 pub mod chronicle;
 pub mod fuse;
 pub mod generator;
 pub mod history;
+pub mod life;
 pub mod model;
 pub mod plan;
+pub mod run;
 pub mod schedule;
+pub mod tables;
 pub mod tally;
 pub mod trace;
 pub mod weather;
 pub mod workload;
+pub mod world;

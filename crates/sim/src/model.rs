@@ -127,9 +127,7 @@ impl Model {
                 Condition::Unchanged { since, .. } if since >= at => {
                     return Ok(Some(Verdict::Failed(Code::BadArgument)));
                 }
-                Condition::Unchanged { since, .. }
-                    if since.0 < at.0.saturating_sub(RECENT_WRITES_LOG_BYTES) =>
-                {
+                Condition::Unchanged { since, .. } if since < recent_floor(at) => {
                     return Ok(Some(Verdict::Failed(Code::OffsetTrimmed)));
                 }
                 Condition::Unchanged { space, from, to, since } => {
@@ -264,7 +262,8 @@ impl Model {
                 self.sessions.open(at, ttl_ms, entry.header.time);
                 Verdict::Session(SessionId(at.0))
             }
-            Control::CloseSession(session) => match self.sessions.close(session) {
+            Control::CloseSession(session) => match self.sessions.close(session, entry.header.time)
+            {
                 true => Verdict::Done,
                 false => Verdict::Failed(Code::SessionExpired),
             },
@@ -322,6 +321,12 @@ impl Model {
             }
         }
     }
+}
+
+/// How far back the condition *unchanged* can look at a commit: to the beginning as long as that is in the window.
+fn recent_floor(at: Offset) -> Offset {
+    let floor = Offset(at.0.saturating_sub(RECENT_WRITES_LOG_BYTES));
+    if floor <= Offset::FIRST { Offset::ZERO } else { floor }
 }
 
 /// Moves a floor up; says whether it moved.

@@ -4,6 +4,7 @@
 //! does the rest with its own insistence (Groce et al., "Swarm Testing", ISSTA 2012).
 
 use crate::generator::Generator;
+use naust_machine::MachineOptions;
 use naust_wire::options::{Durability, NamespaceOptions};
 
 /// What a life is allowed to meet.
@@ -28,8 +29,10 @@ pub struct Plan {
     pub faults: Faults,
     /// Bytes of a segment, a power of two.
     pub segment_bytes: u64,
-    /// Options of `default` and of the namespaces that are made on the way.
+    /// Options of the namespaces that are made on the way.
     pub options: NamespaceOptions,
+    /// How machines spend memory: little, so that they flush often.
+    pub machine: MachineOptions,
 }
 
 /// What clients do. A weight of zero: never.
@@ -153,12 +156,18 @@ pub struct Faults {
 }
 
 impl Plan {
-    /// Draws the plan of a life.
+    /// Draws the plan of a life. One in eight goes beyond the promises.
     #[must_use]
-    pub fn draw(generator: &mut Generator, mode: Mode) -> Plan {
+    pub fn draw(generator: &mut Generator) -> Plan {
+        let mode = if generator.below(8) == 0 { Mode::Beyond } else { Mode::Promised };
         let work = Work::draw(generator);
         let faults = Faults::draw(generator, mode);
         let options = options(generator);
+        let machine = MachineOptions {
+            memtable_bytes: generator.skewed(1 << 10, 1 << 20),
+            replay_bytes_max: generator.skewed(1 << 12, 1 << 21),
+            ..MachineOptions::default()
+        };
         Plan {
             mode,
             requests: generator.between(1_000, 4_000),
@@ -166,6 +175,7 @@ impl Plan {
             work,
             faults,
             options,
+            machine,
         }
     }
 }

@@ -84,6 +84,7 @@ impl Story {
             chronicle: &chronicle,
             model: &model,
             requests: &self.requests.iter().collect::<Vec<_>>(),
+            patience: Moment(0),
             excuses: Excuses::default(),
         };
         let mut objections: Vec<_> = case.judge().into_iter().map(|v| v.checker).collect();

@@ -48,7 +48,11 @@ fn judge(case: &Case<'_>, body: &[u8], group: &Group<'_>) -> Result<(), String> 
     if sends.is_empty() {
         return Err(format!("nobody sent the commit at {:?}", group.frames));
     }
-    let failed = |offset: &Offset| matches!(verdict(offset), Some(Verdict::Failed(_)));
+    // A commit that failed at its place in the log, or was answered so again, was not done.
+    let failed = |offset: &Offset| match verdict(offset) {
+        Some(Verdict::Duplicate(first)) => matches!(**first, Verdict::Failed(_)),
+        verdict => matches!(verdict, Some(Verdict::Failed(_))),
+    };
     let evaluated = group.frames.iter().filter(|offset| !failed(offset)).count();
     let not_done = sends.iter().filter(|request| definitely_not_done(request)).count();
     let logged_at_most = sends.len() - not_done;

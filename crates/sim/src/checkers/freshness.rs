@@ -40,10 +40,18 @@ fn judge(case: &Case<'_>, request: &Request) -> Result<(), String> {
         Level::Linearizable if at < frontier => {
             Err(format!("answered as of {at}, though {frontier} had been told before"))
         }
-        Level::AtLeast(least) if at < least => Err(format!("answered as of {at} only")),
+        // A frame is folded in as a whole: all offsets within it read the same.
+        Level::AtLeast(least) if least >= end_of(case, at) => {
+            Err(format!("answered as of {at} only"))
+        }
         Level::Exactly(exactly) if at != exactly => Err(format!("answered as of {at}")),
         _ => Ok(()),
     }
+}
+
+/// Where the frame at `at` ends; before any frame, where the first one begins.
+fn end_of(case: &Case<'_>, at: Offset) -> Offset {
+    case.chronicle.at(at).map_or(at.max(Offset::FIRST), |entry| entry.header.end())
 }
 
 fn later(offset: Offset, frontier: Offset) -> Result<(), String> {

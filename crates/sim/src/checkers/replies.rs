@@ -35,6 +35,8 @@ fn judge(case: &Case<'_>, request: &Request) -> Result<(), String> {
         return Err(format!("{} answers came", request.answers));
     }
     let reply = match &request.answer {
+        // What was asked of damaged shards just before the end may still be on its way.
+        Answer::Waiting if case.excuses.damage && request.sent >= case.patience => return Ok(()),
         Answer::Waiting => return Err("no answer came".to_owned()),
         Answer::Lost => return Ok(()),
         Answer::Reply(reply) => reply,

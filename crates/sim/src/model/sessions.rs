@@ -58,9 +58,9 @@ impl Sessions {
         self.0.insert(SessionId(at.0), session);
     }
 
-    /// A session ends; `false`: there is none.
-    pub fn close(&mut self, session: SessionId) -> bool {
-        self.0.remove(&session).is_some()
+    /// A session ends; `false`: there is none that lives.
+    pub fn close(&mut self, session: SessionId, now: LogTime) -> bool {
+        self.0.remove(&session).is_some_and(|session| !session.is_expired(now))
     }
 
     /// Whether a commit may be evaluated at a log time.

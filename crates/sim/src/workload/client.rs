@@ -21,7 +21,7 @@ use naust_wire::packet::{self, Kind};
 use naust_wire::read::{Query, Read};
 use naust_wire::reply::{Failure, Reply};
 use naust_wire::{Code, Outcome, RequestId, Sequence, SessionId, ShardId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// One client.
@@ -37,8 +37,11 @@ pub struct Client {
     /// What is under way, and its number in the history.
     waiting: BTreeMap<RequestId, (usize, Purpose)>,
     requests: u64,
-    /// Only what was begun is finished; nothing new is asked.
+    /// Only what was begun is finished; nothing new is drawn.
     finishing: bool,
+    /// Reads to be asked before anything is drawn, each until it is answered.
+    agenda: VecDeque<Read>,
+    asking: Option<Read>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +60,7 @@ enum Purpose {
     Make,
     Open,
     Commit(SessionId, Sequence),
+    Examine,
     Plain,
 }
 
@@ -88,7 +92,14 @@ impl Client {
             waiting: BTreeMap::new(),
             requests: 0,
             finishing: false,
+            agenda: VecDeque::new(),
+            asking: None,
         }
+    }
+
+    /// Has these read, one after the other and each to its last page, before anything else is drawn.
+    pub fn examine(&mut self, reads: impl IntoIterator<Item = Read>) {
+        self.agenda.extend(reads);
     }
 
     /// A connection stands.
@@ -114,6 +125,9 @@ impl Client {
     }
 
     fn doubt(&mut self, purpose: &Purpose) {
+        if *purpose == Purpose::Examine {
+            self.examined(None);
+        }
         let Purpose::Commit(id, sequence) = purpose else { return };
         if let Some(session) = self.session.as_mut().filter(|session| session.id == *id) {
             session.doubt(*sequence);
@@ -128,7 +142,9 @@ impl Client {
     /// Whether nothing is under way and nothing is to be sent again.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.session.as_ref().is_none_or(|session| session.open() == 0)
+        self.waiting.is_empty()
+            && self.agenda.is_empty()
+            && self.session.as_ref().is_none_or(|session| session.open() == 0)
     }
 
     /// How many requests are under way.
@@ -165,7 +181,8 @@ impl Client {
             State::Greeting | State::Resolving => None,
             State::Ready if self.waiting.len() as u64 >= plan.work.in_flight => None,
             State::Ready => {
-                self.again().or_else(|| if self.finishing { None } else { self.draw(plan, number) })
+                let old = self.again().or_else(|| self.examination());
+                old.or_else(|| if self.finishing { None } else { self.draw(plan, number) })
             }
         }
     }
@@ -176,6 +193,48 @@ impl Client {
         let id = session.id;
         let (sequence, body) = session.again()?;
         Some(self.outgoing(Asked::Commit(body), shard, Purpose::Commit(id, sequence)))
+    }
+
+    fn examination(&mut self) -> Option<Outgoing> {
+        if self.asking.is_some() {
+            return None;
+        }
+        let read = self.agenda.pop_front()?;
+        self.asking = Some(read.clone());
+        let shard = self.shard.expect("a client that is ready knows its shard");
+        Some(self.outgoing(Asked::Read(read), shard, Purpose::Examine))
+    }
+
+    /// What is asked next after an answer to a question of the agenda: the next page, or the same again.
+    fn examined(&mut self, reply: Option<&Reply>) {
+        let Some(mut read) = self.asking.take() else { return };
+        let more = match (&mut read.query, reply) {
+            (Query::Scan { from, .. }, Some(Reply::Rows { next: Some(next), .. })) => {
+                from.clone_from(next);
+                true
+            }
+            (Query::Records { from, .. }, Some(Reply::Records { records, next, .. }))
+                if !records.is_empty() =>
+            {
+                *from = *next;
+                true
+            }
+            (Query::Log { from, .. }, Some(Reply::Frames { data, next, .. }))
+                if !data.is_empty() =>
+            {
+                *from = *next;
+                true
+            }
+            (_, None) => true,
+            (_, Some(Reply::Error(failure))) => matches!(
+                failure.code,
+                Code::Unavailable | Code::Overloaded | Code::ShuttingDown | Code::Interrupted
+            ),
+            _ => false,
+        };
+        if more {
+            self.agenda.push_front(read);
+        }
     }
 
     fn draw(&mut self, plan: &Plan, number: u64) -> Option<Outgoing> {
@@ -329,6 +388,7 @@ impl Client {
                 }
             }
             Purpose::Commit(id, sequence) => self.fate(*id, *sequence, reply),
+            Purpose::Examine => self.examined(Some(reply)),
             Purpose::Greet | Purpose::Make | Purpose::Plain => {}
         }
         Some(number)

@@ -11,7 +11,14 @@ use naust_wire::read::{Level, Query, Read};
 /// # Panics
 /// If the kind is no read: a bug of the caller.
 pub fn draw(generator: &mut Generator, work: &Work, known: &Knowledge, kind: RequestKind) -> Read {
-    Read { level: level(generator, work, known), query: query(generator, work, known, kind) }
+    let level = match level(generator, work, known) {
+        // Streams and cursors have no history of their own to be asked for.
+        Level::Exactly(offset) if !matches!(kind, RequestKind::Get | RequestKind::Scan) => {
+            Level::AtLeast(offset)
+        }
+        level => level,
+    };
+    Read { level, query: query(generator, work, known, kind) }
 }
 
 fn level(generator: &mut Generator, work: &Work, known: &Knowledge) -> Level {

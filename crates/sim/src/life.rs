@@ -1,0 +1,64 @@
+//! One life, from its seed to its verdict.
+//!
+//! ```text
+//! busy     clients draw requests, everything that the plan allows goes wrong
+//! healing  faults end; what was begun must come to its end within a bound of virtual time
+//! asking   everything is read back through the wire, at many offsets
+//! again    one more power cut, one more recovery, everything is read back once more
+//! judging  the checkers look at all that was asked and answered
+//! ```
+
+use crate::generator::Generator;
+use crate::history::Violation;
+use crate::plan::Plan;
+use crate::tally::Tally;
+use crate::trace::Trace;
+use crate::world::World;
+use std::any::Any;
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// What a life came to.
+#[derive(Debug)]
+pub struct Life {
+    /// Its seed.
+    pub seed: u64,
+    /// What must not be, and was.
+    pub violations: Vec<Violation>,
+    /// What it was like.
+    pub tally: Tally,
+    /// The hash of its story.
+    pub hash: u64,
+}
+
+thread_local! {
+    static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Keeps panics quiet and remembers where they were: a panic inside a life is one of its verdicts.
+pub fn listen_to_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        PANIC.with_borrow_mut(|told| *told = place);
+    }));
+}
+
+/// Lives the life of a seed.
+#[must_use]
+pub fn live(seed: u64, trace: Trace) -> Life {
+    let mut chance = Generator::new(seed);
+    let plan = Plan::draw(&mut chance);
+    let mut world = World::new(plan, chance, trace);
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| world.live())) {
+        let place = PANIC.with_borrow_mut(std::mem::take);
+        let what = format!("{} at {place}", sentence(&*panic));
+        world.violations.push(Violation::new("panic", what));
+    }
+    Life { seed, hash: world.trace.hash(), tally: world.tally(), violations: world.violations }
+}
+
+fn sentence(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without words".to_owned())
+}

@@ -1,0 +1,102 @@
+//! `naust-sim`: lives from seeds, and whether the promises held in them.
+//!
+//! Exit status 0: all held. 1: at least one did not; the seeds and the commands that tell their stories are printed.
+
+use anyhow::{Context, bail};
+use clap::Parser;
+use naust_sim::life;
+use naust_sim::run;
+use naust_sim::trace::Trace;
+use std::io::{self, Write};
+use std::ops::Range;
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// Lives whole clusters from seeds and judges what they promised.
+#[derive(Parser)]
+#[command(name = "naust-sim", version)]
+struct Arguments {
+    /// Seeds to live, from A up to but without B.
+    #[arg(long, value_name = "A..B", value_parser = range, conflicts_with = "seed")]
+    seeds: Option<Range<u64>>,
+    /// One seed to live.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Tells the story of the seed, one line an event.
+    #[arg(long, requires = "seed")]
+    trace: bool,
+    /// Prints the hash of the story and nothing else.
+    #[arg(long, requires = "seed", conflicts_with = "trace")]
+    hash: bool,
+    /// Lives side by side.
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    threads: usize,
+}
+
+fn range(text: &str) -> Result<Range<u64>, String> {
+    let (start, end) = text.split_once("..").ok_or("a range looks like 0..300")?;
+    let number = |text: &str| text.parse::<u64>().map_err(|error| format!("{text:?}: {error}"));
+    let range = number(start)?..number(end)?;
+    if range.is_empty() { Err("the range is empty".to_owned()) } else { Ok(range) }
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let arguments = Arguments::parse();
+    life::listen_to_panics();
+    let held = match (&arguments.seeds, arguments.seed) {
+        (Some(range), _) => many(range.clone(), arguments.threads)?,
+        (None, Some(seed)) => one(seed, &arguments)?,
+        (None, None) => bail!("name --seeds A..B or --seed N"),
+    };
+    Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn one(seed: u64, arguments: &Arguments) -> anyhow::Result<bool> {
+    let trace = if arguments.trace {
+        Trace::telling(Box::new(io::BufWriter::new(io::stdout())))
+    } else {
+        Trace::silent()
+    };
+    let life = life::live(seed, trace);
+    let mut out = io::stdout().lock();
+    if arguments.hash {
+        writeln!(out, "{:016x}", life.hash).context("writing to standard output")?;
+        return Ok(life.violations.is_empty());
+    }
+    for violation in life.violations.iter().take(20) {
+        writeln!(out, "{}: {}", violation.checker, violation.what)?;
+    }
+    write!(out, "{}", life.tally.table())?;
+    let verdict = if life.violations.is_empty() { "held" } else { "FAILED" };
+    writeln!(out, "seed {seed}: {verdict}, trace {:016x}", life.hash)?;
+    Ok(life.violations.is_empty())
+}
+
+fn many(range: Range<u64>, threads: usize) -> anyhow::Result<bool> {
+    let begun = Instant::now();
+    let report = run::seeds(range.clone(), threads, |seed, what| {
+        let mut err = io::stderr().lock();
+        // Nobody may be listening; the verdict is told again at the end.
+        let _ = writeln!(err, "seed {seed} FAILED: {what}\n  {}", command(seed));
+    });
+    let seconds = begun.elapsed().as_secs_f64();
+    let mut out = io::stdout().lock();
+    write!(out, "{}", report.tally.table())?;
+    let per_minute = report.tally.lives as f64 / seconds * 60.0;
+    writeln!(out, "  {:<34} {seconds:>14.1}", "seconds")?;
+    writeln!(out, "  {:<34} {per_minute:>14.0}", "lives a minute")?;
+    for (seed, what) in &report.failed {
+        writeln!(out, "seed {seed} FAILED: {what}\n  {}", command(*seed))?;
+    }
+    let (start, end, failed) = (range.start, range.end, report.failed.len());
+    if failed == 0 {
+        writeln!(out, "verdict: all promises held in seeds {start}..{end}")?;
+    } else {
+        writeln!(out, "verdict: {failed} of the seeds {start}..{end} FAILED")?;
+    }
+    Ok(failed == 0)
+}
+
+fn command(seed: u64) -> String {
+    format!("cargo run --release -p naust-sim -- --seed {seed} --trace")
+}

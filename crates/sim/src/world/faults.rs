@@ -1,0 +1,277 @@
+//! What goes wrong, and how it ends.
+
+use super::member::WALL_OFF_MS_MAX;
+use super::{Happening, World};
+use crate::plan::Mode;
+use naust_node::Event;
+use naust_wire::{Offset, ShardId};
+
+/// Something that goes wrong in the world. Each kind comes again and again, at drawn times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The power of a node goes: what was not synced may be lost, torn or kept.
+    Crash,
+    /// As [`Fault::Crash`], in the middle of the next disk job, or at last after a while.
+    Doom(u64),
+    /// The process of a node ends at once; what it gave to its disk stays.
+    Kill,
+    /// A node is told to finish.
+    Drain,
+    /// A connection ends.
+    Disconnect,
+    /// The wall clock of a node jumps.
+    Clock,
+    /// A disk has no more space.
+    Full,
+    /// It has again.
+    Space,
+    /// An operation of a disk fails.
+    Fail,
+    /// A bit rots where it rests.
+    Rot,
+}
+
+/// Longest that a drain may take, in microseconds, when nothing else goes wrong.
+const DRAIN_MICROS: u64 = 30_000_000;
+
+impl World {
+    /// The first of each kind that the plan has.
+    pub(super) fn schedule_faults(&mut self) {
+        let faults = [
+            Fault::Crash,
+            Fault::Kill,
+            Fault::Drain,
+            Fault::Disconnect,
+            Fault::Clock,
+            Fault::Full,
+            Fault::Fail,
+            Fault::Rot,
+        ];
+        for fault in faults {
+            self.schedule_fault(fault);
+        }
+    }
+
+    fn schedule_fault(&mut self, fault: Fault) {
+        let faults = &self.plan.faults;
+        let mean = match fault {
+            Fault::Crash | Fault::Doom(_) => faults.crash_micros,
+            Fault::Kill => faults.kill_micros,
+            Fault::Drain => faults.drain_micros,
+            Fault::Disconnect => faults.disconnect_micros,
+            Fault::Clock => faults.clock_micros,
+            Fault::Full | Fault::Space => faults.full_micros,
+            Fault::Fail => faults.fail_micros,
+            Fault::Rot => faults.rot_micros,
+        };
+        if mean > 0 {
+            let after = self.chance.between(1, mean * 2);
+            self.schedule.after(after, Happening::Fault(fault));
+        }
+    }
+
+    /// Nothing new goes wrong from now on, and what is wrong and can be mended is.
+    pub(super) fn end_faults(&mut self) {
+        let now = self.schedule.now();
+        self.trace.note(now, format_args!("faults end"));
+        self.calm = true;
+        for member in &mut self.members {
+            member.sky.clear();
+            member.doomed = None;
+            member.disks.values().for_each(|disk| disk.set_space(None));
+        }
+        for seat in 0..self.seats.len() {
+            self.seats[seat].client.finish();
+            self.wake(seat);
+        }
+    }
+
+    pub(super) fn fault(&mut self, fault: Fault) {
+        if self.calm && !matches!(fault, Fault::Space) {
+            return;
+        }
+        let node = 0;
+        match fault {
+            Fault::Crash => {
+                if self.chance.chance(self.plan.faults.crash_inside_job_in_a_million) {
+                    let operations = self.chance.skewed(0, 40);
+                    self.members[node].doomed = Some(operations);
+                    let life = self.members[node].listens().unwrap_or(0);
+                    self.schedule.after(50_000, Happening::Fault(Fault::Doom(life)));
+                } else if self.members[node].process.is_some() {
+                    self.tally.fault("power cut between events");
+                    self.take_power(node, "between events");
+                }
+            }
+            Fault::Doom(life) => {
+                if self.members[node].doomed.take().is_some()
+                    && self.members[node].listens() == Some(life)
+                {
+                    self.tally.fault("power cut between events");
+                    self.take_power(node, "after all");
+                }
+                return;
+            }
+            Fault::Kill => self.kill(node),
+            Fault::Drain => self.drain(node),
+            Fault::Disconnect => self.disconnect(),
+            Fault::Clock => {
+                self.tally.fault("jump of the wall clock");
+                let jump = self.chance.skewed(1, WALL_OFF_MS_MAX) as i64;
+                self.members[node].wall_off_ms = if self.chance.coin() { jump } else { -jump };
+            }
+            Fault::Full => self.fill(node),
+            Fault::Space => {
+                let now = self.schedule.now();
+                self.trace.note(now, format_args!("the disks of node {node} have space again"));
+                self.members[node].disks.values().for_each(|disk| disk.set_space(None));
+                return;
+            }
+            Fault::Fail => {
+                let after = self.chance.skewed(0, 50);
+                self.members[node].sky.strike(after);
+            }
+            Fault::Rot => self.rot(node),
+        }
+        self.schedule_fault(fault);
+    }
+
+    fn ends(&mut self, node: usize) {
+        self.members[node].process = None;
+        self.excuses.restarts = true;
+        let lines = self.lines.iter().filter(|(_, line)| line.node.0 == node);
+        let lines: Vec<_> = lines.map(|(id, _)| *id).collect();
+        for id in lines {
+            let delay = self.chance.skewed(1, self.plan.faults.network_micros.max(1));
+            self.schedule.after(delay, Happening::Hangup(id));
+        }
+        let down = if self.calm { 1 } else { self.plan.faults.down_micros.max(1) };
+        let down = self.chance.skewed(1, down);
+        self.schedule.after(down, Happening::Start(node));
+    }
+
+    /// The power of a node goes.
+    pub(super) fn take_power(&mut self, node: usize, when: &str) {
+        let now = self.schedule.now();
+        self.trace.note(now, format_args!("node {node} loses its power {when}"));
+        let member = &mut self.members[node];
+        member.doomed = None;
+        for disk in member.disks.values_mut() {
+            *disk = disk.crash(self.chance.draw());
+        }
+        for tables in member.tables.values_mut() {
+            *tables = tables.crash();
+        }
+        self.ends(node);
+    }
+
+    fn end_process(&mut self, node: usize) {
+        let member = &mut self.members[node];
+        for disk in member.disks.values_mut() {
+            *disk = disk.restart();
+        }
+        for tables in member.tables.values_mut() {
+            *tables = tables.crash();
+        }
+        self.ends(node);
+    }
+
+    fn kill(&mut self, node: usize) {
+        if self.members[node].process.is_some() {
+            let now = self.schedule.now();
+            self.trace.note(now, format_args!("the process of node {node} is killed"));
+            self.tally.fault("kill");
+            self.end_process(node);
+        }
+    }
+
+    fn drain(&mut self, node: usize) {
+        let now = self.schedule.now();
+        let member = &mut self.members[node];
+        let Some(process) = member.process.as_mut().filter(|p| !p.draining) else { return };
+        process.draining = true;
+        let life = (node, process.life);
+        self.trace.note(now, format_args!("node {node} is told to finish"));
+        self.tally.fault("clean stop");
+        self.schedule.after(
+            DRAIN_MICROS,
+            Happening::Inside { node: life, inside: super::member::Inside::Hung },
+        );
+        self.handle(life, Event::Drain);
+    }
+
+    /// A node has finished what was under way.
+    pub(super) fn drained(&mut self, node: usize) {
+        let now = self.schedule.now();
+        self.trace.note(now, format_args!("node {node} has finished"));
+        self.tally.mark("clean stops");
+        self.end_process(node);
+    }
+
+    /// A node can't go on.
+    pub(super) fn stopped(&mut self, node: usize, sentence: &str) {
+        let now = self.schedule.now();
+        self.trace.note(now, format_args!("node {node} stops: {sentence}"));
+        self.tally.mark("stops");
+        let excused = self.members[node].sky.failed() > 0 || self.excuses.damage;
+        if !excused {
+            self.broken(format!("node {node} stopped without a fault: {sentence}"));
+        }
+        self.end_process(node);
+    }
+
+    fn disconnect(&mut self) {
+        let lines: Vec<_> = self.lines.keys().copied().collect();
+        if !lines.is_empty() {
+            self.tally.fault("closed connection");
+            let id = *self.chance.pick(&lines);
+            self.hang_up(id);
+        }
+    }
+
+    fn fill(&mut self, node: usize) {
+        let shards: Vec<ShardId> = self.members[node].disks.keys().copied().collect();
+        if shards.is_empty() {
+            return;
+        }
+        let shard = *self.chance.pick(&shards);
+        let now = self.schedule.now();
+        self.trace.note(now, format_args!("the disk of shard {shard} of node {node} fills up"));
+        self.tally.fault("full disk");
+        self.excuses.disk_full = true;
+        let more = self.chance.skewed(0, 1 << 18);
+        let disk = &self.members[node].disks[&shard];
+        disk.set_space(Some(disk.used_space() + more));
+        let lasts = self.chance.skewed(1_000, 4_000_000);
+        self.schedule.after(lasts, Happening::Fault(Fault::Space));
+    }
+
+    /// A bit of an acknowledged frame rots, below what a later frame says was synced.
+    fn rot(&mut self, node: usize) {
+        if self.plan.mode == Mode::Promised {
+            return;
+        }
+        let shards: Vec<ShardId> = self.members[node].disks.keys().copied().collect();
+        let Some(shard) = shards.get(self.chance.below(shards.len() as u64) as usize).copied()
+        else {
+            return;
+        };
+        let known = &self.shards[&shard].chronicle;
+        let (Some(first), Some(last)) = (known.first(), known.last()) else { return };
+        let synced = last.header.synced;
+        if synced <= first {
+            return;
+        }
+        let offset = Offset(self.chance.between(first.0, synced.0 - 1));
+        let segment_bytes = self.plan.segment_bytes;
+        let base = offset.0 - offset.0 % segment_bytes;
+        let (name, position) = (format!("{base:016x}.log"), offset.0 - base);
+        let bit = self.chance.below(8) as u8;
+        if self.members[node].disks[&shard].rot(&name, position, bit) {
+            let now = self.schedule.now();
+            self.trace.note(now, format_args!("bit {bit} at {offset} of shard {shard} rots"));
+            self.tally.fault("rotten bit");
+            self.excuses.damage = true;
+        }
+    }
+}

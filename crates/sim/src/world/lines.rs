@@ -1,0 +1,291 @@
+//! Connections between clients and nodes: bytes arrive in order, late, or not at all.
+
+use super::{Happening, World};
+use crate::history::{Answer, Asked, Request, Violation};
+use crate::schedule::Moment;
+use crate::workload::client::{Client, Outgoing};
+use naust_node::ConnectionId;
+use naust_wire::packet::{self, Kind};
+use naust_wire::reply::Reply;
+use naust_wire::{Code, Offset, RequestId};
+
+/// A client where it sits, and its connection.
+pub struct Seat {
+    /// The client.
+    pub client: Client,
+    /// Its connection, if it has one.
+    pub line: Option<ConnectionId>,
+    /// It will have a turn.
+    pub waits_for_turn: bool,
+    /// It was told that it asks too early.
+    pub pauses_until: Moment,
+}
+
+/// A connection that stands.
+pub struct Line {
+    /// Whose.
+    pub seat: usize,
+    /// To which node, in which of its lives.
+    pub node: (usize, u64),
+    /// When the last bytes to the node arrive.
+    to_node: Moment,
+    /// When the last bytes to the client arrive.
+    to_client: Moment,
+    /// The node does not read from it.
+    pub paused: bool,
+}
+
+/// Microseconds after which a client without a connection tries again.
+const RETRY_MICROS: u64 = 5_000;
+
+impl World {
+    /// A client will have a turn after some thought, if it has none coming.
+    pub(super) fn wake(&mut self, seat: usize) {
+        if !std::mem::replace(&mut self.seats[seat].waits_for_turn, true) {
+            let think = self.chance.skewed(1, self.plan.work.think_micros);
+            let at = self.schedule.now().after(think).max(self.seats[seat].pauses_until);
+            self.schedule.at(at, Happening::Turn(seat));
+        }
+    }
+
+    /// A client's turn: it connects, or sends what it has to send. If it had anything, it has another turn; if not, the
+    /// next thing that it hears wakes it.
+    pub(super) fn turn(&mut self, seat: usize) {
+        self.seats[seat].waits_for_turn = false;
+        let Some(id) = self.seats[seat].line else {
+            self.connect(seat);
+            self.seats[seat].waits_for_turn = true;
+            self.schedule.after(RETRY_MICROS, Happening::Turn(seat));
+            return;
+        };
+        if self.lines[&id].paused {
+            return;
+        }
+        let (now, mut bytes) = (self.schedule.now(), Vec::new());
+        for _ in 0..self.chance.skewed(1, 16) {
+            let Some(outgoing) = self.seats[seat].client.next(&self.plan, self.drawn) else {
+                break;
+            };
+            self.drawn += 1;
+            self.send(seat, &outgoing, now, &mut bytes);
+        }
+        let client = &self.seats[seat].client;
+        let stuck = client.under_way() == 0 && !(self.calm && client.is_idle());
+        if !bytes.is_empty() {
+            self.arrive(id, bytes);
+            self.wake(seat);
+        } else if stuck {
+            self.wake(seat);
+        }
+    }
+
+    fn connect(&mut self, seat: usize) {
+        let node = 0;
+        let Some(incarnation) = self.members[node].listens() else { return };
+        self.connections += 1;
+        let id = ConnectionId(self.connections);
+        let now = self.schedule.now();
+        let line =
+            Line { seat, node: (node, incarnation), to_node: now, to_client: now, paused: false };
+        self.lines.insert(id, line);
+        self.seats[seat].line = Some(id);
+        self.seats[seat].client.connected();
+        self.trace.note(now, format_args!("client {seat} connects by {}", id.0));
+    }
+
+    fn send(&mut self, seat: usize, outgoing: &Outgoing, sent: Moment, bytes: &mut Vec<u8>) {
+        let number = self.history.requests.len();
+        self.seats[seat].client.sent(outgoing, number);
+        bytes.extend_from_slice(&outgoing.bytes);
+        let frontier = self.shards.get(&outgoing.shard).map_or(Offset::ZERO, |s| s.frontier);
+        self.history.requests.push(Request {
+            client: seat,
+            shard: outgoing.shard,
+            asked: outgoing.asked.clone(),
+            sent,
+            frontier,
+            answer: Answer::Waiting,
+            answered: sent,
+            ceiling: Offset::ZERO,
+            answers: 0,
+        });
+        self.tally.requests += 1;
+        let (shard, asked) = (outgoing.shard, brief(&outgoing.asked));
+        self.trace.note(sent, format_args!("client {seat} asks shard {shard} #{number} {asked}"));
+    }
+
+    fn arrive(&mut self, id: ConnectionId, bytes: Vec<u8>) {
+        let delay = self.chance.skewed(1, self.plan.faults.network_micros.max(1));
+        let line = self.lines.get_mut(&id).expect("a line that stands");
+        line.to_node = line.to_node.max(self.schedule.now().after(delay));
+        let (at, node) = (line.to_node, line.node);
+        self.schedule.at(at, Happening::Arrive { node, from: id, bytes });
+    }
+
+    /// A node sends packets.
+    pub(super) fn deliver(&mut self, id: ConnectionId, bytes: Vec<u8>) {
+        let Some(line) = self.lines.get_mut(&id) else { return };
+        let delay = self.chance.skewed(1, self.plan.faults.network_micros.max(1));
+        line.to_client = line.to_client.max(self.schedule.now().after(delay));
+        self.schedule.at(line.to_client, Happening::Deliver { to: id, bytes });
+    }
+
+    /// A node closes a connection, once everything that it sent has arrived.
+    pub(super) fn close_when_delivered(&mut self, id: ConnectionId) {
+        if let Some(line) = self.lines.get(&id) {
+            self.schedule.at(line.to_client, Happening::Hangup(id));
+        }
+    }
+
+    /// Packets reach a client.
+    pub(super) fn delivered(&mut self, id: ConnectionId, bytes: &[u8]) {
+        let Some(line) = self.lines.get(&id) else { return };
+        let seat = line.seat;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let (packet, length) = match packet::read(rest) {
+                Ok(Some(found)) => found,
+                bad => {
+                    let what = format!("client {seat} was sent no whole packet: {bad:?}");
+                    self.violations.push(Violation::new("packets", what));
+                    return;
+                }
+            };
+            rest = &rest[length..];
+            match (packet.kind, Reply::decode(packet.body)) {
+                (Kind::Reply, Ok(reply)) => self.heard(seat, packet.request, reply),
+                (kind, reply) => {
+                    let what = format!("client {seat} was sent a {kind:?}: {reply:?}");
+                    self.violations.push(Violation::new("packets", what));
+                }
+            }
+        }
+    }
+
+    fn heard(&mut self, seat: usize, request: RequestId, reply: Reply) {
+        let now = self.schedule.now();
+        let client = &mut self.seats[seat].client;
+        let Some(number) = client.heard(request, &reply, &self.history) else {
+            let what = format!("client {seat} has no request {} that waits: {reply:?}", request.0);
+            self.violations.push(Violation::new("replies", what));
+            return;
+        };
+        if asks_too_early(&reply) {
+            self.seats[seat].pauses_until = now.after(self.chance.skewed(500, 20_000));
+        }
+        self.wake(seat);
+        let told = brief_reply(&reply);
+        self.trace.note(now, format_args!("client {seat} hears #{number} {told}"));
+        self.tally.mark(mark(&reply));
+        let request = &mut self.history.requests[number];
+        request.answered = now;
+        request.answers += 1;
+        if let Some(shard) = self.shards.get_mut(&request.shard) {
+            request.ceiling = shard.chronicle.last().map_or(Offset::ZERO, |e| e.header.offset);
+            let fresh = match (&request.asked, &reply) {
+                (Asked::Read(_), Reply::Row { at, .. } | Reply::Rows { at, .. }) => Some(*at),
+                _ => committed_at(&reply),
+            };
+            shard.told(request, fresh);
+        }
+        if matches!(reply, Reply::Committed(_)) {
+            self.tally.commits += 1;
+        }
+        request.answer = Answer::Reply(reply);
+    }
+
+    /// A connection is gone, for its client and, if it lives, for its node.
+    pub(super) fn hang_up(&mut self, id: ConnectionId) {
+        let Some(line) = self.lines.remove(&id) else { return };
+        let now = self.schedule.now();
+        self.trace.note(now, format_args!("connection {} of client {} ends", id.0, line.seat));
+        self.wake(line.seat);
+        let seat = &mut self.seats[line.seat];
+        seat.line = None;
+        for number in seat.client.lost() {
+            let request = &mut self.history.requests[number];
+            request.answer = Answer::Lost;
+            request.answered = now;
+        }
+        self.schedule.after(1, Happening::Gone { node: line.node, connection: id });
+    }
+}
+
+/// Whether a client that was told this had better wait a little.
+fn asks_too_early(reply: &Reply) -> bool {
+    let Reply::Error(failure) = reply else { return false };
+    matches!(
+        failure.code,
+        Code::Unavailable | Code::Overloaded | Code::DiskFull | Code::ShuttingDown | Code::Corrupt
+    )
+}
+
+fn committed_at(reply: &Reply) -> Option<Offset> {
+    match reply {
+        Reply::Committed(committed) => Some(committed.offset),
+        Reply::Refused(refused) => Some(refused.at),
+        Reply::Done(offset) => Some(*offset),
+        Reply::Session(session) => Some(Offset(session.0)),
+        _ => None,
+    }
+}
+
+fn brief(asked: &Asked) -> String {
+    match asked {
+        Asked::Commit(body) => format!("commit of {} bytes", body.len()),
+        Asked::Control(control) => format!("{control:?}"),
+        Asked::Read(read) => {
+            let mut told = format!("{read:?}");
+            told.truncate(160);
+            told
+        }
+        Asked::Ask(ask) => format!("{ask:?}"),
+        Asked::Garbage => "garbage".to_owned(),
+    }
+}
+
+fn brief_reply(reply: &Reply) -> String {
+    match reply {
+        Reply::Row { at, row } => {
+            format!(
+                "row at {at}: {:?}",
+                row.as_ref().map(|(version, value)| (version, value.len()))
+            )
+        }
+        Reply::Rows { at, entries, next } => {
+            format!("{} rows at {at}, more: {}", entries.len(), next.is_some())
+        }
+        Reply::Records { records, next, end } => {
+            format!("{} records, next {next}, end {end}", records.len())
+        }
+        Reply::Frames { first, data, next, end } => {
+            format!("{} bytes of log from {first} to {next}, end {end}", data.len())
+        }
+        Reply::Described { at, .. } => format!("described at {at}"),
+        Reply::Error(failure) => format!("{}: {}", failure.code, failure.detail),
+        other => format!("{other:?}"),
+    }
+}
+
+fn mark(reply: &Reply) -> &'static str {
+    match reply {
+        Reply::Error(failure) => failure.code.name(),
+        Reply::Committed(committed) if committed.duplicate => "committed before",
+        Reply::Committed(committed) if committed.interval => "committed, not synced",
+        Reply::Committed(_) => "committed",
+        Reply::Refused(_) => "refused",
+        Reply::Session(_) => "session",
+        Reply::Row { row: Some(_), .. } => "row",
+        Reply::Row { row: None, .. } => "no row",
+        Reply::Rows { .. } => "rows",
+        Reply::Records { .. } => "records",
+        Reply::Cursor(_) => "cursor",
+        Reply::Frames { .. } => "raw log",
+        Reply::Done(_) => "control done",
+        Reply::Described { .. } => "described",
+        Reply::Hello { .. }
+        | Reply::Resolved { .. }
+        | Reply::Namespaces(_)
+        | Reply::Cluster { .. } => "answers of nodes",
+    }
+}

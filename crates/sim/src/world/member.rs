@@ -1,0 +1,301 @@
+//! A node of the world: its disks and tables, which last, and the process that may run on them, which does not.
+
+use super::{Happening, World};
+use crate::fuse::Fuse;
+use crate::generator::Generator;
+use crate::history::Violation;
+use crate::plan::Plan;
+use crate::schedule::Moment;
+use crate::tables::SimTables;
+use crate::weather::Sky;
+use naust_log::sim::SimDisk;
+use naust_machine::{MemDone, MemJob, MemReader};
+use naust_node::answer::Readers;
+use naust_node::event::DirectoryChange;
+use naust_node::views::{self, Views};
+use naust_node::{Config, ConnectionId, Effect, Event, Node, Now, TICK_MS, answer};
+use naust_wire::options::NamespaceOptions;
+use naust_wire::{NodeId, ShardId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Milliseconds of the wall clock when the world begins.
+const WALL_MS: u64 = 1_800_000_000_000;
+/// How far the wall clock may jump, in milliseconds: half a day.
+pub(super) const WALL_OFF_MS_MAX: u64 = 43_200_000;
+/// The name of the cluster that all nodes belong to.
+pub(super) const CLUSTER: u64 = 77;
+
+/// What happens inside a node: jobs that run and news that reach its cores.
+pub enum Inside {
+    /// Time passed.
+    Tick,
+    /// The burst of events is over.
+    Flush,
+    /// A disk thread writes.
+    Write(ShardId, naust_log::Write),
+    /// A background thread zero-fills.
+    Extend(ShardId, naust_log::Extend),
+    /// A background thread trims.
+    Trim(ShardId, naust_log::Trim),
+    /// A background thread opens a shard.
+    Open(ShardId, NamespaceOptions),
+    /// The views thread does a job.
+    Views(ShardId, views::Job),
+    /// The views close a shard; then its directory goes.
+    Remove(ShardId),
+    /// A background thread flushes or compacts.
+    Tables(ShardId, MemJob),
+    /// That ended.
+    Done(ShardId, MemDone),
+    /// A reads thread fetches an answer.
+    Read(ShardId, answer::Job),
+    /// It should have finished long ago.
+    Hung,
+    /// The worker hears of something.
+    Tell(Box<Event<'static>>),
+}
+
+/// A node.
+pub struct Member {
+    /// Its disks.
+    pub disks: BTreeMap<ShardId, SimDisk>,
+    /// Its tables.
+    pub tables: BTreeMap<ShardId, SimTables>,
+    /// Breaks its disks in the middle of a job.
+    pub fuse: Arc<Fuse>,
+    /// Slows its disks down and makes them fail.
+    pub sky: Sky,
+    /// What runs.
+    pub process: Option<Process>,
+    /// The next disk job is its last: the fuse is lit with so many operations.
+    pub doomed: Option<u64>,
+    /// Milliseconds by which its wall clock is off.
+    pub wall_off_ms: i64,
+    lives: u64,
+}
+
+/// A process: the cores of a node and the queues between them.
+pub struct Process {
+    /// Which of the node's lives it is.
+    pub life: u64,
+    pub(super) started: Moment,
+    /// It answered something of a shard.
+    pub(super) answered: bool,
+    pub(super) draining: bool,
+    pub(super) node: Node,
+    pub(super) views: Views<SimTables>,
+    pub(super) readers: BTreeMap<ShardId, Readers<MemReader>>,
+    pub(super) effects: Vec<Effect>,
+    pub(super) outputs: Vec<views::Output<SimTables>>,
+    pub(super) flush_due: bool,
+    /// When the queue of the views thread is.
+    pub(super) views_free: Moment,
+    /// When the last news of the views thread reach the worker.
+    pub(super) news_from_views: Moment,
+}
+
+impl Member {
+    /// A node with an empty data directory.
+    #[must_use]
+    pub fn new(chance: &mut Generator, plan: &Plan) -> Member {
+        let slow_nanos = plan.faults.disk_micros * 100_000;
+        Member {
+            disks: BTreeMap::new(),
+            tables: BTreeMap::new(),
+            fuse: Arc::default(),
+            sky: Sky::new(chance.fork(), plan.faults.slow_in_a_million, slow_nanos),
+            process: None,
+            doomed: None,
+            wall_off_ms: 0,
+            lives: 0,
+        }
+    }
+
+    /// The life in which it takes connections, if it does.
+    #[must_use]
+    pub fn listens(&self) -> Option<u64> {
+        self.process.as_ref().filter(|process| !process.draining).map(|process| process.life)
+    }
+
+    fn config() -> Config {
+        Config {
+            node: NodeId(1),
+            name: "one".to_owned(),
+            address: "one:7420".to_owned(),
+            version: "simulated".to_owned(),
+            token: None,
+            worker: 0,
+            workers: 1,
+        }
+    }
+
+    pub(super) fn now(&self, now: Moment) -> Now {
+        let started = self.process.as_ref().map_or(now, |process| process.started);
+        let wall_ms = (WALL_MS + now.millis()).saturating_add_signed(self.wall_off_ms);
+        // The monotonic clock has another zero in each life.
+        Now { monotonic_ms: 1000 * self.lives + now.millis() - started.millis(), wall_ms }
+    }
+}
+
+impl World {
+    /// A process begins.
+    pub(super) fn start(&mut self, node: usize) {
+        let now = self.schedule.now();
+        let member = &mut self.members[node];
+        if member.process.is_some() {
+            return;
+        }
+        member.lives += 1;
+        let life = member.lives;
+        self.trace.note(now, format_args!("node {node} starts, life {life}"));
+        let mut process = Process {
+            life,
+            started: now,
+            answered: false,
+            draining: false,
+            node: Node::new(Member::config()),
+            views: Views::new(),
+            readers: BTreeMap::new(),
+            effects: Vec::new(),
+            outputs: Vec::new(),
+            flush_due: false,
+            views_free: now,
+            news_from_views: now,
+        };
+        process.node.start(&mut process.effects);
+        member.process = Some(process);
+        self.tally.starts += 1;
+        self.carry_out(node);
+        self.schedule
+            .after(TICK_MS * 1000, Happening::Inside { node: (node, life), inside: Inside::Tick });
+    }
+
+    /// The process of a node, if it is still in that life.
+    pub(super) fn process(&mut self, node: (usize, u64)) -> Option<&mut Process> {
+        let process = self.members[node.0].process.as_mut();
+        process.filter(|process| process.life == node.1)
+    }
+
+    /// The worker of a node handles an event.
+    pub(super) fn handle(&mut self, node: (usize, u64), event: Event<'_>) {
+        let now = self.schedule.now();
+        let member = &mut self.members[node.0];
+        let time = member.now(now);
+        let Some(process) = member.process.as_mut().filter(|p| p.life == node.1) else { return };
+        process.node.handle(time, event, &mut process.effects);
+        if !process.flush_due {
+            process.flush_due = true;
+            let pause = if self.chance.coin() { 0 } else { self.chance.skewed(0, 100) };
+            let inside = Inside::Flush;
+            self.schedule.after(pause, Happening::Inside { node, inside });
+        }
+        self.carry_out(node.0);
+    }
+
+    /// Packets reach a node.
+    pub(super) fn arrived(&mut self, node: (usize, u64), from: ConnectionId, bytes: &[u8]) {
+        if self.lines.contains_key(&from) {
+            self.handle(node, Event::Packets { from, bytes });
+        }
+    }
+
+    /// A node learns that a connection is gone.
+    pub(super) fn gone(&mut self, node: (usize, u64), connection: ConnectionId) {
+        self.handle(node, Event::Closed(connection));
+    }
+
+    /// Something happens inside a node.
+    pub(super) fn inside(&mut self, node: (usize, u64), inside: Inside) {
+        if self.process(node).is_none() {
+            return; // It belonged to a life that has ended.
+        }
+        match inside {
+            Inside::Tick => self.tick(node),
+            Inside::Flush => self.flush(node),
+            Inside::Hung => self.broken(format!("node {} was told to finish and did not", node.0)),
+            Inside::Tell(event) => {
+                self.note_event(node, &event);
+                self.handle(node, *event);
+            }
+            Inside::Write(shard, write) => self.write(node, shard, write),
+            Inside::Extend(shard, extend) => self.extend(node, shard, extend),
+            Inside::Trim(shard, trim) => self.trim(node, shard, trim),
+            Inside::Open(shard, options) => self.open(node, shard, options),
+            Inside::Views(shard, job) => self.views(node, |process, time, outputs| {
+                process.handle(time, shard, job, outputs);
+            }),
+            Inside::Remove(shard) => self.remove(node, shard),
+            Inside::Tables(shard, job) => self.run_tables(node, shard, job),
+            Inside::Done(shard, done) => self.views(node, |views, time, outputs| {
+                views.done(time, shard, done, outputs);
+            }),
+            Inside::Read(shard, job) => self.read(node, shard, &job),
+        }
+    }
+
+    fn tick(&mut self, node: (usize, u64)) {
+        self.handle(node, Event::Tick);
+        self.views(node, |views, time, outputs| views.tick(time, outputs));
+        // Ticks run late on a loaded machine.
+        let late = self.chance.skewed(0, 50_000);
+        let inside = Inside::Tick;
+        self.schedule.after(TICK_MS * 1000 + late, Happening::Inside { node, inside });
+    }
+
+    fn flush(&mut self, node: (usize, u64)) {
+        let now = self.schedule.now();
+        let member = &mut self.members[node.0];
+        let time = member.now(now);
+        let process = member.process.as_mut().expect("it was just seen");
+        process.flush_due = false;
+        process.node.flush(time, &mut process.effects);
+        self.carry_out(node.0);
+    }
+
+    /// The views thread of a node does something.
+    pub(super) fn views(
+        &mut self,
+        node: (usize, u64),
+        act: impl FnOnce(&mut Views<SimTables>, Now, &mut Vec<views::Output<SimTables>>),
+    ) {
+        let now = self.schedule.now();
+        let member = &mut self.members[node.0];
+        let time = member.now(now);
+        let Some(process) = member.process.as_mut().filter(|p| p.life == node.1) else { return };
+        act(&mut process.views, time, &mut process.outputs);
+        self.carry_out_views(node.0);
+    }
+
+    fn note_event(&mut self, node: (usize, u64), event: &Event<'_>) {
+        let now = self.schedule.now();
+        let (what, shard) = match event {
+            Event::Written { shard, .. } => ("written", *shard),
+            Event::Extended { shard, .. } => ("extended", *shard),
+            Event::Trimmed { shard, .. } => ("trimmed", *shard),
+            Event::Opened(opened) => ("opened", opened.shard),
+            Event::NotOpened { shard, failure } => {
+                let what = format!("node {} can't open {shard}: {}", node.0, failure.detail);
+                self.trace.note(now, format_args!("{what}"));
+                return;
+            }
+            Event::Progress(progress) => {
+                let (shard, applied) = (progress.shard, progress.applied);
+                let needs = progress.needs.is_some();
+                self.trace.note(now, format_args!("views of {shard} at {applied} needs {needs}"));
+                return;
+            }
+            Event::Directory(DirectoryChange::Created { name, shard, .. }) => {
+                self.trace.note(now, format_args!("namespace {name:?} is shard {shard}"));
+                return;
+            }
+            _ => return,
+        };
+        self.trace.note(now, format_args!("node {} shard {shard}: {what}", node.0));
+    }
+
+    /// Something that may never happen inside a node, or at least not without a fault.
+    pub(super) fn broken(&mut self, what: String) {
+        self.violations.push(Violation::new("node", what));
+    }
+}

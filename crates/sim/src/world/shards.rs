@@ -1,0 +1,121 @@
+//! What the world keeps of each shard to judge it: its chronicle, the model, and what was told.
+
+use super::World;
+use crate::checkers::{Case, Excuses};
+use crate::chronicle::Chronicle;
+use crate::history::{Answer, Asked, Request, Violation};
+use crate::model::Model;
+use crate::schedule::Moment;
+use naust_wire::options::{Durability, NamespaceOptions};
+use naust_wire::read::{Level, Read};
+use naust_wire::{Offset, ShardId};
+
+/// Longest that an answer may take when nothing goes wrong any more, in microseconds: a read of an offset that never
+/// comes waits for seconds.
+const PATIENCE_MICROS: u64 = 15_000_000;
+
+/// A shard, seen from outside.
+pub struct Shard {
+    /// What it committed.
+    pub chronicle: Chronicle,
+    /// The latest offset that anyone was told of as committed.
+    pub frontier: Offset,
+    /// Requests before this one are judged.
+    judged: usize,
+    /// Requests that were judged but whose commits have to be looked at again at the end.
+    options: NamespaceOptions,
+}
+
+impl Shard {
+    /// A shard that has shown nothing yet.
+    #[must_use]
+    pub fn new(segment_bytes: u64, options: NamespaceOptions) -> Shard {
+        let chronicle = Chronicle::new(segment_bytes);
+        Shard { chronicle, frontier: Offset::ZERO, judged: 0, options }
+    }
+
+    /// Whether it acknowledges what a power cut may take.
+    #[must_use]
+    pub fn may_lose(&self) -> bool {
+        matches!(self.options.durability, Durability::IntervalMs(_))
+    }
+
+    /// Someone was told that the log goes at least so far.
+    pub fn told(&mut self, request: &Request, at: Option<Offset>) {
+        let counts = match &request.asked {
+            Asked::Read(Read { level, .. }) => *level == Level::Linearizable,
+            _ => true,
+        };
+        if let Some(at) = at.filter(|_| counts) {
+            self.frontier = self.frontier.max(at);
+        }
+    }
+
+    /// What its chronicle means.
+    ///
+    /// # Errors
+    /// A sentence: a frame should never have been committed.
+    pub fn model(&self) -> Result<Model, String> {
+        let mut model = Model::default();
+        for entry in self.chronicle.from(Offset::ZERO) {
+            model.fold(entry)?;
+        }
+        Ok(model)
+    }
+}
+
+impl World {
+    /// Frames of a shard were shown to be committed.
+    pub(super) fn learn(&mut self, shard: ShardId, first: Offset, frames: &[u8]) {
+        let known = self.shards.get_mut(&shard).expect("a shard is known before it is opened");
+        match known.chronicle.learn(first, frames) {
+            Ok(new) => self.tally.frames += new as u64,
+            Err(what) => {
+                let what = format!("shard {shard}: {what}");
+                self.violations.push(Violation::new("durability", what));
+            }
+        }
+    }
+
+    /// Judges everything that was asked and answered so far.
+    pub(super) fn judge(&mut self, excuses: Excuses) {
+        for (id, shard) in &self.shards {
+            let model = match shard.model() {
+                Ok(model) => model,
+                Err(what) => {
+                    let what = format!("shard {id}: {what}");
+                    self.violations.push(Violation::new("model", what));
+                    continue;
+                }
+            };
+            let requests: Vec<&Request> =
+                self.history.requests.iter().filter(|request| request.shard == *id).collect();
+            let case = Case {
+                shard: *id,
+                options: shard.options,
+                chronicle: &shard.chronicle,
+                model: &model,
+                requests: &requests,
+                patience: Moment(self.schedule.now().0.saturating_sub(PATIENCE_MICROS)),
+                excuses,
+            };
+            self.violations.extend(case.judge());
+        }
+    }
+
+    /// A shard that acknowledges before it syncs lost its power: what is not on disk any more may be gone. What was told
+    /// before is judged now, by what was there; what of it is gone has no known fate from now on.
+    pub(super) fn forget(&mut self, id: ShardId, kept: Offset) {
+        let shard = self.shards.get_mut(&id).expect("a shard that was open is known");
+        shard.chronicle.forget(kept);
+        shard.frontier = shard
+            .frontier
+            .min(shard.chronicle.last().map_or(Offset::ZERO, |last| last.header.offset));
+        for request in &mut self.history.requests[shard.judged..] {
+            if request.shard == id && request.answer != Answer::Waiting {
+                request.answer = Answer::Lost;
+            }
+        }
+        shard.judged = self.history.requests.len();
+    }
+}

@@ -1,0 +1,37 @@
+//! Whole lives: the seeds that ever failed, a few more, and that a seed has one story only.
+
+use naust_sim::life;
+use naust_sim::run;
+use naust_sim::trace::Trace;
+
+/// A handful: thousands are lived by `naust-sim --seeds`.
+const FRESH: std::ops::Range<u64> = 1_000_000..1_000_012;
+
+fn held(seed: u64) {
+    let life = life::live(seed, Trace::silent());
+    if let Some(what) = run::sentence(&life) {
+        panic!("seed {seed}: {what}\n  cargo run --release -p naust-sim -- --seed {seed} --trace");
+    }
+}
+
+#[test]
+fn seeds_that_ever_failed_hold_now() {
+    let kept = include_str!("../seeds.txt").lines();
+    for line in kept.filter(|line| !line.starts_with('#') && !line.is_empty()) {
+        let seed = line.split(' ').next().and_then(|seed| seed.parse().ok());
+        held(seed.unwrap_or_else(|| panic!("a line of seeds.txt begins with a seed: {line:?}")));
+    }
+}
+
+#[test]
+fn fresh_seeds_hold() {
+    FRESH.for_each(held);
+}
+
+#[test]
+fn a_seed_has_one_story() {
+    for seed in [3, 77] {
+        let hashes: Vec<u64> = (0..2).map(|_| life::live(seed, Trace::silent()).hash).collect();
+        assert_eq!(hashes[0], hashes[1], "seed {seed}");
+    }
+}
