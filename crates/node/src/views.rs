@@ -213,7 +213,6 @@ impl<T: Tables> Views<T> {
         for (_, id) in due.collect::<Vec<_>>() {
             if let Some(shard) = self.shards.get_mut(&id) {
                 shard.try_space_again();
-                shard.tell_progress(outputs);
                 self.maintain(id, Ok(()), outputs);
             }
         }

@@ -30,7 +30,10 @@ impl Node {
                     }
                     length
                 }
-                Ok(None) => panic!("the shell hands over whole packets"),
+                Ok(None) => {
+                    let detail = "the bytes end inside a packet".to_string();
+                    return self.give_up(from, Code::Malformed, detail, effects);
+                }
                 Err(Bad::Kind(number, length, request)) => {
                     let detail = format!("packet kind {number} is not known to this release");
                     let failure = Failure::new(Code::UnknownKind, detail);
@@ -42,20 +45,28 @@ impl Node {
                     self.fail(from, request, ShardId::DIRECTORY, failure, effects);
                     length
                 }
-                Err(bad) => return self.give_up(from, bad, effects),
+                Err(bad) => {
+                    let code = match bad {
+                        Bad::Version(_) => Code::UnknownVersion,
+                        Bad::Length(_) => Code::TooLarge,
+                        _ => Code::Malformed,
+                    };
+                    return self.give_up(from, code, bad.to_string(), effects);
+                }
             };
             bytes = &bytes[length..];
         }
     }
 
     /// What follows can't be told apart any more: say so and close.
-    fn give_up(&mut self, from: ConnectionId, bad: Bad, effects: &mut Vec<Effect>) {
-        let code = match bad {
-            Bad::Version(_) => Code::UnknownVersion,
-            Bad::Length(_) => Code::TooLarge,
-            _ => Code::Malformed,
-        };
-        let failure = Failure::new(code, bad.to_string());
+    fn give_up(
+        &mut self,
+        from: ConnectionId,
+        code: Code,
+        detail: String,
+        effects: &mut Vec<Effect>,
+    ) {
+        let failure = Failure::new(code, detail);
         self.fail(from, RequestId(0), ShardId::DIRECTORY, failure, effects);
         effects.push(Effect::Close(from));
     }

@@ -32,7 +32,11 @@ pub(super) struct Shard<T: Tables> {
     /// Frames were folded in since it was last looked what expires by age.
     may_age: bool,
     is_flushing: bool,
+    /// A job found the disk full, and none has succeeded since.
     is_full: bool,
+    /// No job is given out until it is time to try again.
+    is_waiting: bool,
+    jobs_under_way: usize,
 }
 
 /// Why folding in ended early.
@@ -69,6 +73,8 @@ impl<T: Tables> Shard<T> {
             may_age: true,
             is_flushing: false,
             is_full: false,
+            is_waiting: false,
+            jobs_under_way: 0,
         }
     }
 
@@ -206,22 +212,31 @@ impl<T: Tables> Shard<T> {
     }
 
     pub(super) fn done(&mut self, done: <T::Job as TablesJob>::Done) -> Result<(), Fault> {
+        self.jobs_under_way -= 1;
         let ended = self.machine.done(done);
         self.is_full = ended.as_ref().is_err_and(|fault| fault.disk_full);
+        self.is_waiting |= self.is_full;
         ended
     }
 
+    /// Space may have returned.
     pub(super) fn try_space_again(&mut self) {
-        self.is_full = false;
+        self.is_waiting = false;
     }
 
     /// Rotates memtables if it is time, and gives work to the background.
     pub(super) fn maintain(&mut self, outputs: &mut Vec<Output<T>>) -> Result<(), Fault> {
-        if self.is_full {
+        if self.is_waiting {
             return Ok(());
         }
         while let Some(job) = self.machine.maintain()? {
+            self.jobs_under_way += 1;
             outputs.push(Output::Background { shard: self.id(), job });
+        }
+        if self.is_full && self.jobs_under_way == 0 {
+            // What failed is not tried again by itself: there is nothing to wait for.
+            self.is_full = false;
+            self.tell_progress(outputs);
         }
         self.end_flush(outputs);
         Ok(())

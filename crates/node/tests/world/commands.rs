@@ -11,6 +11,7 @@ use naust_wire::options::{Durability, NamespaceOptions, StreamOptions};
 use naust_wire::packet::{self, Kind};
 use naust_wire::read::{Level, Query, Read};
 use naust_wire::{Offset, RequestId, Sequence, SessionId, ShardId};
+use std::sync::atomic::Ordering;
 
 impl World {
     /// Does one command and tells what was seen.
@@ -46,6 +47,7 @@ impl World {
                 self.space = words.get(1).map(|_| number(1));
                 self.disks.values().for_each(|disk| disk.set_space(self.space));
             }
+            "tablesfull" => self.is_full.store(words[1] == "yes", Ordering::Relaxed),
             "rot" => self.rot(ShardId(number(1) as u32), number(2)),
             "memtables" => self.machine.memtable_bytes = number(1),
             "token" => self.token = Some(words[1].to_string()),
@@ -64,6 +66,13 @@ impl World {
             _ => self.together([line].into_iter()),
         }
         self.seen.drain(..).map(|line| line + "\n").collect()
+    }
+
+    /// The packet of a request.
+    pub fn packets(&self, request: &str) -> Vec<u8> {
+        let (mut bytes, words) = (Vec::new(), request.split(' ').collect::<Vec<&str>>());
+        self.packet(words[0], RequestId(1), &words[3..], &mut bytes);
+        bytes
     }
 
     /// Requests of one connection in one burst; the connection is that of the first.

@@ -5,8 +5,10 @@
 #![allow(dead_code, reason = "each test uses its part of the world")]
 
 mod commands;
+mod narrow;
 mod show;
 
+use narrow::Narrow;
 use naust_log::disk::Disk;
 use naust_log::sim::SimDisk;
 use naust_log::{Layout, Write, Written};
@@ -18,12 +20,13 @@ use naust_wire::options::NamespaceOptions;
 use naust_wire::{NodeId, ShardId};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 pub const NODE: NodeId = NodeId(7);
 
 pub struct World {
     node: Node,
-    views: Views<MemTables>,
+    views: Views<Narrow>,
     readers: BTreeMap<ShardId, Readers<MemReader>>,
     disks: BTreeMap<ShardId, SimDisk>,
     tables: BTreeMap<ShardId, MemTables>,
@@ -41,6 +44,8 @@ pub struct World {
     machine: MachineOptions,
     token: Option<String>,
     space: Option<u64>,
+    /// Flushes find the disk full.
+    is_full: Arc<AtomicBool>,
     layout: Layout,
     /// Opening shards takes until `opened`.
     holds_opens: bool,
@@ -65,6 +70,7 @@ impl World {
             machine: MachineOptions::default(),
             token: None,
             space: None,
+            is_full: Arc::default(),
             layout: Layout::STANDARD,
             holds_opens: false,
             opens: VecDeque::new(),
@@ -210,7 +216,7 @@ impl World {
         self.carry_out(effects);
     }
 
-    fn outputs(&mut self, outputs: Vec<Output<MemTables>>, next: &mut Vec<Effect>) {
+    fn outputs(&mut self, outputs: Vec<Output<Narrow>>, next: &mut Vec<Effect>) {
         for output in outputs {
             match output {
                 Output::Send { to, bytes } => self.told(to, &bytes),
@@ -258,6 +264,7 @@ impl World {
         }
         let tables = self.tables.remove(&id).unwrap_or_default();
         self.tables.insert(id, tables.share());
+        let tables = Narrow::new(tables, Arc::clone(&self.is_full));
         let options =
             open::Options { node: NODE, namespace: options, machine: self.machine, seed: 1 };
         match open::shard(Arc::new(disk), tables, id, &options) {
