@@ -41,7 +41,9 @@ fn main() -> Result<(), Failure> {
         std::fs::remove_dir_all(&directory)?;
         measured?;
     }
-    Ok(())
+    let measured = measure_growing(&directory, keys);
+    std::fs::remove_dir_all(&directory)?;
+    measured
 }
 
 /// What many shards cost that hold one flushed row each.
@@ -92,7 +94,22 @@ fn measure(directory: &Path, compaction: Compaction, keys: u64) -> Result<(), Fa
     Ok(())
 }
 
+/// Keys that only grow, as of a journal.
+fn measure_growing(directory: &Path, keys: u64) -> Result<(), Failure> {
+    println!("Levelled, growing keys");
+    let mut bench = Bench::open(directory, Compaction::Levelled)?;
+    bench.key = |number| u128::from(number).to_be_bytes();
+    bench.puts("put", 1, keys)?;
+    bench.settle()?;
+    println!(
+        "  bytes written to tables / bytes put  {:.2}",
+        bench.written as f64 / (keys * 144) as f64
+    );
+    bench.gets("get", keys)
+}
+
 struct Bench {
+    key: fn(u64) -> [u8; 16],
     directory: PathBuf,
     tables: LsmTables,
     jobs: Sender<LsmJob>,
@@ -144,7 +161,7 @@ impl Bench {
         });
         let at = Offset::FIRST.0;
         let directory = directory.to_path_buf();
-        Ok(Bench { directory, tables, jobs, done, under_way: 0, at, written: 0 })
+        Ok(Bench { key, directory, tables, jobs, done, under_way: 0, at, written: 0 })
     }
 
     /// Hands out what is due and takes in what is done; waits for something if `wait`.
@@ -174,7 +191,7 @@ impl Bench {
         for number in 0..keys {
             self.at += 64;
             let value = value(number * 2 + round);
-            self.tables.put(TREE, &key(number), Offset(self.at), Some(&value))?;
+            self.tables.put(TREE, &(self.key)(number), Offset(self.at), Some(&value))?;
             if number.is_multiple_of(64) {
                 let now = Instant::now();
                 slowest = slowest.max(now - last);
@@ -222,7 +239,7 @@ impl Bench {
         let started = Instant::now();
         for turn in 0..keys {
             let number = spread(turn) % keys;
-            let found = reader.get(TREE, &key(number), Offset(self.at))?;
+            let found = reader.get(TREE, &(self.key)(number), Offset(self.at))?;
             let found = found.and_then(|version| version.value);
             assert!(
                 found.is_some_and(|found| found.as_ref() == value(number * 2 + 1)),

@@ -101,7 +101,7 @@ fn flush(shard: &Shard, unit: &Unit) -> Result<(), Fault> {
         let layout = Layout { compression: tree.options().compression, in_parts: false };
         let tables = write(shard, layout, shard.floors(tree), vec![rows], exists)?;
         if !tables.tables().is_empty() {
-            runs.insert(*id, Arc::new(Run { level: 0, tables: tables.tables().to_vec() }));
+            runs.insert(*id, run(0, tables.tables().to_vec()));
             created.extend(tables);
         }
     }
@@ -128,7 +128,7 @@ fn flush(shard: &Shard, unit: &Unit) -> Result<(), Fault> {
 
 fn compact(shard: &Shard, id: TreeId, tree: &Tree, runs: &Runs, plan: &Plan) -> Result<(), Fault> {
     let is_input = |table: &Table| plan.inputs().contains(&table.record().id);
-    let inputs = runs.iter().flat_map(|run| &run.tables).filter(|table| is_input(table));
+    let inputs = runs.iter().flat_map(|run| run.tables()).filter(|table| is_input(table));
     let (created, outputs, level, retired) = match plan {
         Plan::Drop { .. } => (NewTables::default(), Vec::new(), 0, inputs.cloned().collect()),
         Plan::Move { level, .. } => {
@@ -163,7 +163,7 @@ fn merge(
     let mut sources: Vec<Source<'_>> = Vec::new();
     let mut oldest_input = 0;
     for (at, run) in runs.iter().enumerate() {
-        let mut tables: Vec<Arc<Table>> = run.tables.clone();
+        let mut tables = run.tables().to_vec();
         tables.retain(|table| is_input(table));
         if !tables.is_empty() {
             oldest_input = at;
@@ -174,7 +174,7 @@ fn merge(
     // a deletion.
     let exists =
         |key: &[u8]| runs[oldest_input + 1..].iter().any(|run| run.table_of(key).is_some());
-    let inputs = runs.iter().flat_map(|run| &run.tables).filter(|table| is_input(table));
+    let inputs = runs.iter().flat_map(|run| run.tables()).filter(|table| is_input(table));
     let bytes: u64 = inputs.map(|table| table.record().bytes).sum();
     let in_parts = bytes > shard.directory.options.whole_bytes;
     let layout = Layout { compression: tree.options().compression, in_parts };
@@ -237,12 +237,12 @@ fn replace(
 ) -> Vec<Arc<Run>> {
     let mut kept: Vec<Arc<Run>> = Vec::with_capacity(runs.len() + 1);
     let mut place = 0;
-    for run in runs {
-        let touched = run.tables.iter().any(|table| is_input(table));
-        let mut tables = run.tables.clone();
+    for old in runs {
+        let touched = old.tables().iter().any(|table| is_input(table));
+        let mut tables = old.tables().to_vec();
         tables.retain(|table| !is_input(table));
         if !tables.is_empty() {
-            kept.push(Arc::new(Run { level: run.level, tables }));
+            kept.push(run(old.level(), tables));
         }
         if touched {
             place = kept.len();
@@ -252,15 +252,16 @@ fn replace(
         return kept;
     }
     if level > 0 {
-        place = kept.iter().position(|run| run.level >= level).unwrap_or(kept.len());
-        if let Some(run) = kept.get_mut(place).filter(|run| run.level == level) {
-            let mut tables = run.tables.clone();
-            tables.extend(outputs);
-            tables.sort_by(|one, other| one.first_key().cmp(other.first_key()));
-            *run = Arc::new(Run { level, tables });
+        place = kept.iter().position(|run| run.level() >= level).unwrap_or(kept.len());
+        if let Some(old) = kept.get_mut(place).filter(|run| run.level() == level) {
+            *old = run(level, old.tables().iter().cloned().chain(outputs).collect());
             return kept;
         }
     }
-    kept.insert(place, Arc::new(Run { level, tables: outputs }));
+    kept.insert(place, run(level, outputs));
     kept
+}
+
+fn run(level: u8, tables: Vec<Arc<Table>>) -> Arc<Run> {
+    Arc::new(Run::new(level, tables).expect("what a merge or a move puts side by side is apart"))
 }

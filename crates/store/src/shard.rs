@@ -244,7 +244,7 @@ impl Shard {
 }
 
 fn record(run: &Run) -> (u8, Vec<TableRecord>) {
-    (run.level, run.tables.iter().map(|table| table.record().clone()).collect())
+    (run.level(), run.tables().iter().map(|table| table.record().clone()).collect())
 }
 
 /// Counts a job as running until it is dropped.

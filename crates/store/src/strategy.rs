@@ -94,8 +94,8 @@ pub(crate) fn shape(runs: &[Arc<Run>]) -> Vec<RunShape> {
         last_key: table.last_key().to_vec(),
     };
     let run = |run: &Arc<Run>| RunShape {
-        level: run.level,
-        tables: run.tables.iter().map(table).collect(),
+        level: run.level(),
+        tables: run.tables().iter().map(table).collect(),
     };
     runs.iter().map(run).collect()
 }

@@ -271,7 +271,7 @@ impl Tables for LsmTables {
             return (0, 0);
         };
         let runs = owned.tree.view().runs.clone();
-        let tables = || runs.iter().flat_map(|run| &run.tables).map(|table| table.record());
+        let tables = || runs.iter().flat_map(|run| run.tables()).map(|table| table.record());
         (tables().map(|table| table.bytes).sum(), tables().map(|table| table.rows).sum())
     }
 }
@@ -320,7 +320,11 @@ fn open_runs(directory: &Directory, record: &TreeRecord) -> Result<Vec<Arc<Run>>
             Table::open(&directory.path, table.clone(), directory.tree, cache).map(Arc::new)
         };
         let tables = tables.iter().map(open).collect::<Result<Vec<_>, Fault>>()?;
-        runs.push(Arc::new(Run { level: *level, tables }));
+        let overlap = || {
+            let path = directory.path.join(manifest::FILE);
+            fault::damaged("reading", &path, "it puts tables into one run that overlap")
+        };
+        runs.push(Arc::new(Run::new(*level, tables).ok_or_else(overlap)?));
     }
     Ok(runs)
 }

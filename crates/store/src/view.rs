@@ -11,13 +11,28 @@ use std::sync::Arc;
 
 /// Tables with no key in common, in key order.
 pub(crate) struct Run {
-    /// 0: as it was flushed, or merged from such; above: the level's only run.
-    pub level: u8,
-    /// The tables; at least one.
-    pub tables: Vec<Arc<Table>>,
+    level: u8,
+    tables: Vec<Arc<Table>>,
 }
 
 impl Run {
+    /// A run of these tables, at least one, in any order; none if two of them overlap.
+    pub fn new(level: u8, mut tables: Vec<Arc<Table>>) -> Option<Run> {
+        tables.sort_by(|one, other| one.first_key().cmp(other.first_key()));
+        let apart = |pair: &[Arc<Table>]| pair[0].last_key() < pair[1].first_key();
+        (!tables.is_empty() && tables.windows(2).all(apart)).then_some(Run { level, tables })
+    }
+
+    /// 0: as it was flushed, or merged from such; above: the level's only run.
+    pub fn level(&self) -> u8 {
+        self.level
+    }
+
+    /// The tables, in key order.
+    pub fn tables(&self) -> &[Arc<Table>] {
+        &self.tables
+    }
+
     /// The table that may hold `key`.
     pub fn table_of(&self, key: &[u8]) -> Option<&Arc<Table>> {
         let at = self.tables.partition_point(|table| table.last_key() < key);
