@@ -497,10 +497,6 @@ impl Core {
                 self.forget_session(about, session);
                 self.advance(ticket);
             }
-            Verdict::InDoubt => {
-                self.forget_session(about, session);
-                self.slot(ticket).state = State::Failed(session_in_doubt());
-            }
         }
     }
 

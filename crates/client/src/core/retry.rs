@@ -25,12 +25,9 @@ pub(super) enum Verdict {
     Fail,
     /// Try again after a pause.
     Pause,
-    /// The session is gone, and this commit was certainly not applied: number it anew in another
-    /// one.
+    /// The session is gone: forget it, and number the commit anew in another one, unless an earlier
+    /// attempt's reply was lost and it may have been applied.
     Renumber,
-    /// The session is gone, and this commit may have been applied: forget the session and tell the
-    /// caller.
-    InDoubt,
     /// The shard is not where it was thought to be: look it up again.
     Reroute,
 }
@@ -38,13 +35,7 @@ pub(super) enum Verdict {
 /// Judges an attempt of `slot` that was answered `code` with `outcome`.
 pub(super) fn judge(slot: &Slot, code: Code, outcome: Outcome, on_overload: OnOverload) -> Verdict {
     match code {
-        Code::SessionExpired if slot.request.identity == Identity::Client => {
-            if slot.in_doubt {
-                Verdict::InDoubt
-            } else {
-                Verdict::Renumber
-            }
-        }
+        Code::SessionExpired if slot.request.identity == Identity::Client => Verdict::Renumber,
         Code::NamespaceNotFound if !slot.rerouted => Verdict::Reroute,
         Code::Overloaded if on_overload == OnOverload::Refuse => Verdict::Fail,
         Code::Overloaded | Code::Unavailable | Code::NotLeader | Code::ShuttingDown
@@ -108,7 +99,7 @@ mod tests {
             let expected = match code {
                 Overloaded | Unavailable | NotLeader | ShuttingDown => [Verdict::Pause; 3],
                 Interrupted => [Verdict::Pause, Verdict::Pause, Verdict::Fail],
-                SessionExpired => [Verdict::Renumber, Verdict::InDoubt, Verdict::Fail],
+                SessionExpired => [Verdict::Renumber, Verdict::Renumber, Verdict::Fail],
                 NamespaceNotFound => [Verdict::Reroute; 3],
                 _ => [Verdict::Fail; 3],
             };

@@ -52,7 +52,14 @@ pub struct Shard {
     keyspaces: BTreeMap<String, (KeyspaceOptions, Rows)>,
     streams: BTreeMap<String, (StreamOptions, Vec<Record>)>,
     cursors: BTreeMap<(String, String), Offset>,
-    pub sessions: BTreeMap<SessionId, BTreeMap<Sequence, Committed>>,
+    pub sessions: BTreeMap<SessionId, Session>,
+}
+
+/// The replies of a session from a sequence on.
+#[derive(Default)]
+pub struct Session {
+    acked_below: u64,
+    replies: BTreeMap<Sequence, Committed>,
 }
 
 /// See the module.
@@ -247,19 +254,26 @@ impl Shard {
         self.streams.get(stream).map_or(0, |(_, records)| records.len())
     }
 
+    /// Values of a stream's records, for looking.
+    pub fn values(&self, stream: &str) -> Vec<Vec<u8>> {
+        let records = self.streams.get(stream).into_iter().flat_map(|(_, records)| records);
+        records.map(|record| record.value.clone()).collect()
+    }
+
     fn commit(&mut self, body: &[u8]) -> Result<Reply, Failure> {
         let message = Message::new(body).unwrap();
         let commit = Commit::read(&message).unwrap();
         let (session, sequence) = (commit.session(), commit.sequence());
         if session != SessionId::NONE {
             let expired = || Failure::new(Code::SessionExpired, "there is no such session");
-            let replies = self.sessions.get_mut(&session).ok_or_else(expired)?;
-            replies.retain(|kept, _| *kept >= commit.acked_below());
-            if let Some(reply) = replies.get(&sequence) {
+            let session = self.sessions.get_mut(&session).ok_or_else(expired)?;
+            session.acked_below = session.acked_below.max(commit.acked_below().0);
+            let below = session.acked_below;
+            session.replies.retain(|kept, _| kept.0 >= below);
+            if let Some(reply) = session.replies.get(&sequence) {
                 return Ok(Reply::Committed(Committed { duplicate: true, ..reply.clone() }));
             }
             let window = naust_wire::limits::SESSION_WINDOW_MAX as u64;
-            let below = commit.acked_below().0;
             if !(below..below + window).contains(&sequence.0) {
                 return Err(Failure::new(Code::SequenceOutOfWindow, "out of the window"));
             }
@@ -276,8 +290,8 @@ impl Shard {
         for op in commit.ops() {
             self.op(&commit, op.unwrap(), &mut committed);
         }
-        if let Some(replies) = self.sessions.get_mut(&session) {
-            replies.insert(sequence, committed.clone());
+        if let Some(session) = self.sessions.get_mut(&session) {
+            session.replies.insert(sequence, committed.clone());
         }
         Ok(Reply::Committed(committed))
     }
@@ -344,7 +358,7 @@ impl Shard {
         let offset = self.step();
         match control {
             Control::OpenSession { .. } => {
-                self.sessions.insert(SessionId(offset.0), BTreeMap::new());
+                self.sessions.insert(SessionId(offset.0), Session::default());
                 return Ok(Reply::Session(SessionId(offset.0)));
             }
             Control::CloseSession(session) => {
