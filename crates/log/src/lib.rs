@@ -14,8 +14,8 @@
 //! * [`Log`]: the owner's view: stage frames, take [`Write`]s, hear that they are durable, cut,
 //!   trim;
 //! * [`Batch`]: committed frames on their way to the views, from memory where they still are;
-//! * [`Reader`]: everyone else's view: read whole frames or records by offset, while the owner goes
-//!   on;
+//! * [`Reader`] and [`Records`]: everyone else's view: read whole frames or records by offset, while
+//!   the owner goes on;
 //! * [`recovery`]: what a disk holds after a crash: torn tail against corruption.
 //!
 //! # How a frame becomes durable
@@ -43,8 +43,8 @@
 //! * Frames are contiguous: each begins where the one before ended, or at the next segment's base
 //!   after padding; each carries the checksum of the one before.
 //! * Segment *n* is sealed and synced before a byte of frames of *n + 1* is written.
-//! * Nothing behind the end of the log holds a valid frame of an older life: a cut is durably
-//!   zeroed before its space is written again, and the superblock says so while it is under way.
+//! * Nothing behind the end of the log holds a valid frame of an older life: what is cut goes
+//!   durably before its space is written again, and the superblock says so while it is under way.
 //! * Recovery cuts a bad frame only if it lies beyond every `synced` mark that a later or the same
 //!   batch recorded; any other bad frame is [`Damage`]: kept, reported, and never served.
 //! * Space grows zero-filled, in extents ahead of the end, and no zero-fill ever touches bytes that

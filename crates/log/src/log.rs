@@ -119,7 +119,7 @@ impl Log {
         superblock.create(disk)
     }
 
-    /// Opens the log of `shard` and mends what a crash left: a torn tail is cut and durably zeroed.
+    /// Opens the log of `shard` and mends what a crash left: a torn tail is durably cut off.
     /// Blocking; reads the last segment.
     ///
     /// # Errors
@@ -360,7 +360,7 @@ impl Log {
         Batch::new(self.reader(), self.shared.layout, from, memory, to, parts)
     }
 
-    /// Drops all frames behind `index`. What of them was written is durably zeroed with the next
+    /// Drops all frames behind `index`. What of them was written is durably cut off with the next
     /// [`Write`](crate::Write), before anything takes its place.
     ///
     /// # Errors
@@ -374,7 +374,6 @@ impl Log {
             return Ok(());
         }
         let position = self.boundary(index)?;
-        let layout = self.shared.layout;
         self.reopen_segment(&position)?;
         self.chunks.cut(position);
         self.terms.truncate(self.terms.partition_point(|(first, _)| *first <= index));
@@ -383,7 +382,7 @@ impl Log {
         if self.dirty > position.offset {
             let earlier = self.cut.filter(|cut| cut.offset < position.offset);
             self.cut = Some(earlier.unwrap_or(position));
-            self.filled = self.filled.min(layout.end(position.offset));
+            self.filled = self.filled.min(position.offset);
         }
         if self.durable.offset > position.offset {
             self.durable = position;

@@ -82,8 +82,7 @@ impl Log {
             let end = to.min(layout.end(from));
             let content = self.tail.iter().find(|content| content.base == base);
             let content = content.expect("a segment that is being written is in the tail");
-            let grows = end > self.filled;
-            let fill_to = if grows { self.fill_to(end) } else { end };
+            let fill_to = if end > self.filled { self.fill_to(end) } else { end };
             self.filled = self.filled.max(fill_to);
             let first = content.marks.partition_point(|mark| mark.offset < from);
             let last = content.marks.partition_point(|mark| mark.offset < end);
@@ -94,7 +93,6 @@ impl Log {
                 to: end,
                 parts: self.chunks.frozen(from, end),
                 fill_to,
-                grows,
                 marks: content.marks[first..last].to_vec(),
                 full: (end == layout.end(from)).then(|| content.clone()),
             });

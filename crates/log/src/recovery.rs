@@ -8,7 +8,7 @@
 //!   so it is never cut; [`Log::open`](crate::Log::open) refuses, and [`Survey`] shows what is
 //!   there;
 //! * none does: the place belongs to the last, unsynced batch, whose pieces a power cut may have
-//!   left in any order. It is a **torn tail** and is durably zeroed.
+//!   left in any order. It is a **torn tail** and is durably cut off.
 //!
 //! Rot inside the very last batch can't be told from a tear by one disk. Neither can a frame in the
 //! body of a torn frame that a user forged for exactly this place: it makes a tear look like
@@ -486,10 +486,14 @@ impl Survey {
                 .map_err(Fault::at("write the footer of", &name))?;
             file.sync().map_err(Fault::at("sync", &name))?;
         } else {
-            // For the same reason zeros that a cut under way has written don't count yet.
-            let cutting = self.superblock.cut != Offset::ZERO;
-            let to = if cutting { layout.end(base) } else { self.used };
-            write::clear(&*file, layout, self.end.offset, to)?;
+            assert!(base == layout.base(self.end.offset), "only the last segment is not sealed");
+            // For the same reason a cut under way is done again, though nothing seems to be left.
+            let cutting = self.superblock.cut != Offset::ZERO || self.used > self.end.offset;
+            let length = file.len().map_err(Fault::at("measure", &name))?;
+            if cutting || length > layout.segment_bytes() {
+                write::truncate(&*file, layout, self.end.offset)?;
+            }
+            file.sync().map_err(Fault::at("sync", &name))?;
         }
         let length = file.len().map_err(Fault::at("measure", &name))?;
         Ok(length.min(layout.segment_bytes()))

@@ -97,10 +97,14 @@ impl Window {
         loop {
             let last = content.last;
             let end = self.layout.end(self.base);
+            // A segment that is full to the last byte stays so, whatever is cut behind it.
+            if last.offset == end {
+                return Ok(Stop::Full(last));
+            }
             if last.offset >= limit {
                 return Ok(Stop::Limit);
             }
-            if last.offset == end || self.layout.skip_gap(last.offset) == end {
+            if self.layout.skip_gap(last.offset) == end {
                 return Ok(Stop::Full(Position { offset: end, ..last }));
             }
             let found = self.frame(last.offset, Some(&last))?;

@@ -67,8 +67,8 @@ pub enum Verdict {
     Go,
     /// It is done, and takes this many nanoseconds longer: see [`Counters::delay_ns`].
     Slow(u64),
-    /// It fails. After a failed sync, what was to be synced is lost at the next power cut even if
-    /// a later sync succeeds.
+    /// It fails. After a failed sync, bytes that were to be synced are lost at the next power cut
+    /// even if a later sync succeeds.
     Fail(ErrorKind),
 }
 
@@ -471,7 +471,10 @@ impl File for SimFile {
         if asked.is_err() {
             let mut state = self.disk.state();
             if !state.dead {
-                self.inode(&mut state).pending.clear();
+                // Written pages count as clean now. Lengths are in the file system's journal, which
+                // does not forget them.
+                let pending = &mut self.inode(&mut state).pending;
+                pending.retain(|pending| matches!(pending, Pending::Length(_)));
             }
             return asked.map(drop);
         }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  1  superblock: term, vote, start, and the intent to cut if there is one      two syncs
-//!  2  the cut: files behind it removed, its suffix zeroed                        one or two
+//!  2  the cut: files behind it removed, its own cut short                         two
 //!     superblock: the intent is done                                             two
 //!  3  for each segment touched, in order: frames, zeros ahead of them if it grows,
 //!     footer if it is full                                                       one each
@@ -59,8 +59,6 @@ pub(crate) struct Piece {
     pub parts: Vec<Part>,
     /// Up to where to zero-fill behind `to`; `to` itself if there is room.
     pub fill_to: Offset,
-    /// Whether the bytes lie in space that this write is the first to take.
-    pub grows: bool,
     /// Marks of the frames in it.
     pub marks: Vec<Mark>,
     /// The whole segment, if this fills it.
@@ -169,9 +167,7 @@ impl Cut {
         match shared.file(base, Open::Existing) {
             Err(fault) if fault.kind() == ErrorKind::NotFound => {}
             file => {
-                let end = self.dirty.min(layout.end(self.at.offset));
-                clear(&*file?, layout, self.at.offset, end)?;
-                tally.bytes += end.0.saturating_sub(self.at.offset.0);
+                truncate(&*file?, layout, self.at.offset)?;
                 tally.syncs += 1;
             }
         }
@@ -197,21 +193,15 @@ impl Cut {
         }
     }
 }
-/// Zeroes `from` to `to` of a segment and takes its footer away, durably.
-pub(crate) fn clear(
-    file: &dyn File,
-    layout: Layout,
-    from: Offset,
-    to: Offset,
-) -> Result<(), Fault> {
-    let base = layout.base(from);
+/// Takes all away that lies behind `at` in its segment's file, footer and zero-filled space
+/// included, durably. Zeroing it would do as well, but could need space where the file has holes.
+pub(crate) fn truncate(file: &dyn File, layout: Layout, at: Offset) -> Result<(), Fault> {
+    let base = layout.base(at);
     let name = Layout::name(base);
     let length = file.len().map_err(Fault::at("measure", &name))?;
-    if length > layout.segment_bytes() {
-        file.set_len(layout.segment_bytes()).map_err(Fault::at("cut the footer of", &name))?;
+    if length > at.0 - base.0 {
+        file.set_len(at.0 - base.0).map_err(Fault::at("cut", &name))?;
     }
-    let to = to.0.min(base.0 + length);
-    zero(file, from.0 - base.0, to.saturating_sub(base.0)).map_err(Fault::at("zero", &name))?;
     file.sync().map_err(Fault::at("sync", &name))
 }
 
@@ -233,13 +223,15 @@ fn zeros(bytes: u64) -> Vec<&'static [u8]> {
     parts
 }
 
+/// A write that is refused for lack of space has spoilt nothing and may be tried again: it was to
+/// new space, or to a file system that writes everything to new space. A sync is another matter.
+fn full_or(fault: Fault) -> Failure {
+    if fault.kind() == ErrorKind::StorageFull { Failure::Full } else { Failure::Fault(fault) }
+}
+
 impl Piece {
     fn run(self, shared: &Shared, tally: &mut Tally) -> Result<(), Failure> {
         let name = Layout::name(self.base);
-        let full_or = |fault: Fault| {
-            let space = fault.kind() == ErrorKind::StorageFull && self.grows;
-            if space { Failure::Full } else { Failure::Fault(fault) }
-        };
         let (file, unnamed) = shared.file_to_write(self.base).map_err(full_or)?;
         let position = |offset: Offset| offset.0 - self.base.0;
         let mut parts: Vec<&[u8]> = self.parts.iter().map(Part::bytes).collect();
@@ -253,11 +245,7 @@ impl Piece {
         if let Some(content) = &self.full {
             let footer = content.footer();
             let written = file.write_at(shared.layout.segment_bytes(), &[&footer]);
-            // A footer always takes new space, behind what was zero-filled.
-            written.map_err(Fault::at("write the footer of", &name)).map_err(|fault| {
-                let space = fault.kind() == ErrorKind::StorageFull;
-                if space { Failure::Full } else { Failure::Fault(fault) }
-            })?;
+            written.map_err(Fault::at("write the footer of", &name)).map_err(full_or)?;
             tally.bytes += footer.len() as u64;
         }
         file.sync().map_err(Fault::at("sync", &name))?;
