@@ -14,8 +14,8 @@
 //! * [`Log`]: the owner's view: stage frames, take [`Write`]s, hear that they are durable, cut,
 //!   trim;
 //! * [`Batch`]: committed frames on their way to the views, from memory where they still are;
-//! * [`Reader`] and [`Records`]: everyone else's view: read whole frames or records by offset, while
-//!   the owner goes on;
+//! * [`Reader`] and [`Records`]: everyone else's view: read whole frames or records by offset,
+//!   while the owner goes on;
 //! * [`recovery`]: what a disk holds after a crash: torn tail against corruption.
 //!
 //! # How a frame becomes durable
