@@ -7,7 +7,9 @@
 mod fake;
 
 use fake::{Fault, World};
-use naust_client::{Client, Commit, Error, Level, Namespace, Offset, Options, ReadOptions};
+use naust_client::{
+    Client, Commit, Error, Identity, Level, Namespace, Offset, Options, ReadOptions, SessionId,
+};
 use naust_wire::options::{KeyspaceOptions, NamespaceOptions, StreamOptions};
 use std::future::Future;
 use std::pin::Pin;
@@ -51,6 +53,11 @@ fn futures(client: &Client) -> Vec<(&'static str, Boxed)> {
     future!("describe", ns = ns(), ns.describe());
     future!("log", ns = ns(), ns.log(Offset::FIRST, 0, 0));
     future!("open session", ns = ns(), ns.open_session(0));
+    future!("close session", ns = ns(), ns.close_session(SessionId(5)));
+    future!("commit_draft", ns = ns(), async {
+        let draft = Commit::new().append("orders", "1").into_draft()?;
+        ns.commit_draft(&draft, Identity::None).await
+    });
     future!("transact", ns = ns(), async {
         ns.transact(3, async |t| {
             let found = t.get("users", "a").await?;
