@@ -46,7 +46,7 @@ pub struct Config {
     pub cache_bytes: u64,
     /// Connections at most; those beyond are told `overloaded` and closed.
     pub connections_max: usize,
-    /// Options of namespaces that are made without any.
+    /// How far back reads may go in namespaces that are made without options.
     pub history: History,
     /// For measurements and tests.
     pub debug: Debug,
@@ -82,7 +82,7 @@ impl Default for Config {
             disk_threads: 2,
             background_threads: 2,
             pin: false,
-            memtable_bytes: 128 * 1024 * 1024,
+            memtable_bytes: 256 * 1024 * 1024,
             cache_bytes: 128 * 1024 * 1024,
             connections_max: limits::CONNECTIONS_MAX,
             history: History::default(),
@@ -240,11 +240,15 @@ impl Config {
         (self.debug.fsync_delay_us > 0).then(|| Duration::from_micros(self.debug.fsync_delay_us))
     }
 
-    /// Options of namespaces that are made without any.
+    /// A namespace's options, with this configuration's history where they leave it open.
     #[must_use]
-    pub fn namespace_options(&self) -> NamespaceOptions {
-        let History { ms: history_ms, bytes: history_bytes } = self.history;
-        NamespaceOptions { history_ms, history_bytes, ..NamespaceOptions::default() }
+    pub fn with_history(&self, options: NamespaceOptions) -> NamespaceOptions {
+        let or = |asked, configured| if asked == 0 { configured } else { asked };
+        NamespaceOptions {
+            history_ms: or(options.history_ms, self.history.ms),
+            history_bytes: or(options.history_bytes, self.history.bytes),
+            ..options
+        }
     }
 }
 
@@ -326,7 +330,8 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_named() {
-        let table: &[(&str, &[(&str, &str)], &str, &str)] = &[
+        type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str, &'a str);
+        let table: &[Case<'_>] = &[
             ("wrokers = 2", &[], "", "unknown field `wrokers`"),
             ("workers = 'two'", &[], "", "naust.toml: invalid type"),
             ("workers = ", &[], "", "naust.toml"),

@@ -188,7 +188,6 @@ impl Naust {
             // A panic in it is the node's failure, and was told as such.
             drop(thread.join());
         }
-        self.wiring.links.close();
     }
 
     fn start(
@@ -197,6 +196,8 @@ impl Naust {
         listener: Option<TcpListener>,
     ) -> Result<(), NaustError> {
         let mut listener = listener.map(mio::net::TcpListener::from_std);
+        // Asked for once, before anything is pinned: a pinned thread sees its own core alone.
+        let cores = core_affinity::get_core_ids().filter(|_| self.wiring.config.pin);
         for (number, poll) in polls.into_iter().enumerate() {
             let sockets = Sockets::new(
                 number,
@@ -208,7 +209,12 @@ impl Naust {
             let node = naust_node::Node::new(self.node_config(number));
             let wiring = Arc::clone(&self.wiring);
             let worker = Worker::new(number, wiring, poll, node, sockets);
-            self.spawn(format!("worker-{number}"), |_| worker.run())?;
+            let core = cores.as_ref().and_then(|cores| cores.get(number % cores.len()).copied());
+            self.spawn(format!("worker-{number}"), move |_| {
+                // Where the system refuses, the worker runs as well, if not as steadily.
+                core.map(core_affinity::set_for_current);
+                worker.run();
+            })?;
             let views = Arc::clone(&self.wiring.views[number]);
             self.spawn(format!("views-{number}"), move |wiring| {
                 views::run(wiring, number, &views)
@@ -282,6 +288,9 @@ fn wire(config: Config, data: DataDirectory) -> Result<(Wiring, Vec<mio::Poll>),
         workers.push(closed_at_end(&life, Queue::for_poll(waker, worker::INPUTS_MAX)));
         polls.push(poll);
     }
+    let links = Arc::new(Links::default());
+    let closed = Arc::clone(&links);
+    life.at_end(move || closed.close());
     let background = Arc::new(Background::new(config.background_threads));
     let closed = Arc::clone(&background);
     life.at_end(move || closed.close());
@@ -310,7 +319,7 @@ fn wire(config: Config, data: DataDirectory) -> Result<(Wiring, Vec<mio::Poll>),
         background,
         views,
         reads,
-        links: Links::default(),
+        links,
         crossing: (0..count).map(|_| AtomicUsize::new(0)).collect(),
         turn: AtomicUsize::new(0),
         config,

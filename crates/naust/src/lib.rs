@@ -10,12 +10,14 @@
 //!   `wiring`: who tells whom;
 //! * `worker`: the loop that owns shards; its `sockets`, each a `connection` with a `receive`ing
 //!   and an `outgoing` end; its `links`, embedded clients without sockets;
-//! * `disk_threads`, `background`, `views`, `reads`, `opening`: everybody else's work;
+//! * `disk_threads`, `background`, `views` with its `budget`, `reads`, `opening`: everybody else's
+//!   work;
 //! * [`embed`]: their start and end; [`snapshot`]: reads on the caller's thread;
 //! * [`server`]: signals and listeners; [`metrics`]: what is counted;
 //! * [`process`]: a node in a child process, for `demo` and tests.
 
 mod background;
+mod budget;
 mod catalog;
 pub mod config;
 mod connection;

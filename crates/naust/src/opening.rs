@@ -45,9 +45,9 @@ fn open_parts(
         let disk = disk(wiring, shard)?;
         let options = Options {
             node: identity.node,
-            namespace,
+            namespace: wiring.config.with_history(namespace),
             machine: MachineOptions {
-                memtable_bytes: wiring.config.memtable_bytes.min(MEMTABLE_BYTES_MAX),
+                memtable_bytes: (wiring.config.memtable_bytes / 2).min(MEMTABLE_BYTES_MAX),
                 ..MachineOptions::default()
             },
             seed: identity.node.0 ^ u64::from(shard.0),

@@ -3,6 +3,7 @@
 //!
 //! They have threads of their own because a worker must never wait for tables.
 
+use crate::budget::Budget;
 use crate::queue::Queue;
 use crate::wiring::Wiring;
 use crate::worker::Input as WorkerInput;
@@ -45,6 +46,7 @@ pub fn run(wiring: &Wiring, worker: usize, queue: &Queue<Input>) {
         views: Views::new(),
         outputs: Vec::new(),
         told: Vec::new(),
+        budget: Budget::new(wiring.config.memtable_bytes / wiring.workers.len() as u64),
         tick_at_ms: 0,
     };
     let mut inputs = VecDeque::new();
@@ -52,6 +54,7 @@ pub fn run(wiring: &Wiring, worker: usize, queue: &Queue<Input>) {
         for input in inputs.drain(..) {
             thread.input(input);
             thread.give_out();
+            thread.keep_budget();
         }
         thread.tick();
     }
@@ -64,6 +67,7 @@ struct Thread<'w> {
     outputs: Vec<Output<LsmTables>>,
     /// What the worker is to be told.
     told: Vec<WorkerInput>,
+    budget: Budget,
     tick_at_ms: u64,
 }
 
@@ -72,12 +76,16 @@ impl Thread<'_> {
         match input {
             Input::Opened(opened) => self.views.install(*opened, &mut self.outputs),
             Input::Job { shard, job } => {
+                if matches!(job, Job::Flush) {
+                    self.budget.ask_for_worker(shard);
+                }
                 self.views.handle(self.wiring.clock.now(), shard, job, &mut self.outputs);
             }
             Input::Done { shard, done } => {
                 self.views.done(self.wiring.clock.now(), shard, done, &mut self.outputs);
             }
             Input::Remove(shard) => {
+                self.budget.forget(shard);
                 self.wiring.catalog.remove_readers(shard);
                 self.views.remove(shard, &mut self.outputs);
                 self.background(background::Job::Remove { shard });
@@ -90,6 +98,13 @@ impl Thread<'_> {
         if now.monotonic_ms >= self.tick_at_ms {
             self.tick_at_ms = now.monotonic_ms + TICK_MS;
             self.views.tick(now, &mut self.outputs);
+            self.give_out();
+        }
+    }
+
+    fn keep_budget(&mut self) {
+        if let Some(shard) = self.budget.ask() {
+            self.views.handle(self.wiring.clock.now(), shard, Job::Flush, &mut self.outputs);
             self.give_out();
         }
     }
@@ -109,8 +124,15 @@ impl Thread<'_> {
             Output::Answered { to, requests } => {
                 self.told.push(WorkerInput::Answered { to, requests });
             }
-            Output::Progress(progress) => self.told.push(WorkerInput::Progress(progress)),
-            Output::Flushed(shard) => self.told.push(WorkerInput::Flushed(shard)),
+            Output::Progress(progress) => {
+                self.budget.tell(progress.shard, progress.backlog_bytes);
+                self.told.push(WorkerInput::Progress(progress));
+            }
+            Output::Flushed(shard) => {
+                if self.budget.flushed(shard) {
+                    self.told.push(WorkerInput::Flushed(shard));
+                }
+            }
             Output::Directory(change) => {
                 for other in (0..self.wiring.workers.len()).filter(|other| *other != self.worker) {
                     self.wiring.tell(other, WorkerInput::Directory(change.clone()));

@@ -59,7 +59,7 @@ pub struct Wiring {
     /// To the reads thread of each worker.
     pub reads: Vec<Arc<Queue<reads::Input>>>,
     /// Embedded clients.
-    pub links: Links,
+    pub links: Arc<Links>,
     /// Bytes of packets on their way to each worker from others.
     pub crossing: Vec<AtomicUsize>,
     /// Turns connections and clients over to the workers one by one.

@@ -212,7 +212,7 @@ impl Worker {
                 self.wiring.crossed(self.number, bytes.len());
                 self.handle(Event::Packets { from, bytes: &bytes });
             }
-            Input::Send { to, bytes } => self.sockets.push(to, bytes),
+            Input::Send { to, bytes } => self.push(to, bytes),
             Input::Close(id) => self.close(id),
             Input::Pause(id, on) => self.pause(id, on),
             Input::Gone(id) => self.handle(Event::Closed(id)),
@@ -385,10 +385,15 @@ impl Worker {
         if is_link(to) {
             self.wiring.links.deliver(to, bytes);
         } else if worker_of(to) == self.number {
-            self.sockets.push(to, bytes);
+            self.push(to, bytes);
         } else {
             self.give(&self.wiring.workers[worker_of(to)], Input::Send { to, bytes });
         }
+    }
+
+    fn push(&mut self, to: ConnectionId, bytes: Vec<u8>) {
+        count(&self.wiring.counters.bytes_sent, bytes.len());
+        self.sockets.push(to, bytes);
     }
 
     fn close(&mut self, id: ConnectionId) {
