@@ -18,6 +18,8 @@ const TREES: [TreeId; 4] = [TreeId::SHARD, TreeId(1), TreeId(2), TreeId(5)];
 
 struct Life {
     random: Random,
+    /// Keys grow with the log, as a journal's do, instead of being drawn from a few.
+    growing: bool,
     directory: tempfile::TempDir,
     tables: Option<LsmTables>,
     jobs: Vec<LsmJob>,
@@ -35,6 +37,7 @@ impl Life {
         let directory = directory();
         let mut life = Life {
             random: Random::new(seed),
+            growing: seed.is_multiple_of(3),
             tables: Some(open(directory.path())),
             directory,
             jobs: Vec::new(),
@@ -70,7 +73,19 @@ impl Life {
         TREES[self.random.below(4) as usize]
     }
 
+    fn key_to_write(&mut self) -> Vec<u8> {
+        if !self.growing {
+            return self.key();
+        }
+        let newest = (self.applied - Offset::FIRST.0) / 64;
+        format!("g{:08}", newest.saturating_sub(self.random.below(8))).into_bytes()
+    }
+
     fn key(&mut self) -> Vec<u8> {
+        if self.growing {
+            let newest = (self.applied - Offset::FIRST.0) / 64;
+            return format!("g{:08}", self.random.below(newest + 1)).into_bytes();
+        }
         let n = self.random.below(300);
         match n {
             0 => Vec::new(),
@@ -86,7 +101,7 @@ impl Life {
         let at = self.applied;
         let mut written = Vec::new();
         for _ in 0..1 + self.random.below(3) {
-            let (tree, key) = (self.tree(), self.key());
+            let (tree, key) = (self.tree(), self.key_to_write());
             if written.contains(&(tree, key.clone())) {
                 continue;
             }
