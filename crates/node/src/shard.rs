@@ -443,6 +443,15 @@ impl Shard {
     /// Whether the read asks for what can't be.
     pub(crate) fn check_read(&self, read: &Read) -> Result<(), Failure> {
         let (Level::AtLeast(at) | Level::Exactly(at)) = read.level else { return Ok(()) };
+        let of_now = matches!(
+            read.query,
+            Query::Records { .. } | Query::Cursor { .. } | Query::Describe
+        );
+        if of_now && matches!(read.level, Level::Exactly(_)) {
+            let detail = "records, cursors and descriptions are told as they are now: only rows \
+                          and the log can be read at exactly an offset";
+            return Err(Failure::new(Code::BadArgument, detail));
+        }
         if self.replica.is_lone_voter() && at >= self.log.end().offset {
             let detail = format!("offset {at} lies behind the end of the log");
             return Err(Failure::new(Code::BadArgument, detail));
