@@ -3,6 +3,7 @@
 //! Each is a pure function of what was asked, answered and committed, so each is tested with histories that are wrong.
 
 pub mod commits;
+pub mod described;
 pub mod frames;
 pub mod freshness;
 pub mod pages;
@@ -51,9 +52,10 @@ pub struct Excuses {
 pub type Checker = fn(&Case<'_>, &mut Vec<Violation>);
 
 /// All of them, by name.
-pub const ALL: [(&str, Checker); 7] = [
+pub const ALL: [(&str, Checker); 8] = [
     (commits::NAME, commits::check),
     (rows::NAME, rows::check),
+    (described::NAME, described::check),
     (records::NAME, records::check),
     (freshness::NAME, freshness::check),
     (frames::NAME, frames::check),

@@ -97,13 +97,15 @@ pub enum RequestKind {
     CloseSession,
     /// Questions to the node.
     Ask,
+    /// The end of the client's namespace, with all that is in it.
+    DeleteNamespace,
     /// Bytes that are no request.
     Garbage,
 }
 
 impl RequestKind {
     /// All of them, in the order of their weights.
-    pub const ALL: [RequestKind; 13] = [
+    pub const ALL: [RequestKind; 14] = [
         RequestKind::Commit,
         RequestKind::Get,
         RequestKind::Scan,
@@ -116,6 +118,7 @@ impl RequestKind {
         RequestKind::OpenSession,
         RequestKind::CloseSession,
         RequestKind::Ask,
+        RequestKind::DeleteNamespace,
         RequestKind::Garbage,
     ];
 }
@@ -160,7 +163,25 @@ impl Plan {
     #[must_use]
     pub fn draw(generator: &mut Generator) -> Plan {
         let mode = if generator.below(8) == 0 { Mode::Beyond } else { Mode::Promised };
-        let work = Work::draw(generator);
+        let mut work = Work::draw(generator);
+        let mut requests = generator.between(1_000, 4_000);
+        match generator.below(24) {
+            // Bulky: a log of many segments, of which old ones go.
+            0 | 1 => {
+                work.value_bytes = generator.between(16_384, 200_000);
+                work.ops = work.ops.min(8);
+                requests = generator.between(300, 900);
+            }
+            // Wide: more rows than one delete-range removes.
+            2 => {
+                work.keys = 20_000;
+                work.ops = 400;
+                work.value_bytes = work.value_bytes.min(64);
+                work.op_weights = [300, 5, 1, 5, 1];
+                requests = generator.between(300, 900);
+            }
+            _ => {}
+        }
         let faults = Faults::draw(generator, mode);
         let options = options(generator);
         let machine = MachineOptions {
@@ -170,8 +191,8 @@ impl Plan {
         };
         Plan {
             mode,
-            requests: generator.between(1_000, 4_000),
-            segment_bytes: 1 << generator.between(14, 20).max(segment_bits(work.value_bytes)),
+            requests,
+            segment_bytes: 1 << generator.between(14, 20).max(segment_bits(&work)),
             work,
             faults,
             options,
@@ -180,20 +201,22 @@ impl Plan {
     }
 }
 
-/// The smallest segment that holds a commit of a few values takes at least two to that many bytes.
-fn segment_bits(value_bytes: u64) -> u64 {
-    u64::from((value_bytes * 8 + 4096).next_power_of_two().trailing_zeros())
+/// Bits of the smallest segment that holds the largest commit: its values, its keys (few are long) and what stands around.
+fn segment_bits(work: &Work) -> u64 {
+    let bytes = (work.value_bytes + 256) * work.ops + 32_768;
+    u64::from(bytes.next_power_of_two().trailing_zeros())
 }
 
 fn options(generator: &mut Generator) -> NamespaceOptions {
-    let durability = if generator.chance(100_000) {
+    // Interval durability is not offered yet: whoever asks for it has to be told so.
+    let durability = if generator.below(50) == 0 {
         Durability::IntervalMs(generator.between(1, 200) as u32)
     } else {
         Durability::Quorum
     };
     NamespaceOptions {
         history_ms: if generator.coin() { 0 } else { generator.skewed(1, 60_000) },
-        history_bytes: if generator.coin() { 0 } else { generator.skewed(1, 1 << 20) },
+        history_bytes: if generator.coin() { 0 } else { generator.skewed(1, 1 << 23) },
         durability,
     }
 }
@@ -210,6 +233,7 @@ impl Work {
                 RequestKind::SetKeyspace | RequestKind::SetStream => some(generator, 5),
                 RequestKind::OpenSession | RequestKind::CloseSession => some(generator, 3),
                 RequestKind::Garbage => some(generator, 2),
+                RequestKind::DeleteNamespace => u32::from(generator.below(8) == 0),
             };
         }
         let mut op_weights = [0; 5];
@@ -253,8 +277,8 @@ impl Faults {
         };
         Faults {
             crash_micros: mean(20_000, 2_000_000, 7),
-            crash_inside_job_in_a_million: mean(1, 1_000_000, 7),
-            crash_in_recovery_in_a_million: mean(1, 300_000, 5),
+            crash_inside_job_in_a_million: mean(300_000, 1_000_000, 7),
+            crash_in_recovery_in_a_million: mean(50_000, 300_000, 5),
             drain_micros: mean(50_000, 3_000_000, 3),
             kill_micros: mean(20_000, 2_000_000, 4),
             down_micros: mean(1_000, 5_000_000, 9),

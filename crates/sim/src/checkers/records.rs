@@ -3,10 +3,11 @@
 use super::Case;
 use crate::history::{Asked, Request, Violation};
 use crate::model::space::Stream;
+use naust_wire::Code;
 use naust_wire::Offset;
 use naust_wire::limits::{PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX};
 use naust_wire::read::{Level, Query, Read};
-use naust_wire::reply::{Record, Reply};
+use naust_wire::reply::{Failure, Record, Reply};
 
 /// Its name in reports.
 pub const NAME: &str = "records";
@@ -51,6 +52,16 @@ fn judge(case: &Case<'_>, request: &Request, read: &Read) -> Result<(), String> 
                 return Ok(());
             }
             Err(format!("the cursor is told to stand at {found:?}"))
+        }
+        (
+            Query::Records { stream, .. } | Query::Cursor { stream, .. },
+            Some(Reply::Error(Failure { code: Code::StreamNotFound, .. })),
+        ) => {
+            let made = case.model.streams.get(stream).and_then(|stream| stream.options.first());
+            match made.filter(|made| *made <= seen_least) {
+                Some(made) => Err(format!("no such stream, though it was made at {made}")),
+                None => Ok(()),
+            }
         }
         _ => Ok(()),
     }

@@ -34,6 +34,11 @@ impl<T> Timeline<T> {
         self.0[..after].last().map(|(since, value)| (*since, value))
     }
 
+    /// Since when it was anything at all.
+    pub fn first(&self) -> Option<Offset> {
+        self.0.first().map(|(since, _)| *since)
+    }
+
     /// What it is after everything that was folded, and since when.
     pub fn last(&self) -> Option<(Offset, &T)> {
         self.0.last().map(|(since, value)| (*since, value))

@@ -24,6 +24,9 @@ use naust_wire::{Code, Outcome, RequestId, Sequence, SessionId, ShardId};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+/// Namespaces that one client removes in its life.
+const DELETED_MAX: u32 = 3;
+
 /// One client.
 pub struct Client {
     generator: Generator,
@@ -32,6 +35,8 @@ pub struct Client {
     state: State,
     /// The namespace does not exist: it is to be made before it is asked for again.
     make: bool,
+    /// Whether it may remove its namespace.
+    deleted: u32,
     session: Option<Session>,
     known: Knowledge,
     /// What is under way, and its number in the history.
@@ -87,6 +92,7 @@ impl Client {
             shard: None,
             state: State::Down,
             make: false,
+            deleted: 0,
             session: None,
             known: Knowledge::default(),
             waiting: BTreeMap::new(),
@@ -169,7 +175,7 @@ impl Client {
                 let hello = Ask::Hello { token: String::new(), client };
                 Some(self.outgoing(Asked::Ask(hello), ShardId::DIRECTORY, Purpose::Greet))
             }
-            State::Resolving if self.waiting.is_empty() => {
+            State::Resolving if !self.is_resolving() => {
                 let (asked, purpose) = if std::mem::take(&mut self.make) {
                     let options = plan.options;
                     (Asked::Control(Control::CreateNamespace { name, options }), Purpose::Make)
@@ -185,6 +191,11 @@ impl Client {
                 old.or_else(|| if self.finishing { None } else { self.draw(plan, number) })
             }
         }
+    }
+
+    fn is_resolving(&self) -> bool {
+        let asks = |purpose: &Purpose| matches!(purpose, Purpose::Resolve | Purpose::Make);
+        self.waiting.values().any(|(_, purpose)| asks(purpose))
     }
 
     fn again(&mut self) -> Option<Outgoing> {
@@ -245,6 +256,7 @@ impl Client {
             RequestKind::Commit => return self.commit(plan, number, shard),
             RequestKind::Garbage => return Some(self.garbage(shard)),
             RequestKind::Ask => return Some(self.ask(plan)),
+            RequestKind::DeleteNamespace => return self.delete_namespace(),
             RequestKind::SetKeyspace => Asked::Control(self.keyspace_options(plan)),
             RequestKind::SetStream => Asked::Control(self.stream_options(plan)),
             RequestKind::OpenSession => return self.open_session(plan, shard),
@@ -284,6 +296,15 @@ impl Client {
         let nonce = self.generator.draw();
         let control = Control::OpenSession { ttl_ms: plan.work.session_ttl_ms, nonce };
         Some(self.outgoing(Asked::Control(control), shard, Purpose::Open))
+    }
+
+    fn delete_namespace(&mut self) -> Option<Outgoing> {
+        if self.namespace == 0 || self.deleted >= DELETED_MAX {
+            return None;
+        }
+        self.deleted += 1;
+        let control = Control::DeleteNamespace(keys::namespace(self.namespace));
+        Some(self.outgoing(Asked::Control(control), ShardId::DIRECTORY, Purpose::Plain))
     }
 
     fn keyspace_options(&mut self, plan: &Plan) -> Control {
@@ -374,6 +395,11 @@ impl Client {
     pub fn heard(&mut self, request: RequestId, reply: &Reply, history: &History) -> Option<usize> {
         let (number, purpose) = self.waiting.remove(&request)?;
         self.known.learn(reply);
+        if let Reply::Error(Failure { code: Code::NamespaceNotFound, .. }) = reply
+            && self.state == State::Ready
+        {
+            self.lose_namespace();
+        }
         if let Asked::Read(read) = &history.requests[number].asked {
             self.learn_rows(read, reply);
         }
@@ -389,7 +415,8 @@ impl Client {
             }
             Purpose::Commit(id, sequence) => self.fate(*id, *sequence, reply),
             Purpose::Examine => self.examined(Some(reply)),
-            Purpose::Greet | Purpose::Make | Purpose::Plain => {}
+            Purpose::Make => self.made(reply),
+            Purpose::Greet | Purpose::Plain => {}
         }
         Some(number)
     }
@@ -416,6 +443,22 @@ impl Client {
             }
             Reply::Error(Failure { code: Code::NamespaceNotFound, .. }) => self.make = true,
             _ => {}
+        }
+    }
+
+    /// Its namespace was removed: it makes another one of that name, and knows nothing of it.
+    fn lose_namespace(&mut self) {
+        self.state = State::Resolving;
+        self.shard = None;
+        self.session = None;
+        self.known = Knowledge::default();
+        self.agenda.clear();
+        self.asking = None;
+    }
+
+    fn made(&mut self, reply: &Reply) {
+        if matches!(reply, Reply::Error(Failure { code: Code::OptionsConflict, .. })) {
+            self.namespace = 0; // It can't be had with these options; the default one can.
         }
     }
 

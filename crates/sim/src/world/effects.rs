@@ -220,6 +220,7 @@ impl World {
         let member = &mut self.members[node.0];
         member.disks.remove(&shard);
         member.tables.remove(&shard);
+        self.shards.get_mut(&shard).expect("what was open is known").removed = true;
         if let Some(process) = &mut member.process {
             process.readers.remove(&shard);
         }
@@ -288,6 +289,10 @@ impl World {
 
     /// What a node found on its disk must be what it had shown before, and perhaps more.
     fn recovered(&mut self, id: ShardId, log: &naust_log::Reader) {
+        if self.shards[&id].removed {
+            self.tally.mark("removed shards that came back");
+            return;
+        }
         let known = self.shards[&id].chronicle.last().map(|entry| entry.header.offset);
         let end = log.end();
         if known.is_some_and(|known| known >= end) {

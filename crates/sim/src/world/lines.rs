@@ -171,7 +171,7 @@ impl World {
             return;
         };
         if asks_too_early(&reply) {
-            self.seats[seat].pauses_until = now.after(self.chance.skewed(500, 20_000));
+            self.seats[seat].pauses_until = now.after(self.chance.between(1_000, 50_000));
         }
         self.wake(seat);
         let told = brief_reply(&reply);
@@ -214,9 +214,10 @@ impl World {
 /// Whether a client that was told this had better wait a little.
 fn asks_too_early(reply: &Reply) -> bool {
     let Reply::Error(failure) = reply else { return false };
+    use Code::{Corrupt, DiskFull, NamespaceNotFound, Overloaded, ShuttingDown, Unavailable};
     matches!(
         failure.code,
-        Code::Unavailable | Code::Overloaded | Code::DiskFull | Code::ShuttingDown | Code::Corrupt
+        Unavailable | Overloaded | DiskFull | ShuttingDown | Corrupt | NamespaceNotFound
     )
 }
 

@@ -184,6 +184,7 @@ impl World {
         let time = member.now(now);
         let Some(process) = member.process.as_mut().filter(|p| p.life == node.1) else { return };
         process.node.handle(time, event, &mut process.effects);
+        self.tally.under_way = self.tally.under_way.max(process.node.requests() as u64);
         if !process.flush_due {
             process.flush_due = true;
             let pause = if self.chance.coin() { 0 } else { self.chance.skewed(0, 100) };

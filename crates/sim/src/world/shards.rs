@@ -20,9 +20,10 @@ pub struct Shard {
     pub chronicle: Chronicle,
     /// The latest offset that anyone was told of as committed.
     pub frontier: Offset,
+    /// It was removed with its namespace; what a node says of it afterwards counts for nothing.
+    pub removed: bool,
     /// Requests before this one are judged.
     judged: usize,
-    /// Requests that were judged but whose commits have to be looked at again at the end.
     options: NamespaceOptions,
 }
 
@@ -31,7 +32,7 @@ impl Shard {
     #[must_use]
     pub fn new(segment_bytes: u64, options: NamespaceOptions) -> Shard {
         let chronicle = Chronicle::new(segment_bytes);
-        Shard { chronicle, frontier: Offset::ZERO, judged: 0, options }
+        Shard { chronicle, frontier: Offset::ZERO, removed: false, judged: 0, options }
     }
 
     /// Whether it acknowledges what a power cut may take.
@@ -68,6 +69,9 @@ impl World {
     /// Frames of a shard were shown to be committed.
     pub(super) fn learn(&mut self, shard: ShardId, first: Offset, frames: &[u8]) {
         let known = self.shards.get_mut(&shard).expect("a shard is known before it is opened");
+        if known.removed {
+            return;
+        }
         match known.chronicle.learn(first, frames) {
             Ok(new) => self.tally.frames += new as u64,
             Err(what) => {
