@@ -266,4 +266,31 @@ mod tests {
             assert!(third.whole(5).await.is_ok());
         });
     }
+
+    /// A body that never comes to its end.
+    struct Endless;
+
+    impl futures_core::Stream for Endless {
+        type Item = Result<String, std::convert::Infallible>;
+
+        fn poll_next(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Self::Item>> {
+            std::task::Poll::Pending
+        }
+    }
+
+    #[test]
+    fn slow_bodies_time_out() {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let mut slow = request(&[], "");
+            slow.body = Body::from_stream(Endless);
+            let told = slow.whole(5).await.err().unwrap();
+            assert_eq!(told.code(), "timed_out");
+            assert_eq!(told.to_json()["outcome"], "not_done");
+        });
+    }
 }

@@ -269,3 +269,70 @@ impl AsyncWrite for Connection {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    /// A connection and its peer; time passes whenever nothing else happens.
+    fn connected(story: impl AsyncFnOnce(Connection, TcpStream)) {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let (peer, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+            let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+            story(Connection::new(accepted.unwrap().0, place), peer.unwrap()).await;
+        });
+    }
+
+    #[test]
+    fn a_silent_connection_is_closed() {
+        connected(async |mut connection, _peer| {
+            let started = Instant::now();
+            let error = connection.read_u8().await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            assert!(started.elapsed() >= SILENCE);
+        });
+    }
+
+    #[test]
+    fn drips_do_not_extend_a_request_but_replies_do() {
+        connected(async |mut connection, mut peer| {
+            let started = Instant::now();
+            let mut drips = 0;
+            let error = loop {
+                peer.write_all(b"x").await.unwrap();
+                match connection.read_u8().await {
+                    Ok(_) => drips += 1,
+                    Err(error) => break error,
+                }
+                let quiet = tokio::time::timeout(SILENCE / 4, connection.read_u8()).await;
+                match quiet {
+                    Ok(Err(error)) => break error,
+                    other => assert!(other.is_err(), "nothing was sent"),
+                }
+            };
+            assert_eq!((error.kind(), drips), (io::ErrorKind::TimedOut, 4));
+            assert!(started.elapsed() < 2 * SILENCE);
+        });
+        connected(async |mut connection, mut peer| {
+            for _ in 0..8 {
+                peer.write_all(b"x").await.unwrap();
+                assert_eq!(connection.read_u8().await.unwrap(), b'x');
+                connection.write_all(b"y").await.unwrap();
+                assert!(tokio::time::timeout(SILENCE / 4, connection.read_u8()).await.is_err());
+            }
+        });
+    }
+
+    #[test]
+    fn a_reader_that_takes_nothing_is_closed() {
+        connected(async |mut connection, _peer| {
+            let error = connection.write_all(&vec![0; 64 << 20]).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        });
+    }
+}
