@@ -138,6 +138,12 @@ impl Kv {
         Scan::new(self, from, to)
     }
 
+    /// All rows, in the order of their keys.
+    #[must_use]
+    pub fn all(&self) -> Scan {
+        Scan::new(self, Vec::new(), None)
+    }
+
     /// The rows whose keys begin with `prefix`, in the order of their keys.
     #[must_use]
     pub fn prefix<'a>(&self, prefix: impl IntoBytes<'a>) -> Scan {

@@ -127,6 +127,10 @@ impl Shared {
         self.with(|inner| inner.core.is_busy())
     }
 
+    pub(crate) fn is_welcome(&self) -> bool {
+        self.with(|inner| inner.core.is_welcome())
+    }
+
     pub(crate) fn down(&self, why: &str) {
         self.with(|inner| inner.core.down(why));
     }

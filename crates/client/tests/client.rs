@@ -53,7 +53,7 @@ fn rows_are_put_read_scanned_and_removed() {
         }
         keys.join(" ")
     };
-    assert_eq!(keys(&mut world, kv.range::<&str>(..)), "a b c d da e");
+    assert_eq!(keys(&mut world, kv.all()), "a b c d da e");
     assert_eq!(keys(&mut world, kv.range("b"..="d").page_rows(1)), "b c d");
     assert_eq!(keys(&mut world, kv.range("b".."e").reverse().page_rows(2)), "da d c b");
     assert_eq!(keys(&mut world, kv.prefix("d").limit(1)), "d");
@@ -351,6 +351,11 @@ fn transactions_conflict_and_are_run_again() {
 fn an_unwelcome_client_and_a_closed_one_are_told() {
     let mut world = world();
     let kv = world.client.namespace("default").kv("users");
+    assert!(!world.link.is_welcome());
+    world.pump();
+    assert!(world.link.is_welcome());
+    world.reconnect();
+    assert!(!world.link.is_welcome());
     world.fake.unwelcome = Some(Failure::new(Code::Unauthorized, "the token is wrong"));
     assert_eq!(end(world.run(kv.get("a"))), (Code::Unauthorized, Outcome::NotDone));
     assert_eq!(end(world.run(kv.get("a"))), (Code::Unauthorized, Outcome::NotDone));

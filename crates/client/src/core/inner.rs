@@ -101,7 +101,10 @@ impl Core {
     }
 
     fn greeted(&mut self, answer: Result<Reply, Error>) {
-        let Err(error) = answer else { return };
+        let Err(error) = answer else {
+            self.welcome = true;
+            return;
+        };
         let for_good =
             [Code::Unauthorized, Code::UnknownVersion, Code::Malformed, Code::UnknownKind];
         if for_good.contains(&error.code) {

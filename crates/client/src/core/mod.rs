@@ -107,6 +107,8 @@ pub struct Core {
     roomless: Vec<Ticket>,
     now_ms: u64,
     hint: Option<String>,
+    /// The server of the last connection has answered the greeting.
+    welcome: bool,
     sessions_asked: u64,
 }
 
@@ -125,6 +127,7 @@ impl Core {
             roomless: Vec::new(),
             now_ms: 0,
             hint: None,
+            welcome: false,
             sessions_asked: 0,
         }
     }
@@ -264,6 +267,13 @@ impl Core {
     #[must_use]
     pub fn is_busy(&self) -> bool {
         !self.slots.is_empty()
+    }
+
+    /// Whether the server has answered the greeting of the last connection kindly. If it never
+    /// does, it is not to be connected to again and again without a pause.
+    #[must_use]
+    pub fn is_welcome(&self) -> bool {
+        self.welcome
     }
 
     /// The address of the node that a server named as the leader, once.

@@ -14,6 +14,7 @@ impl Core {
             Connection::Down => {}
         }
         self.connection = Connection::Up;
+        self.welcome = false;
         self.greet();
         for key in self.places.keys() {
             self.restart(key);

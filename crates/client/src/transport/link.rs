@@ -91,6 +91,13 @@ impl Link {
         self.shared.is_busy()
     }
 
+    /// Whether the server has answered the greeting of the last connection kindly. A link whose
+    /// server does not should pause before it comes up again.
+    #[must_use]
+    pub fn is_welcome(&self) -> bool {
+        self.shared.is_welcome()
+    }
+
     /// The connection is lost: what was not sent is kept; what was sent and may be repeated is sent
     /// again when the link is [up](Link::up); the rest ends with `Interrupted`. `why` is for
     /// people.

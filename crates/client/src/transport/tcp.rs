@@ -18,7 +18,8 @@ use tokio::time::{Instant, sleep, timeout};
 const TICK: Duration = Duration::from_millis(25);
 /// How long an address may take to answer.
 const DIAL_MAX: Duration = Duration::from_secs(5);
-/// First pause between rounds over all addresses; it doubles.
+/// First pause between rounds over all addresses, and after a connection without a greeting; it
+/// doubles.
 const ROUND_PAUSE_MIN: Duration = Duration::from_millis(20);
 /// Longest such pause.
 const ROUND_PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -72,6 +73,7 @@ impl Dialer {
     }
 
     async fn keep_connected(mut self, link: &Link, bell: &Bell) {
+        let mut pause = ROUND_PAUSE_MIN;
         while !link.is_gone() {
             let (mut reader, mut writer) = self.stream.into_split();
             link.up();
@@ -89,7 +91,15 @@ impl Dialer {
                     why
                 }
             };
-            link.down(&why);
+            if link.is_welcome() {
+                pause = ROUND_PAUSE_MIN;
+                link.down(&why);
+            } else {
+                // A server that hangs up before it has greeted is full, starting, or no server.
+                link.down(&why);
+                sleep(pause).await;
+                pause = (2 * pause).min(ROUND_PAUSE_MAX);
+            }
             let Some((current, stream)) = redial(&self.addrs, self.preferred.take(), link).await
             else {
                 return;
