@@ -6,7 +6,7 @@
 //! replies of a batch to one connection), never single commits.
 //!
 //! A reader either waits here ([`Queue::wait`]) or in an event loop, which this queue then wakes
-//! through a [`mio::Waker`] ([`Queue::may_sleep`]). Any number of threads may write. Several
+//! through a [`mio::Waker`] ([`Queue::may_wait`]). Any number of threads may write. Several
 //! threads may read a queue that they wait on; each item goes to one of them.
 
 use std::collections::VecDeque;
@@ -112,7 +112,7 @@ impl<T> Queue<T> {
     /// For the reader of a polled queue: `true` when nothing waits; from now on the next push wakes
     /// the event loop.
     #[must_use]
-    pub fn may_sleep(&self) -> bool {
+    pub fn may_wait(&self) -> bool {
         let mut state = self.lock();
         if !state.items.is_empty() || state.closed {
             return false;
@@ -262,10 +262,10 @@ mod tests {
         queue.push(1).unwrap();
         poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
         assert!(events.is_empty(), "an awake reader is not woken");
-        assert!(!queue.may_sleep(), "something waits");
+        assert!(!queue.may_wait(), "something waits");
         let mut items = VecDeque::new();
         queue.take(&mut items);
-        assert!(queue.may_sleep());
+        assert!(queue.may_wait());
         queue.push(2).unwrap();
         queue.push(3).unwrap();
         poll.poll(&mut events, None).unwrap();

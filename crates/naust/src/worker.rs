@@ -162,7 +162,7 @@ impl Worker {
     }
 
     fn wait(&mut self, events: &mut mio::Events) -> io::Result<()> {
-        let sleeps = !self.sockets.is_busy() && self.inbox.may_sleep();
+        let sleeps = !self.sockets.is_busy() && self.inbox.may_wait();
         let rest_ms = self.tick_at_ms.saturating_sub(self.now.monotonic_ms);
         let timeout = match (sleeps, self.wiring.is_congested()) {
             (true, _) => Duration::from_millis(rest_ms),
