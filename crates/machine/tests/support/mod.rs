@@ -1,6 +1,9 @@
 //! What tests share: a shard's log in memory, and a machine that folds it, crashes and comes back.
 #![allow(dead_code)]
 
+pub mod life;
+pub mod plain;
+
 use naust_machine::{Applied, Change, Machine, MachineOptions, MemTables, Tables, TablesJob};
 use naust_wire::commit::Draft;
 use naust_wire::control::Control;
@@ -121,12 +124,12 @@ pub fn open(tables: MemTables, shard: ShardId, log: &Log) -> Machine<MemTables> 
 }
 
 /// Opens a machine and gives it all that it asks for, and all that it has not folded in.
-pub fn open_with(
-    tables: MemTables,
+pub fn open_with<T: Tables>(
+    tables: T,
     shard: ShardId,
     log: &Log,
     options: MachineOptions,
-) -> Machine<MemTables> {
+) -> Machine<T> {
     let (mut machine, resume) = Machine::open(shard, tables).unwrap();
     machine.set_options(options);
     assert!(resume.replay_from <= resume.applied.next);
@@ -142,7 +145,7 @@ pub fn open_with(
 }
 
 /// Runs up to so many background jobs.
-pub fn work(machine: &mut Machine<MemTables>, jobs: usize) {
+pub fn work<T: Tables>(machine: &mut Machine<T>, jobs: usize) {
     for _ in 0..jobs {
         let Some(job) = machine.maintain().unwrap() else { return };
         machine.done(job.run()).unwrap();
@@ -155,7 +158,7 @@ pub fn crash(machine: &Machine<MemTables>) -> MemTables {
 }
 
 /// The marks of all trees, for messages.
-pub fn marks(machine: &Machine<MemTables>) -> String {
+pub fn marks<T: Tables>(machine: &Machine<T>) -> String {
     let tables = machine.tables();
     let marks = tables.trees().into_iter().map(|tree| (tree.0, tables.mark(tree).applied.0));
     format!("{:?}", marks.collect::<Vec<_>>())

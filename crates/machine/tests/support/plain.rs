@@ -1,7 +1,7 @@
 //! The plainest machine: lists that are searched from end to end. It shares nothing with the real
 //! one but the reading of commits and control entries.
 
-use crate::support::{Logged, Outcome};
+use super::{Logged, Outcome};
 use naust_machine::{Change, Placed};
 use naust_wire::commit::{Commit, Condition, Op, position_in};
 use naust_wire::control::{Control, Floored};
