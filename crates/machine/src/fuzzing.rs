@@ -7,8 +7,8 @@ use crate::open::Loaded;
 use crate::rows::Key;
 use naust_wire::Offset;
 
-/// Any bytes as a row: the first byte is the length of its key. A row is taken or refused, and what a
-/// stream's index tells of its records never runs on.
+/// Any bytes as a row: the first byte is the length of its key. A row is taken or refused, and what
+/// a stream's index tells of its records never runs on.
 pub fn row(bytes: &[u8]) {
     let Some((length, rest)) = bytes.split_first() else { return };
     let (key, value) = rest.split_at(usize::from(*length).min(rest.len()));

@@ -1,3 +1,5 @@
+//! Sessions, told as short stories: windows, expiry, room, rows.
+
 use super::*;
 use naust_wire::Code;
 use naust_wire::reply::{RangeDeleted, Refused};

@@ -495,8 +495,8 @@ fn live<F: Fixture>(seed: u64, steps: usize, fixture: &mut impl FnMut() -> F) {
     assert_eq!(other.digest().unwrap(), digest, "two machines that rotate differently");
 }
 
-/// Lives of these seeds, so many frames each; `fixture` makes fresh tables. A life that fails names its
-/// seed.
+/// Lives of these seeds, so many frames each; `fixture` makes fresh tables. A life that fails names
+/// its seed.
 pub fn lives<F: Fixture>(
     seeds: std::ops::Range<u64>,
     steps: usize,
