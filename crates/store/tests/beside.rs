@@ -151,11 +151,18 @@ fn readers_see_one_moment() {
         if readers.iter().any(|reader| reader.is_finished()) {
             break;
         }
-        while let Ok(done) = done.try_recv() {
-            tables.done(done).unwrap();
-        }
         while let Some(job) = tables.job() {
             jobs.send(job).unwrap();
+        }
+        // As the product does, the owner takes no more than the background threads get done.
+        while tables.flushing_bytes() > 256 << 10 || tables.backlog() > 8 {
+            tables.done(done.recv().unwrap()).unwrap();
+            while let Some(job) = tables.job() {
+                jobs.send(job).unwrap();
+            }
+        }
+        while let Ok(done) = done.try_recv() {
+            tables.done(done).unwrap();
         }
     }
     shared.ended.store(true, Ordering::Relaxed);
