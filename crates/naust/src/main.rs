@@ -6,6 +6,10 @@ mod cli;
 
 use std::process::ExitCode;
 
+/// Replies and frames are made on one thread and freed on another all the time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     cli::run()
 }
