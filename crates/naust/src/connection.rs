@@ -5,10 +5,14 @@ use crate::receive::{Received, Receiver};
 use mio::net::TcpStream;
 use naust_node::ConnectionId;
 use naust_wire::limits::{REPLY_BYTES_PER_CONNECTION_MAX, REQUEST_BYTES_MAX};
-use std::io;
+use std::io::{self, Read as _};
+use std::net::Shutdown;
 
 /// A connection with this many bytes of replies that its client does not read is closed.
 const UNREAD_BYTES_MAX: usize = REQUEST_BYTES_MAX;
+
+/// How long a connection that was told everything waits for the other side to close.
+const LINGER_MS: u64 = 1000;
 
 const WORKER_SHIFT: u32 = 56;
 const SLOT_SHIFT: u32 = 40;
@@ -63,6 +67,10 @@ pub struct Connection {
     blocked: bool,
     /// It ends when everything has left.
     closing: bool,
+    /// Everything has left and the other side was told so; until it closes too, or until this
+    /// moment, what it still sends is thrown away: closing with something unread would take the
+    /// last replies back.
+    lingers_until_ms: Option<u64>,
     /// It is in the worker's list of connections with something to write.
     pub listed: bool,
 }
@@ -93,6 +101,7 @@ impl Connection {
             readable: false,
             blocked: false,
             closing: false,
+            lingers_until_ms: None,
             listed: false,
         }
     }
@@ -115,15 +124,21 @@ impl Connection {
     /// Whether to read now.
     #[must_use]
     pub fn wants_read(&self) -> bool {
-        self.readable
-            && self.pauses == 0
+        let open = self.pauses == 0
             && !self.closing
-            && self.outgoing.bytes() <= REPLY_BYTES_PER_CONNECTION_MAX
+            && self.outgoing.bytes() <= REPLY_BYTES_PER_CONNECTION_MAX;
+        self.readable && (open || self.lingers_until_ms.is_some())
     }
 
     /// A worker asks not to read any more, or takes that back.
     pub fn pause(&mut self, on: bool) {
         self.pauses = if on { self.pauses + 1 } else { self.pauses.saturating_sub(1) };
+    }
+
+    /// Whether it lingers longer than it may.
+    #[must_use]
+    pub fn has_lingered(&self, now_ms: u64) -> bool {
+        self.lingers_until_ms.is_some_and(|until| now_ms > until)
     }
 
     /// Whether a packet takes longer than it may.
@@ -141,6 +156,9 @@ impl Connection {
 
     /// Reads once and gives the whole packets to `packets`.
     pub fn read(&mut self, buffer: &mut [u8], now_ms: u64, packets: impl FnOnce(&[u8])) -> Next {
+        if self.lingers_until_ms.is_some() {
+            return self.throw_away(buffer);
+        }
         match self.receiver.read(&mut self.stream, buffer, now_ms, packets) {
             Received::All => {
                 self.readable = false;
@@ -149,6 +167,19 @@ impl Connection {
             Received::More => Next::Again,
             Received::End | Received::Failed => Next::Close,
             Received::Bad(bad) => Next::Refuse(bad),
+        }
+    }
+
+    fn throw_away(&mut self, buffer: &mut [u8]) -> Next {
+        match self.stream.read(buffer) {
+            Ok(0) => Next::Close,
+            Ok(_) => Next::Again,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Next::Again,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.readable = false;
+                Next::Wait
+            }
+            Err(_) => Next::Close,
         }
     }
 
@@ -166,12 +197,17 @@ impl Connection {
     ///
     /// # Errors
     /// Of the socket: the connection is of no more use.
-    pub fn write(&mut self) -> io::Result<bool> {
+    pub fn write(&mut self, now_ms: u64) -> io::Result<bool> {
         if !self.blocked {
             self.blocked = !self.outgoing.write_to(&mut self.stream)?;
         }
         let unread = self.outgoing.bytes();
-        Ok(unread <= UNREAD_BYTES_MAX && !(self.closing && unread == 0))
+        if self.closing && unread == 0 && self.lingers_until_ms.is_none() {
+            self.stream.shutdown(Shutdown::Write)?;
+            self.lingers_until_ms = Some(now_ms + LINGER_MS);
+            self.readable = true;
+        }
+        Ok(unread <= UNREAD_BYTES_MAX)
     }
 
     /// Whether everything has left.

@@ -194,7 +194,7 @@ impl Worker {
         }
         self.node.flush(self.now, &mut self.effects);
         self.carry_out();
-        self.sockets.write();
+        self.sockets.write(self.now.monotonic_ms);
         self.tell_ended();
         self.tell_drained();
     }
