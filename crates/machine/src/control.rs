@@ -3,6 +3,7 @@
 use crate::apply::Verdict;
 use crate::machine::Machine;
 use crate::rows::{Key, StreamId};
+use crate::sessions::Opening;
 use crate::tables::{Fault, Tables, TreeId};
 use naust_wire::control::{Control, Floor, Floored};
 use naust_wire::frame::Frame;
@@ -20,9 +21,16 @@ impl<T: Tables> Machine<T> {
         };
         match control {
             Control::OpenSession { ttl_ms, nonce } => {
-                let id = SessionId(frame.header.offset.0);
-                self.state.sessions.open(id, ttl_ms, nonce, self.state.mark.time);
-                Ok(Verdict::Session(id))
+                let id = SessionId::opened(frame.header.offset, nonce);
+                let (at, time) = (frame.header.offset, self.state.mark.time);
+                let opening = Opening { id, at, ttl_ms, nonce, time };
+                Ok(match self.state.sessions.open(opening) {
+                    true => Verdict::Session(id),
+                    false => {
+                        let detail = "a session has this id; open one with another nonce";
+                        Refusal::new(Code::BadArgument, detail).into()
+                    }
+                })
             }
             Control::CloseSession(id) => {
                 Ok(match self.state.sessions.close(id, self.state.mark.time) {

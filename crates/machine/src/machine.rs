@@ -40,7 +40,8 @@ impl Default for MachineOptions {
     fn default() -> MachineOptions {
         MachineOptions {
             memtable_bytes: 64 * 1024 * 1024,
-            replay_bytes_max: 128 * 1024 * 1024,
+            // Folding in again what a log of this size holds takes about a third of a second.
+            replay_bytes_max: 64 * 1024 * 1024,
             history_ms: HISTORY_MS_DEFAULT,
             history_bytes: HISTORY_BYTES_DEFAULT,
         }

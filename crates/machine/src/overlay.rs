@@ -26,15 +26,20 @@ pub(crate) fn carry_out<T: Tables>(
     let at = machine.state.mark.applied;
     let mut overlay = Overlay::new();
     let mut ranges = Vec::new();
+    // Keyspaces that the commit itself makes are there from their first put on, in that order.
+    let known = machine.state.keyspaces.iter().len() - machine.plan.new_keyspaces.len();
+    let mut newest = TreeId(known as u32);
     for op in commit.ops() {
         match op.expect("the plan has read all ops") {
             Op::Put { space, key, value } => {
                 let tree = keyspace(machine, commit, space).expect("the plan has made it");
+                newest = newest.max(tree);
                 note(machine, at, tree, key, Extent::Key);
                 overlay.insert((tree, Cow::Borrowed(key)), Some(value));
             }
             Op::Delete { space, key } => {
-                if let Some(tree) = keyspace(machine, commit, space) {
+                if let Some(tree) = keyspace(machine, commit, space).filter(|tree| *tree <= newest)
+                {
                     note(machine, at, tree, key, Extent::Key);
                     overlay.insert((tree, Cow::Borrowed(key)), None);
                 }

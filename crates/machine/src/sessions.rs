@@ -35,6 +35,18 @@ pub(crate) struct Slot(u32);
 
 const NONE: Slot = Slot(u32::MAX);
 
+/// A session to be opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Opening {
+    pub(crate) id: SessionId,
+    /// The frame that opens it.
+    pub(crate) at: Offset,
+    /// Zero: the default.
+    pub(crate) ttl_ms: u64,
+    pub(crate) nonce: u64,
+    pub(crate) time: LogTime,
+}
+
 /// What a commit of a session meets.
 #[derive(Debug)]
 pub(crate) enum Turn<'a> {
@@ -84,18 +96,26 @@ impl Default for Sessions {
 }
 
 impl Sessions {
-    /// Opens a session at the frame whose offset is its id. Expired ones make room first, then the
-    /// one longest unused.
-    pub(crate) fn open(&mut self, id: SessionId, ttl_ms: u64, nonce: u64, time: LogTime) {
+    /// Opens a session. Expired ones make room first, then the one longest unused. `false`: a
+    /// session that lives has this id.
+    #[must_use]
+    pub(crate) fn open(&mut self, session: Opening) -> bool {
+        let Opening { id, at, ttl_ms, nonce, time } = session;
         while self.oldest != NONE && self.slots[self.oldest.0 as usize].is_expired(time) {
             self.end_slot(self.oldest);
+        }
+        match self.ids.get(&id).copied() {
+            Some(slot) if self.slots[slot.0 as usize].is_expired(time) => self.end_slot(slot),
+            Some(_) => return false,
+            None => {}
         }
         if self.ids.len() >= self.max {
             self.end_slot(self.oldest);
         }
         let ttl_ms = if ttl_ms == 0 { SESSION_TTL_MS_DEFAULT } else { ttl_ms };
-        let slot = self.insert(Session::new(id, ttl_ms, nonce, time));
+        let slot = self.insert(Session::new(Opening { id, at, ttl_ms, nonce, time }));
         self.mark_dirty(slot);
+        true
     }
 
     /// Ends a session; `false`: there is none, or it has expired.

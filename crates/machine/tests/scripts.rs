@@ -205,7 +205,7 @@ impl Story {
     fn control(&mut self, words: &Words<'_>) -> String {
         let name = words.plain.get(1).copied().unwrap_or_default();
         let control = match words.plain[..] {
-            ["session", _] => Control::OpenSession { ttl_ms: words.number("ttl"), nonce: 7 },
+            ["session", _] => Control::OpenSession { ttl_ms: words.number("ttl"), nonce: 0 },
             ["close", _] => Control::CloseSession(self.sessions[name]),
             ["keyspace", _, ..] => {
                 let compaction = match words.plain.get(2) {

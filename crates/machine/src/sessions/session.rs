@@ -1,6 +1,6 @@
 //! One session: its window of answers and its life.
 
-use super::{Answer, NONE, Slot};
+use super::{Answer, NONE, Opening, Slot};
 use crate::rows::{Damaged, Fields, put_u32, put_u64};
 use naust_wire::limits::{SESSION_REPLY_BYTES_MAX, SESSION_WINDOW_MAX};
 use naust_wire::{LogTime, Offset, SessionId};
@@ -29,18 +29,18 @@ pub(super) struct Session {
 
 impl Default for Session {
     fn default() -> Session {
-        Session::new(SessionId::NONE, 0, 0, LogTime(0))
+        Session::new(Opening::default())
     }
 }
 
 impl Session {
-    pub(super) fn new(id: SessionId, ttl_ms: u64, nonce: u64, time: LogTime) -> Session {
+    pub(super) fn new(opening: Opening) -> Session {
         Session {
-            id,
-            last_used: Offset(id.0),
-            last_time: time,
-            ttl_ms,
-            nonce,
+            id: opening.id,
+            last_used: opening.at,
+            last_time: opening.time,
+            ttl_ms: opening.ttl_ms,
+            nonce: opening.nonce,
             acked_below: 1,
             answers: VecDeque::new(),
             bytes: 0,
@@ -99,7 +99,7 @@ impl Session {
     }
 
     pub(super) fn read(id: SessionId, fields: &mut Fields<'_>) -> Result<Session, Damaged> {
-        let mut session = Session::new(id, 0, 0, LogTime(0));
+        let mut session = Session::new(Opening { id, ..Opening::default() });
         session.last_used = fields.offset()?;
         session.last_time = LogTime(fields.u64()?);
         session.ttl_ms = fields.u64()?;

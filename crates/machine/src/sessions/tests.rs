@@ -6,9 +6,14 @@ use naust_wire::reply::{RangeDeleted, Refused};
 
 const ID: SessionId = SessionId(1 << 32);
 
+fn open(sessions: &mut Sessions, id: SessionId, ttl_ms: u64, time: u64) -> bool {
+    let at = Offset((1 << 33) + time);
+    sessions.open(Opening { id, at, ttl_ms, nonce: 5, time: LogTime(time) })
+}
+
 fn opened() -> Sessions {
     let mut sessions = Sessions::default();
-    sessions.open(ID, 1000, 0, LogTime(0));
+    assert!(open(&mut sessions, ID, 1000, 0));
     sessions
 }
 
@@ -57,12 +62,22 @@ fn a_session_lives_as_long_as_it_is_used() {
 }
 
 #[test]
+fn an_id_is_not_given_twice_while_its_session_lives() {
+    let mut sessions = opened();
+    assert!(turn(&mut sessions, 1, 1, 10).is_ok());
+    assert!(!open(&mut sessions, ID, 1000, 1010));
+    assert!(open(&mut sessions, ID, 1000, 1011));
+    assert!(sessions.close(ID, LogTime(1012)));
+    assert!(!sessions.close(ID, LogTime(1012)));
+}
+
+#[test]
 fn the_session_longest_unused_makes_room() {
     let mut sessions = Sessions::bounded(2, usize::MAX);
-    sessions.open(ID, 1000, 0, LogTime(0));
-    sessions.open(SessionId(ID.0 + 8), 1000, 0, LogTime(0));
+    assert!(open(&mut sessions, ID, 1000, 0));
+    assert!(open(&mut sessions, SessionId(ID.0 + 8), 1000, 0));
     assert!(turn(&mut sessions, 1, 1, 5).is_ok());
-    sessions.open(SessionId(ID.0 + 16), 1000, 0, LogTime(5));
+    assert!(open(&mut sessions, SessionId(ID.0 + 16), 1000, 5));
     assert!(turn(&mut sessions, 1, 1, 6).is_ok());
     assert!(!sessions.close(SessionId(ID.0 + 8), LogTime(6)));
     assert!(sessions.close(SessionId(ID.0 + 16), LogTime(6)));
@@ -75,8 +90,8 @@ fn answers_are_bounded_a_session_and_together() {
         Answer::committed(Offset(1 << 33), &[], &ranges)
     };
     let mut sessions = Sessions::bounded(10, 1_500_000);
-    sessions.open(SessionId(8), 1000, 0, LogTime(0));
-    sessions.open(ID, 1000, 0, LogTime(0));
+    assert!(open(&mut sessions, SessionId(8), 1000, 0));
+    assert!(open(&mut sessions, ID, 1000, 0));
     for sequence in 1..=100 {
         let slot = turn(&mut sessions, sequence, 1, 1).unwrap();
         sessions.keep(slot, Sequence(sequence), large());
@@ -84,7 +99,7 @@ fn answers_are_bounded_a_session_and_together() {
     assert_eq!(turn(&mut sessions, 1, 1, 1), Err("OutOfWindow".into()));
     assert!(turn(&mut sessions, 100, 1, 1).is_err());
     assert!(sessions.answer_bytes <= 1_100_000);
-    sessions.open(SessionId(16), 1000, 0, LogTime(0));
+    assert!(open(&mut sessions, SessionId(16), 1000, 0));
     for sequence in 1..=20 {
         let at = Offset(1 << 34);
         let id = SessionId(16);
@@ -117,7 +132,7 @@ fn rows_bring_everything_back() {
         let slot = turn(&mut sessions, sequence, 1, 10).unwrap();
         sessions.keep(slot, Sequence(sequence), answer.clone());
     }
-    sessions.open(SessionId(1 << 40), 0, 5, LogTime(20));
+    assert!(open(&mut sessions, SessionId(1 << 40), 0, 20));
     let mut rows = Vec::new();
     let write = |id, value: Option<&[u8]>| {
         rows.push((id, value.expect("none ended").to_vec()));

@@ -263,12 +263,13 @@ impl Plain {
     fn control(&mut self, frame: &Logged) -> Outcome {
         let (at, time) = (frame.header.offset, frame.header.time);
         match Control::decode(&frame.body).unwrap() {
-            Control::OpenSession { ttl_ms, .. } => {
+            Control::OpenSession { ttl_ms, nonce } => {
+                let id = SessionId::opened(at, nonce);
                 let ttl_ms = if ttl_ms == 0 { SESSION_TTL_MS_DEFAULT } else { ttl_ms };
                 let answers = BTreeMap::new();
                 let session = Session { ttl_ms, last: time, acked_below: 1, answers };
-                self.sessions.insert(SessionId(at.0), session);
-                Outcome::Session(SessionId(at.0))
+                self.sessions.insert(id, session);
+                Outcome::Session(id)
             }
             Control::CloseSession(id) => match self.sessions.remove(&id) {
                 Some(session) if time.0 - session.last.0 <= session.ttl_ms => Outcome::Done(at),
