@@ -258,9 +258,10 @@ impl Model {
     fn control(&mut self, entry: &Entry) -> Result<Verdict, Refusal> {
         let at = entry.header.offset;
         Ok(match Control::decode(&entry.body)? {
-            Control::OpenSession { ttl_ms, .. } => {
-                self.sessions.open(at, ttl_ms, entry.header.time);
-                Verdict::Session(SessionId(at.0))
+            Control::OpenSession { ttl_ms, nonce } => {
+                let id = SessionId::opened(at, nonce);
+                self.sessions.open(id, at, ttl_ms, entry.header.time);
+                Verdict::Session(id)
             }
             Control::CloseSession(session) => match self.sessions.close(session, entry.header.time)
             {

@@ -47,8 +47,8 @@ struct Control {
   # Frame kind `control`: everything logged that is not a commit.
   union {
     openSession :group { ttlMs @0 :UInt64; nonce @1 :UInt64; }
-    # The session's id is the offset of this frame. The nonce is the client's, for its own retries
-    # to be told apart.
+    # The session's id is made of the offset of this frame and the nonce, which the client draws at
+    # random, so that it is no other shard's session.
     closeSession @2 :UInt64;
     setKeyspace :group { name @3 :Text; options @4 :KeyspaceOptions; }
     setStream :group { name @5 :Text; options @6 :StreamOptions; }

@@ -15,8 +15,8 @@ use crate::options::{KeyspaceOptions, NamespaceOptions, StreamOptions};
 #[allow(missing_docs)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Control {
-    /// Opens a session; its id is the offset of this frame. `nonce` tells a client's own retries
-    /// apart. `ttl_ms` 0: default.
+    /// Opens a session; its id is made of this frame's offset and `nonce`, which the client draws
+    /// at random: see [`SessionId::opened`]. `ttl_ms` 0: default.
     OpenSession { ttl_ms: u64, nonce: u64 },
     /// Ends a session.
     CloseSession(SessionId),

@@ -95,4 +95,38 @@ impl Index {
 impl SessionId {
     /// No session: the commit is not deduplicated.
     pub const NONE: SessionId = SessionId(0);
+
+    /// The id of a session that was opened by the frame at `at`, with the opener's nonce.
+    ///
+    /// Within a shard no two frames with the same nonce give the same id. Logs of all shards begin
+    /// at the same offset, so it is the nonce, drawn at random, that keeps a session of one shard,
+    /// or of a node that was wiped since, from being taken for another's. The nonce is spread
+    /// over all bits (the finalizer of splitmix64, Steele et al. 2014); zero stays zero.
+    #[must_use]
+    pub const fn opened(at: Offset, nonce: u64) -> SessionId {
+        let mut spread = nonce;
+        spread = (spread ^ (spread >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        spread = (spread ^ (spread >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        spread ^= spread >> 31;
+        match at.0 ^ spread {
+            0 => SessionId(u64::MAX),
+            id => SessionId(id),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn sessions_of_shards_that_begin_alike_differ_by_their_nonces() {
+        let offsets = (0..50).map(|step| Offset::FIRST.plus(step * 56));
+        let ids: BTreeSet<SessionId> =
+            offsets.flat_map(|at| (0..50).map(move |nonce| SessionId::opened(at, nonce))).collect();
+        assert_eq!(ids.len(), 2500);
+        assert_eq!(SessionId::opened(Offset(77), 0), SessionId(77));
+        assert_ne!(SessionId::opened(Offset(0), 0), SessionId::NONE);
+    }
 }

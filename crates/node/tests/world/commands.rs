@@ -162,7 +162,7 @@ fn control(verb: &str, words: &[&str]) -> Control {
     match verb {
         "session" => Control::OpenSession {
             ttl_ms: words.get(1).map_or(0, |word| word.parse().unwrap()),
-            nonce: 1,
+            nonce: 0,
         },
         "create" => Control::CreateNamespace {
             name: name(),

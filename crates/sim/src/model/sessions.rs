@@ -40,7 +40,7 @@ pub enum Admission {
 
 impl Sessions {
     /// A session begins. Those longest unused that are expired go first.
-    pub fn open(&mut self, at: Offset, ttl_ms: u64, now: LogTime) {
+    pub fn open(&mut self, id: SessionId, at: Offset, ttl_ms: u64, now: LogTime) {
         while let Some((id, oldest)) = self.0.iter().min_by_key(|(_, session)| session.used_at)
             && oldest.is_expired(now)
         {
@@ -55,7 +55,7 @@ impl Sessions {
             acked_below: Sequence(1),
             verdicts: BTreeMap::new(),
         };
-        self.0.insert(SessionId(at.0), session);
+        self.0.insert(id, session);
     }
 
     /// A session ends; `false`: there is none that lives.
