@@ -76,12 +76,15 @@ impl TablesJob for LsmJob {
 
     fn run(self) -> LsmDone {
         let LsmJob { shard, work } = self;
+        let inside = shard.clone();
+        // What a job holds goes with its body, so that the sweep after it finds nothing held.
         match work {
             Work::Flush(unit) => {
-                LsmDone { ended: Ended::Flush, result: shard.run(|| flush(&shard, &unit)) }
+                let result = shard.run(move || flush(&inside, &unit));
+                LsmDone { ended: Ended::Flush, result }
             }
             Work::Compact { id, tree, runs, plan } => {
-                let result = shard.run(|| compact(&shard, id, &tree, &runs, &plan));
+                let result = shard.run(move || compact(&inside, id, &tree, &runs, &plan));
                 LsmDone { ended: Ended::Compact(id), result }
             }
         }
