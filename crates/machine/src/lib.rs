@@ -6,8 +6,8 @@
 //! tables come through [`Tables`]. It forbids decisions that depend on anything but the frames
 //! before. Reading order:
 //!
-//! * [`tables`]: `trait Tables`, the seam to the engine; [`contract`] is the suite that every
-//!   implementation passes; [`MemTables`] is the plainest of them;
+//! * [`tables`]: `trait Tables`, the seam to the engine; `contract` (a feature) is the suite that
+//!   every implementation passes; [`MemTables`] is the plainest of them;
 //! * [`rows`]: every row of the shard tree: one numbered enum that documents its key and its value;
 //! * [`Machine`]: open, replay, apply, rotate;
 //! * its parts: keyspaces, streams, cursors, sessions, recent writes, floors, the directory (shard
@@ -31,6 +31,19 @@
 //! applied), and its ops go to those trees alone whose P is lower; above P(shard) frames are simply
 //! applied. A tree without unpersisted rows counts as persisted up to what was applied, so it never
 //! pins the log.
+//!
+//! # Floors
+//!
+//! The history floor and the retention floors take effect, for reads and conditions, the moment
+//! they move; [`Reader`] and [`Machine`] see to that. The tables are told of them later: once the
+//! floors are on disk. What tables drop by a floor then lies below it in every later life, so
+//! frames that are folded in again after a crash find what they found the first time.
+//!
+//! # Names that do not exist
+//!
+//! A keyspace is made by its first put, a stream by its first append. Before that a keyspace reads
+//! as empty and deletes from it do nothing; a stream's records and cursors are refused with
+//! `StreamNotFound`, and so is a commit that moves a cursor of it.
 
 mod apply;
 pub mod chunk;

@@ -18,10 +18,10 @@ pub struct StreamId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key<'a> {
     /// 1: the clock of the shard. Value: history floor `u64`, count `u32`, as many points of time:
-    /// log time of the frame before `u64`, log time `u64`, offset `u64`. See [`crate::history`].
+    /// log time of the frame before `u64`, log time `u64`, offset `u64`. See the module `history`.
     History,
     /// 2: rows that trees had not on disk. Value: count `u32`, then each: tree `u32`, first offset
-    /// `u64`, the mark that would end it `u64` (all ones: still open). See [`crate::rotation`].
+    /// `u64`, the mark that would end it `u64` (all ones: still open). See the module `rotation`.
     Unpersisted,
     /// 3, tree `u32`: a keyspace. Value: name `text`, compaction `u8`, compression `u8`, max bytes
     /// `u64`, max age `u64`, floor `u64`, bytes put `u64`, count `u32`, as many points: offset
@@ -31,11 +31,11 @@ pub enum Key<'a> {
     /// `u64`, floor `u64`, first record `u64`, last record `u64`, records `u64`, bytes `u64`.
     Stream(StreamId),
     /// 5, stream `u32`, first record `u64`: up to 256 records of a stream's index. Value: see
-    /// [`crate::chunk`].
+    /// the module `chunk`.
     Chunk(StreamId, Offset),
     /// 6, stream `u32`, name: a cursor. Value: offset `u64`.
     Cursor(StreamId, &'a str),
-    /// 7, session `u64`: a session with its window of replies. Value: see [`crate::sessions`].
+    /// 7, session `u64`: a session with its window of replies. Value: see the module `sessions`.
     Session(SessionId),
     /// 8, last offset `u64`: commits that did nothing: they failed, or were answered again. Value:
     /// their offsets, each `u64`, ascending.
@@ -43,7 +43,7 @@ pub enum Key<'a> {
     /// 9, commit `u64`, number among the commit's delete-ranges `u16`: where a delete-range stopped
     /// that had reached its limit. Value: the first key that it left.
     RangeEnd(Offset, u16),
-    /// 10, number `u64`: a run of recent writes. Value: see [`crate::recent`].
+    /// 10, number `u64`: a run of recent writes. Value: see the module `recent`.
     Recent(u64),
     /// 11: the replicas of the shard. Value: the body of the last `Configure` frame.
     Configuration,
