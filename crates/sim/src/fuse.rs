@@ -7,19 +7,20 @@
 use naust_log::disk::{Disk, File, Open};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Counts operations down. Shared by all disks of one node.
 #[derive(Debug)]
 pub struct Fuse {
     left: AtomicU64,
+    forgets_syncs: AtomicBool,
 }
 
 const WHOLE: u64 = u64::MAX;
 
 impl Default for Fuse {
     fn default() -> Self {
-        Fuse { left: AtomicU64::new(WHOLE) }
+        Fuse { left: AtomicU64::new(WHOLE), forgets_syncs: AtomicBool::new(false) }
     }
 }
 
@@ -32,6 +33,11 @@ impl Fuse {
     /// Makes it whole again; says whether it had blown.
     pub fn replace(&self) -> bool {
         self.left.swap(WHOLE, Ordering::Relaxed) == 0
+    }
+
+    /// From now on disks say that they synced, and do not: see [`crate::sabotage`].
+    pub fn forget_syncs(&self) {
+        self.forgets_syncs.store(true, Ordering::Relaxed);
     }
 
     fn burn(&self) -> io::Result<()> {
@@ -106,6 +112,9 @@ impl File for FusedFile {
 
     fn sync(&self) -> io::Result<()> {
         self.fuse.burn()?;
+        if self.fuse.forgets_syncs.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         self.file.sync()
     }
 

@@ -12,7 +12,8 @@
 //! * [`tables`], [`weather`], [`fuse`]: disks and tables that lie;
 //! * [`world`]: everything there is, and how it is driven;
 //! * [`checkers`]: what must hold;
-//! * [`life`], [`run`], [`tally`]: one life, many lives, and what they were like.
+//! * [`life`], [`run`], [`tally`]: one life, many lives, and what they were like;
+//! * [`sabotage`]: lies on purpose, to see that they are found out.
 
 pub mod checkers;
 pub mod chronicle;
@@ -23,6 +24,7 @@ pub mod life;
 pub mod model;
 pub mod plan;
 pub mod run;
+pub mod sabotage;
 pub mod schedule;
 pub mod tables;
 pub mod tally;

@@ -11,6 +11,7 @@
 use crate::generator::Generator;
 use crate::history::Violation;
 use crate::plan::Plan;
+use crate::sabotage::Sabotage;
 use crate::tally::Tally;
 use crate::trace::Trace;
 use crate::world::World;
@@ -46,9 +47,16 @@ pub fn listen_to_panics() {
 /// Lives the life of a seed.
 #[must_use]
 pub fn live(seed: u64, trace: Trace) -> Life {
+    live_with(seed, trace, None)
+}
+
+/// Lives the life of a seed in which someone lies. For tests of the simulator itself.
+#[must_use]
+pub fn live_with(seed: u64, trace: Trace, sabotage: Option<Sabotage>) -> Life {
     let mut chance = Generator::new(seed);
     let plan = Plan::draw(&mut chance);
     let mut world = World::new(plan, chance, trace);
+    world.sabotage = sabotage;
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| world.live())) {
         let place = PANIC.with_borrow_mut(std::mem::take);
         let what = format!("{} at {place}", sentence(&*panic));

@@ -20,6 +20,7 @@ use crate::checkers::Excuses;
 use crate::generator::Generator;
 use crate::history::{History, Violation};
 use crate::plan::Plan;
+use crate::sabotage::Sabotage;
 use crate::schedule::{Moment, Schedule};
 use crate::tally::Tally;
 use crate::trace::Trace;
@@ -89,6 +90,7 @@ pub struct World {
     pub(crate) plan: Plan,
     pub(crate) trace: Trace,
     pub(crate) violations: Vec<Violation>,
+    pub(crate) sabotage: Option<Sabotage>,
     schedule: Schedule<Happening>,
     chance: Generator,
     members: Vec<Member>,
@@ -124,6 +126,7 @@ impl World {
             plan,
             trace,
             violations: Vec::new(),
+            sabotage: None,
             schedule: Schedule::default(),
             chance,
             members,
@@ -141,6 +144,9 @@ impl World {
     /// Lives the whole life; what is wrong is in `violations` then.
     pub fn live(&mut self) {
         self.trace.note(Moment::default(), format_args!("{:?}", self.plan));
+        if self.sabotage == Some(Sabotage::ForgetSync) {
+            self.members.iter().for_each(|member| member.fuse.forget_syncs());
+        }
         self.schedule.at(Moment::default(), Happening::Start(0));
         for seat in 0..self.seats.len() {
             self.schedule.at(Moment(seat as u64), Happening::Turn(seat));

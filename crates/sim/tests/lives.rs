@@ -2,6 +2,7 @@
 
 use naust_sim::life;
 use naust_sim::run;
+use naust_sim::sabotage::Sabotage;
 use naust_sim::trace::Trace;
 
 /// A handful: thousands are lived by `naust-sim --seeds`.
@@ -33,5 +34,17 @@ fn a_seed_has_one_story() {
     for seed in [3, 77] {
         let hashes: Vec<u64> = (0..2).map(|_| life::live(seed, Trace::silent()).hash).collect();
         assert_eq!(hashes[0], hashes[1], "seed {seed}");
+    }
+}
+
+/// A world whose lies nobody sees proves nothing: each kind is found within a few seeds.
+#[test]
+fn lies_are_found_out() {
+    for lie in Sabotage::ALL {
+        let found = (0..24).any(|seed| {
+            let life = life::live_with(2_000_000 + seed, Trace::silent(), Some(lie));
+            !life.violations.is_empty()
+        });
+        assert!(found, "{lie:?} was believed");
     }
 }

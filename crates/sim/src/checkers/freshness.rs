@@ -2,9 +2,9 @@
 
 use super::Case;
 use crate::history::{Asked, Request, Violation};
-use naust_wire::Offset;
-use naust_wire::read::Level;
+use naust_wire::read::{Level, Query, Read};
 use naust_wire::reply::Reply;
+use naust_wire::{Code, Offset};
 
 /// Its name in reports.
 pub const NAME: &str = "freshness";
@@ -24,6 +24,9 @@ pub fn check(case: &Case<'_>, violations: &mut Vec<Violation>) {
 fn judge(case: &Case<'_>, request: &Request) -> Result<(), String> {
     let Some(reply) = request.reply() else { return Ok(()) };
     let frontier = request.frontier;
+    if let Asked::Read(read) = &request.asked {
+        askable(read, reply, frontier)?;
+    }
     let at = match reply {
         Reply::Committed(committed) if !committed.duplicate => {
             return later(committed.offset, frontier);
@@ -45,6 +48,24 @@ fn judge(case: &Case<'_>, request: &Request) -> Result<(), String> {
             Err(format!("answered as of {at} only"))
         }
         Level::Exactly(exactly) if at != exactly => Err(format!("answered as of {at}")),
+        _ => Ok(()),
+    }
+}
+
+/// What is told as of now can't be asked for at exactly an offset; and an offset that someone has been told of as
+/// committed is one that can be asked for.
+fn askable(read: &Read, reply: &Reply, frontier: Offset) -> Result<(), String> {
+    let of_now =
+        matches!(read.query, Query::Records { .. } | Query::Cursor { .. } | Query::Describe);
+    match (read.level, reply) {
+        (_, Reply::Error(failure)) if failure.code != Code::BadArgument => Ok(()),
+        (Level::Exactly(_), Reply::Error(_)) if of_now => Ok(()),
+        (Level::Exactly(_), _) if of_now => Err("answered as of now".to_owned()),
+        (Level::AtLeast(at) | Level::Exactly(at), Reply::Error(_))
+            if at <= frontier && matches!(read.query, Query::Get { .. } | Query::Scan { .. }) =>
+        {
+            Err(format!("refused, though {frontier} had been told before"))
+        }
         _ => Ok(()),
     }
 }

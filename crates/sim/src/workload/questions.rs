@@ -11,13 +11,7 @@ use naust_wire::read::{Level, Query, Read};
 /// # Panics
 /// If the kind is no read: a bug of the caller.
 pub fn draw(generator: &mut Generator, work: &Work, known: &Knowledge, kind: RequestKind) -> Read {
-    let level = match level(generator, work, known) {
-        // Streams and cursors have no history of their own to be asked for.
-        Level::Exactly(offset) if !matches!(kind, RequestKind::Get | RequestKind::Scan) => {
-            Level::AtLeast(offset)
-        }
-        level => level,
-    };
+    let level = level(generator, work, known);
     Read { level, query: query(generator, work, known, kind) }
 }
 

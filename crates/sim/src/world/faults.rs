@@ -3,6 +3,7 @@
 use super::member::WALL_OFF_MS_MAX;
 use super::{Happening, World};
 use crate::plan::Mode;
+use crate::sabotage::Sabotage;
 use naust_node::Event;
 use naust_wire::{Offset, ShardId};
 
@@ -62,6 +63,7 @@ impl World {
             Fault::Clock => faults.clock_micros,
             Fault::Full | Fault::Space => faults.full_micros,
             Fault::Fail => faults.fail_micros,
+            Fault::Rot if self.sabotage == Some(Sabotage::RotQuietly) => 100_000,
             Fault::Rot => faults.rot_micros,
         };
         if mean > 0 {
@@ -248,8 +250,12 @@ impl World {
 
     /// A bit of an acknowledged frame rots, below what a later frame says was synced.
     fn rot(&mut self, node: usize) {
-        if self.plan.mode == Mode::Promised {
+        let quietly = self.sabotage == Some(Sabotage::RotQuietly);
+        if self.plan.mode == Mode::Promised && !quietly {
             return;
+        }
+        if self.chance.below(6) == 0 && !quietly {
+            return self.rot_superblock(node);
         }
         let shards: Vec<ShardId> = self.members[node].disks.keys().copied().collect();
         let Some(shard) = shards.get(self.chance.below(shards.len() as u64) as usize).copied()
@@ -271,6 +277,26 @@ impl World {
             let now = self.schedule.now();
             self.trace.note(now, format_args!("bit {bit} at {offset} of shard {shard} rots"));
             self.tally.fault("rotten bit");
+            self.excuses.damage = !quietly;
+        }
+    }
+
+    /// A bit of a file that is no segment rots. One slot of a superblock is enough, but not beside a torn write of the other.
+    fn rot_superblock(&mut self, node: usize) {
+        let others = self.members[node].disks.iter().flat_map(|(shard, disk)| {
+            let files = disk.files().into_iter().filter(|(name, _)| !name.ends_with(".log"));
+            files.map(|(name, length)| (*shard, name, length))
+        });
+        let others: Vec<(ShardId, String, u64)> = others.collect();
+        if others.is_empty() {
+            return;
+        }
+        let (shard, name, length) = self.chance.pick(&others).clone();
+        let (position, bit) = (self.chance.below(length), self.chance.below(8) as u8);
+        if self.members[node].disks[&shard].rot(&name, position, bit) {
+            let now = self.schedule.now();
+            self.trace.note(now, format_args!("bit {bit} at {position} of {name} of {shard} rots"));
+            self.tally.fault("rotten bit of a superblock");
             self.excuses.damage = true;
         }
     }

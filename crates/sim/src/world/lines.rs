@@ -2,6 +2,7 @@
 
 use super::{Happening, World};
 use crate::history::{Answer, Asked, Request, Violation};
+use crate::sabotage::Sabotage;
 use crate::schedule::Moment;
 use crate::workload::client::{Client, Outgoing};
 use naust_node::ConnectionId;
@@ -127,6 +128,14 @@ impl World {
         let Some(line) = self.lines.get_mut(&id) else { return };
         let delay = self.chance.skewed(1, self.plan.faults.network_micros.max(1));
         line.to_client = line.to_client.max(self.schedule.now().after(delay));
+        match self.sabotage {
+            Some(lie @ Sabotage::DropReply) if lie.strikes(&mut self.chance) => return,
+            Some(lie @ Sabotage::RepeatReply) if lie.strikes(&mut self.chance) => {
+                let bytes = bytes.clone();
+                self.schedule.at(line.to_client, Happening::Deliver { to: id, bytes });
+            }
+            _ => {}
+        }
         self.schedule.at(line.to_client, Happening::Deliver { to: id, bytes });
     }
 
@@ -162,8 +171,13 @@ impl World {
         }
     }
 
-    fn heard(&mut self, seat: usize, request: RequestId, reply: Reply) {
+    fn heard(&mut self, seat: usize, request: RequestId, mut reply: Reply) {
         let now = self.schedule.now();
+        if let Some(lie) = self.sabotage
+            && lie.strikes(&mut self.chance)
+        {
+            lie.bend(&mut reply);
+        }
         let client = &mut self.seats[seat].client;
         let Some(number) = client.heard(request, &reply, &self.history) else {
             let what = format!("client {seat} has no request {} that waits: {reply:?}", request.0);
