@@ -4,6 +4,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use naust::config::Config;
 use naust::server;
+use std::io::Write as _;
 use std::path::PathBuf;
 
 /// Every option of the configuration can be given as `--set SECTION.OPTION=VALUE`; the usual ones
@@ -41,16 +42,16 @@ impl Serve {
     pub fn run(self) -> anyhow::Result<()> {
         let config = self.load()?;
         server::serve(config, &mut |running| {
-            println!("naust: node {} on {}", running.name, running.data.display());
+            say(&format!("naust: node {} on {}", running.name, running.data.display()));
             if let Some(address) = running.native {
-                println!("naust: native clients: {address}");
+                say(&format!("naust: native clients: {address}"));
             }
             if let Some(address) = running.http {
-                println!("naust: HTTP: http://{address}");
+                say(&format!("naust: HTTP: http://{address}"));
             }
-            println!("naust: ready");
+            say("naust: ready");
         })?;
-        println!("naust: stopped");
+        say("naust: stopped");
         Ok(())
     }
 
@@ -119,29 +120,34 @@ impl Dev {
         };
         config.check()?;
         server::serve(config, &mut |running| welcome(running, self.port, http))?;
-        println!("naust: stopped; the data stays in {}", self.data.display());
+        say(&format!("naust: stopped; the data stays in {}", self.data.display()));
         Ok(())
     }
 }
 
+/// Prints a line, if anybody still listens: a node goes on without its terminal.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
 fn welcome(running: &server::Running, port: u16, http: u16) {
     let at = if port == 7420 { String::new() } else { format!(" --address 127.0.0.1:{port}") };
-    println!(
+    say(&format!(
         "Naust is ready: node {} on {}, native 127.0.0.1:{port}, HTTP 127.0.0.1:{http}.
 
 In a second terminal, type:
 
   alias naust=\"cargo run --release -q --\"
-  naust{at} kv put users alice '{{\"plan\":\"pro\"}}'
-  naust{at} kv get users alice
-  naust{at} commit --put users/bob='{{\"plan\":\"free\"}}' --append signups=bob
-  naust{at} stream read signups
+  naust kv put users alice '{{\"plan\":\"pro\"}}'{at}
+  naust kv get users alice{at}
+  naust commit --put users/bob='{{\"plan\":\"free\"}}' --append signups=bob{at}
+  naust stream read signups{at}
   curl http://127.0.0.1:{http}/v1/default/kv/users
 
 Ctrl-C stops it; nothing acknowledged is lost, however it ends.",
         running.name,
         running.data.display(),
-    );
+    ));
 }
 
 #[cfg(test)]

@@ -1,0 +1,25 @@
+//! Naust from outside: real processes, real sockets on loopback, real kills.
+//!
+//! `support` starts nodes and speaks to them; every other module is a family of stories. No story
+//! sleeps or measures time: each waits for a condition, with a deadline that only a broken node
+//! reaches. A story that the machine can't play (no right to mount, too few open files, no curl)
+//! says so on standard error and passes.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+mod support;
+
+mod bad_packets;
+mod bad_requests;
+mod command_line;
+mod copies;
+mod crowd;
+mod data_directory;
+mod demo;
+mod documents;
+mod full_disk;
+mod kills;
+mod ledger;
+mod signals;
+mod transcript;
+mod web;
+mod wire_client;
