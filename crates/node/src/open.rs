@@ -17,10 +17,15 @@ use naust_wire::frame::Kind;
 use naust_wire::options::NamespaceOptions;
 use naust_wire::reply::Failure;
 use naust_wire::{Code, Index, NodeId, Offset, ShardId};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Bytes of one read while frames are replayed.
 const READ_BYTES: usize = 1024 * 1024;
+
+/// Log bytes that are folded in at once when a shard is opened: between two such steps rows can
+/// leave memory, and other shards have their turn.
+const STEP_BYTES: u64 = 4 * 1024 * 1024;
 
 /// What of an opened shard the worker gets.
 pub struct ForWorker {
@@ -29,6 +34,9 @@ pub struct ForWorker {
     pub(crate) replica: Replica,
     pub(crate) log: Log,
     pub(crate) applied: Progress,
+    /// Where the log above what the tables hold is cut: the last index, and where the next frame
+    /// begins. Its end is not among them.
+    pub(crate) steps: VecDeque<(Index, Offset)>,
 }
 
 /// What of an opened shard the views thread gets.
@@ -152,7 +160,8 @@ pub fn shard<T: Tables>(
     machine.set_options(options.machine.with_history(&options.namespace));
     let reader = log.reader();
     replay(&mut machine, &reader, &resume)?;
-    let start = start(&log, &reader, &resume, options)?;
+    let tail = tail(&reader, &resume)?;
+    let start = start(&log, &resume, tail.configure, options);
     let replica = Replica::new(&start)?;
     let applied = Progress {
         shard,
@@ -167,7 +176,8 @@ pub fn shard<T: Tables>(
     };
     let segment_bytes = log.layout().segment_bytes();
     let for_views = ForViews { machine, segment_bytes, log: reader };
-    Ok((ForWorker { shard, replica, log, applied }, for_views))
+    let for_worker = ForWorker { shard, replica, log, applied, steps: tail.steps };
+    Ok((for_worker, for_views))
 }
 
 fn replay<T: Tables>(
@@ -189,19 +199,14 @@ fn replay<T: Tables>(
     Ok(())
 }
 
-fn start(
-    log: &Log,
-    reader: &naust_log::Reader,
-    resume: &Resume,
-    options: &Options,
-) -> Result<Start, OpenError> {
+fn start(log: &Log, resume: &Resume, configure: Vec<(Index, Vec<u8>)>, options: &Options) -> Start {
     let hard = log.hard_state();
     let (first, last, applied) = (log.start(), log.end().index, resume.applied.index);
     let configuration = resume.configuration.clone();
     let configuration = configuration.unwrap_or_else(|| log.configuration().to_vec());
     let is_lone = Configuration::decode(&configuration)
         .is_ok_and(|configuration| configuration.is_lone_voter(options.node));
-    Ok(Start {
+    Start {
         node: options.node,
         hard: HardState { term: hard.term, vote: hard.vote },
         before_first: first.index,
@@ -211,9 +216,9 @@ fn start(
         applied,
         committed: if is_lone { last } else { applied },
         configuration,
-        configure: configure(reader, resume)?,
+        configure,
         seed: options.seed,
-    })
+    }
 }
 
 /// The runs of terms behind the log's start, the first of them cut to where the log begins.
@@ -229,20 +234,33 @@ fn terms(log: &Log) -> Vec<(Index, naust_wire::Term)> {
     terms
 }
 
-/// Configuration entries that are not folded in yet.
-fn configure(
-    reader: &naust_log::Reader,
-    resume: &Resume,
-) -> Result<Vec<(Index, Vec<u8>)>, OpenError> {
-    let (mut at, mut found) = (resume.applied.next.max(Offset::FIRST), Vec::new());
+/// What of the log is not folded in yet.
+#[derive(Default)]
+struct Tail {
+    /// Its configuration entries.
+    configure: Vec<(Index, Vec<u8>)>,
+    steps: VecDeque<(Index, Offset)>,
+}
+
+fn tail(reader: &naust_log::Reader, resume: &Resume) -> Result<Tail, OpenError> {
+    let mut at = resume.applied.next.max(Offset::FIRST);
+    let (mut tail, mut step, mut last) = (Tail::default(), at, resume.applied.index);
     while at < reader.end() {
         let chunk = reader.frames(at, reader.end(), READ_BYTES)?;
-        let configure = chunk.frames().filter(|frame| frame.header.kind == Kind::Configure);
-        found.extend(configure.map(|frame| (frame.header.index, frame.body.to_vec())));
+        for frame in chunk.frames() {
+            last = frame.header.index.max(last);
+            if frame.header.kind == Kind::Configure {
+                tail.configure.push((frame.header.index, frame.body.to_vec()));
+            }
+        }
         if chunk.next() <= at {
             break;
         }
         at = chunk.next();
+        if at.0 - step.0 >= STEP_BYTES && at < reader.end() {
+            tail.steps.push_back((last, at));
+            step = at;
+        }
     }
-    Ok(found)
+    Ok(tail)
 }

@@ -52,6 +52,8 @@ pub(crate) struct Shard {
     first: Index,
     /// Where the log ended when it was opened: of the frames before it nothing is remembered.
     opened: (Index, Offset),
+    /// In which steps they are given to the views.
+    steps: VecDeque<(Index, Offset)>,
     /// Staged since Raft was told last.
     proposed: usize,
     /// Readies that are not durable yet: number, last index.
@@ -97,7 +99,7 @@ pub(crate) enum Busy {
 
 impl Shard {
     pub(crate) fn new(opened: ForWorker, now: Now) -> Shard {
-        let ForWorker { shard, replica, log, applied } = opened;
+        let ForWorker { shard, replica, log, applied, steps } = opened;
         let end = log.end();
         let last = (end.index.0 > 0).then_some(end.time);
         Shard {
@@ -107,6 +109,7 @@ impl Shard {
             under_way: VecDeque::new(),
             first: end.index.next(),
             opened: (end.index, end.offset),
+            steps,
             log,
             proposed: 0,
             readies: VecDeque::new(),
@@ -345,9 +348,17 @@ impl Shard {
             return;
         }
         if handed < self.opened.0 {
+            let crowded = self.applied.backlog_bytes > BACKLOG_BYTES_MAX / 2;
+            if self.applied.index < handed || crowded {
+                // It goes on with the next `Progress`.
+                return;
+            }
             // Read back from disk; nobody waits for them.
-            let (index, to) = self.opened;
+            let (index, to) = self.steps.pop_front().unwrap_or(self.opened);
             self.hand(index, from, to, Vec::new(), effects);
+            if index < self.opened.0 {
+                return;
+            }
         }
         while self.handed.0 < self.committed {
             let (handed, from) = self.handed;
@@ -443,10 +454,8 @@ impl Shard {
     /// Whether the read asks for what can't be.
     pub(crate) fn check_read(&self, read: &Read) -> Result<(), Failure> {
         let (Level::AtLeast(at) | Level::Exactly(at)) = read.level else { return Ok(()) };
-        let of_now = matches!(
-            read.query,
-            Query::Records { .. } | Query::Cursor { .. } | Query::Describe
-        );
+        let of_now =
+            matches!(read.query, Query::Records { .. } | Query::Cursor { .. } | Query::Describe);
         if of_now && matches!(read.level, Level::Exactly(_)) {
             let detail = "records, cursors and descriptions are told as they are now: only rows \
                           and the log can be read at exactly an offset";

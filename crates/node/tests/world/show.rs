@@ -1,5 +1,6 @@
 //! What was seen, in lines.
 
+use naust_node::views::Job;
 use naust_node::{ConnectionId, Effect};
 use naust_wire::reply::Reply;
 use naust_wire::{Offset, packet};
@@ -18,6 +19,9 @@ pub fn effect(effect: &Effect) -> Option<String> {
             format!("  write {} bytes of shard {shard}", write.log_bytes())
         }
         Effect::Trim { shard, .. } => format!("  trim shard {shard}"),
+        Effect::Views { shard, job: Job::Apply(apply) } if apply.waiters.is_empty() => {
+            format!("  fold in {} bytes of shard {shard} again", apply.batch.bytes())
+        }
         Effect::Open { shard, .. } => format!("  open shard {shard}"),
         _ => return None,
     })
