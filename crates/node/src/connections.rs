@@ -25,6 +25,8 @@ pub(crate) struct Connections {
 struct Connection {
     requests: usize,
     greeted: bool,
+    /// What it had given to other threads is still counted until they are done with it.
+    is_gone: bool,
     pauses: Pauses,
 }
 
@@ -83,11 +85,12 @@ impl Connections {
 
     /// Requests of a connection were answered.
     pub(crate) fn end(&mut self, id: ConnectionId, requests: usize, effects: &mut Vec<Effect>) {
-        // One that is gone has taken its requests off the count already.
         let Some(connection) = self.all.get_mut(&id) else { return };
         connection.requests -= requests;
         self.requests -= requests;
-        if connection.pauses.own && connection.requests <= REQUESTS_PER_CONNECTION_MAX / 2 {
+        if connection.is_gone && connection.requests == 0 {
+            self.all.remove(&id);
+        } else if connection.pauses.own && connection.requests <= REQUESTS_PER_CONNECTION_MAX / 2 {
             connection.change(id, effects, |pauses| pauses.own = false);
         }
         if !self.waiting.is_empty() && self.requests <= REQUESTS_PRESSED / 2 {
@@ -113,10 +116,14 @@ impl Connections {
         }
     }
 
-    /// A connection is gone.
+    /// A connection is gone. What others have of it stays counted until they say that it is done:
+    /// otherwise who connects, asks and closes, again and again, would meet no bound.
     pub(crate) fn remove(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.all.remove(&id) {
-            self.requests -= connection.requests;
+        if let Some(connection) = self.all.get_mut(&id) {
+            connection.is_gone = true;
+            if connection.requests == 0 {
+                self.all.remove(&id);
+            }
         }
         self.waiting.retain(|other| *other != id);
     }
@@ -131,7 +138,7 @@ impl Connection {
     ) {
         let before = self.pauses.any();
         change(&mut self.pauses);
-        if self.pauses.any() != before {
+        if self.pauses.any() != before && !self.is_gone {
             effects.push(Effect::Pause(id, !before));
         }
     }
@@ -179,6 +186,8 @@ mod tests {
             told.extend(pauses(&mut effects));
         });
         assert_eq!(told, [(crowd - 1, false)]);
+        assert_eq!(connections.requests(), 2 * each, "one is gone, but not its requests");
+        connections.end(ConnectionId(0), each, &mut effects);
         assert_eq!(connections.requests(), each);
     }
 
@@ -195,7 +204,8 @@ mod tests {
         connections.let_go(id, &mut effects);
         assert_eq!(pauses(&mut effects), [(9, false)]);
         connections.remove(id);
+        assert_eq!(connections.requests(), 1);
         connections.end(id, 1, &mut effects);
-        assert_eq!(connections.requests(), 0);
+        assert_eq!((connections.requests(), connections.all.len()), (0, 0));
     }
 }

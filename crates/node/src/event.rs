@@ -116,10 +116,14 @@ pub struct Needs {
     pub live: Vec<(Range<Offset>, Vec<Range<Offset>>)>,
 }
 
+/// The namespace that always exists.
+pub const ALWAYS: &str = "default";
+
 /// A namespace came or went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DirectoryChange {
-    /// It exists now (also told for each one at start).
+    /// It exists now. At start it is told for each one, and for [`ALWAYS`] last: from then on all
+    /// that exists is known.
     Created {
         /// Its name.
         name: String,

@@ -55,6 +55,8 @@ pub struct Node {
     timers: BTreeSet<(u64, ShardId)>,
     /// Log bytes of all shards that are staged and not yet folded in.
     unapplied_bytes: u64,
+    /// Bytes of replies since the last flush that list namespaces.
+    listed_bytes: usize,
     life: Life,
 }
 
@@ -85,6 +87,7 @@ impl Node {
             touched: Vec::new(),
             timers: BTreeSet::new(),
             unapplied_bytes: 0,
+            listed_bytes: 0,
             life: Life::Serving,
         }
     }
@@ -127,6 +130,7 @@ impl Node {
 
     /// Does what follows from the events since the last time: to be called after each burst.
     pub fn flush(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.listed_bytes = 0;
         let mut touched = std::mem::take(&mut self.touched);
         for id in touched.drain(..) {
             let Some(shard) = self.shards.get_mut(&id) else { continue };
@@ -235,8 +239,9 @@ impl Node {
 
     fn closed(&mut self, from: ConnectionId, effects: &mut Vec<Effect>) {
         if self.connections.is_busy(from) {
-            self.shards.values_mut().for_each(|shard| shard.waiting.forget(from));
-            self.directory.forget(from);
+            let forgotten = self.shards.values_mut().map(|shard| shard.waiting.forget(from));
+            let forgotten = forgotten.sum::<usize>() + self.directory.forget(from);
+            self.connections.end(from, forgotten, effects);
             let (shard, job) = (ShardId::DIRECTORY, views::Job::Closed(from));
             effects.push(Effect::Views { shard, job });
         }

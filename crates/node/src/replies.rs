@@ -7,24 +7,28 @@ use naust_wire::{RequestId, ShardId};
 /// Bytes of replies that are put into one effect.
 const SEND_BYTES: usize = 64 * 1024;
 
-/// Answers a request. Replies to one connection that follow each other leave together.
+/// Answers a request, with so many bytes. Replies to one connection that follow each other leave
+/// together.
 pub(crate) fn send(
     to: ConnectionId,
     request: RequestId,
     shard: ShardId,
     reply: &Reply,
     effects: &mut Vec<Effect>,
-) {
+) -> usize {
     if let Some(Effect::Send { to: last, bytes }) = effects.last_mut()
         && *last == to
         && bytes.len() < SEND_BYTES
     {
+        let before = bytes.len();
         reply::write(request, shard, reply, bytes);
-        return;
+        return bytes.len() - before;
     }
     let mut bytes = Vec::new();
     reply::write(request, shard, reply, &mut bytes);
+    let length = bytes.len();
     effects.push(Effect::Send { to, bytes });
+    length
 }
 
 /// Refuses a request.

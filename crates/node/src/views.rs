@@ -152,15 +152,18 @@ impl<T: Tables> Views<T> {
 
     /// Takes in the views of a shard that was opened; to be called before its worker hears of it.
     pub fn install(&mut self, opened: ForViews<T>, outputs: &mut Vec<Output<T>>) {
-        let shard = Shard::new(opened);
-        shard.tell_directory(outputs);
+        let mut shard = Shard::new(opened);
+        shard.tell_directory(shard.next(), outputs);
         self.shards.insert(shard.id(), shard);
     }
 
     /// Does a job of a shard. Jobs of shards that are not here (any more) are dropped.
     pub fn handle(&mut self, now: Now, id: ShardId, job: Job, outputs: &mut Vec<Output<T>>) {
         match job {
-            Job::Closed(gone) => return self.polls.forget(gone),
+            Job::Closed(to) => {
+                let requests = self.polls.forget(to) as u32;
+                return outputs.push(Output::Answered { to, requests });
+            }
             Job::EndPolls => return self.end_polls(id, outputs),
             _ => {}
         }

@@ -54,6 +54,12 @@ fn created(shard: u32) -> DirectoryChange {
     }
 }
 
+/// What is told last.
+fn always() -> DirectoryChange {
+    let (name, shard) = ("default".to_string(), ShardId(1));
+    DirectoryChange::Created { name, shard, options: NamespaceOptions::default(), told: None }
+}
+
 fn resolve() -> Vec<u8> {
     let (mut body, mut bytes) = (Vec::new(), Vec::new());
     Ask::Resolve("shop".to_string()).encode(&mut body);
@@ -78,6 +84,7 @@ fn the_first_worker_opens_the_directory_and_the_others_wait_for_it() {
 fn a_namespace_is_opened_by_its_worker_alone_and_known_to_all() {
     let (bytes, from) = (resolve(), ConnectionId(2));
     let mut other = worker(0);
+    handle(&mut other, Event::Directory(always()));
     assert_eq!(handle(&mut other, Event::Directory(created(3))), [""; 0]);
     let seen = handle(&mut other, Event::Packets { from, bytes: &bytes });
     assert_eq!(seen, ["to 2: Resolved { shard: ShardId(3), leader: NodeId(1) }"]);
@@ -94,4 +101,51 @@ fn a_namespace_is_opened_by_its_worker_alone_and_known_to_all() {
     let deleted = DirectoryChange::Deleted { name, shard: ShardId(3), told: None };
     assert_eq!(handle(&mut owner, Event::Directory(deleted.clone())), ["remove 3"]);
     assert_eq!(handle(&mut other, Event::Directory(deleted)), [""; 0]);
+}
+
+#[test]
+fn what_was_not_told_yet_may_exist() {
+    let mut node = worker(0);
+    let from = ConnectionId(2);
+    let mut namespaces = Vec::new();
+    let mut body = Vec::new();
+    Ask::Namespaces.encode(&mut body);
+    packet::write(Kind::Ask, RequestId(1), ShardId(0), &body, &mut namespaces);
+    let DirectoryChange::Created { shard, options, .. } = created(3) else { unreachable!() };
+    let first = DirectoryChange::Created { name: "first".to_string(), shard, options, told: None };
+    handle(&mut node, Event::Directory(first));
+    for bytes in [&resolve(), &namespaces] {
+        let seen = handle(&mut node, Event::Packets { from, bytes });
+        assert_eq!(seen, ["to 2: unavailable"]);
+    }
+    handle(&mut node, Event::Directory(always()));
+    let seen = handle(&mut node, Event::Packets { from, bytes: &resolve() });
+    assert_eq!(seen, ["to 2: namespace_not_found"]);
+}
+
+#[test]
+fn lists_of_one_turn_are_bounded() {
+    let (mut node, from, mut effects) = (worker(0), ConnectionId(2), Vec::new());
+    for number in 0..1000 {
+        let shard = ShardId(3 + 2 * number);
+        let (name, options) = (format!("{number:0>250}"), NamespaceOptions::default());
+        let change = DirectoryChange::Created { name, shard, options, told: None };
+        handle(&mut node, Event::Directory(change));
+    }
+    handle(&mut node, Event::Directory(always()));
+    let (mut body, mut bytes) = (Vec::new(), Vec::new());
+    Ask::Namespaces.encode(&mut body);
+    packet::write(Kind::Ask, RequestId(1), ShardId(0), &body, &mut bytes);
+    for _ in 0..100 {
+        node.handle(Now::default(), Event::Packets { from, bytes: &bytes }, &mut effects);
+    }
+    let sent = |effect: &Effect| match effect {
+        Effect::Send { bytes, .. } => bytes.len(),
+        _ => 0,
+    };
+    let sum = effects.iter().map(sent).sum::<usize>();
+    let bound = 8 * 1024 * 1024;
+    assert!((bound..bound + 1024 * 1024).contains(&sum), "{sum}");
+    node.flush(Now::default(), &mut effects);
+    assert!(!handle(&mut node, Event::Packets { from, bytes: &bytes })[0].contains("overloaded"));
 }

@@ -9,6 +9,10 @@ use naust_wire::options::NamespaceOptions;
 use naust_wire::reply::{self, Failure, Namespace, Reply};
 use naust_wire::{Code, NodeId, Offset, RequestId, ShardId};
 
+/// Bytes of replies that list namespaces between two flushes; past it such questions are answered
+/// `Overloaded`. The last reply may pass it.
+const LIST_REPLY_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 impl Node {
     pub(super) fn ask(
         &mut self,
@@ -35,12 +39,19 @@ impl Node {
                 }
                 shard => Reply::Resolved { shard, leader: self.config.node },
             },
-            Ask::Namespaces => Reply::Namespaces(self.namespaces()),
+            Ask::Namespaces | Ask::Cluster if self.listed_bytes >= LIST_REPLY_BYTES_MAX => {
+                let detail = "the node lists as much at once as it may; try again";
+                return Err(Failure::new(Code::Overloaded, detail));
+            }
+            Ask::Namespaces => Reply::Namespaces(self.namespaces()?),
             Ask::Cluster => {
-                Reply::Cluster { nodes: vec![self.myself()], namespaces: self.namespaces() }
+                Reply::Cluster { nodes: vec![self.myself()], namespaces: self.namespaces()? }
             }
         };
-        replies::send(from, request, ShardId::DIRECTORY, &reply, effects);
+        let bytes = replies::send(from, request, ShardId::DIRECTORY, &reply, effects);
+        if matches!(reply, Reply::Namespaces(_) | Reply::Cluster { .. }) {
+            self.listed_bytes += bytes;
+        }
         Ok(())
     }
 
@@ -57,18 +68,22 @@ impl Node {
         if let Some((shard, _)) = self.directory.get(name) {
             return Ok(shard);
         }
-        if !self.directory.is_known() {
-            return Err(Failure::new(Code::Unavailable, "the node is starting; try again"));
-        }
+        self.check_known()?;
         let detail = format!("there is no namespace {name:?}; make it first");
         Err(Failure::new(Code::NamespaceNotFound, detail))
     }
 
-    fn namespaces(&self) -> Vec<Namespace> {
-        self.directory
-            .iter()
-            .map(|(name, shard, options)| self.namespace(name, shard, options))
-            .collect()
+    fn check_known(&self) -> Result<(), Failure> {
+        match self.directory.is_known() {
+            true => Ok(()),
+            false => Err(Failure::new(Code::Unavailable, "the node is starting; try again")),
+        }
+    }
+
+    fn namespaces(&self) -> Result<Vec<Namespace>, Failure> {
+        self.check_known()?;
+        let all = self.directory.iter();
+        Ok(all.map(|(name, shard, options)| self.namespace(name, shard, options)).collect())
     }
 
     fn namespace(&self, name: &str, id: ShardId, options: &NamespaceOptions) -> Namespace {

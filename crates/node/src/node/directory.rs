@@ -1,7 +1,7 @@
 //! What this worker knows of the namespaces, and which of its own shards are not there yet.
 
 use super::Node;
-use crate::event::{DirectoryChange, Told};
+use crate::event::{ALWAYS, DirectoryChange, Told};
 use crate::open::ForWorker;
 use crate::replies;
 use crate::shard::Shard;
@@ -36,9 +36,9 @@ impl Directory {
         self.names.get(name).map(|(shard, options)| (*shard, options))
     }
 
-    /// Whether the views of shard 0 have told what there is: one namespace always exists.
+    /// Whether the views of shard 0 have told all that there is.
     pub(super) fn is_known(&self) -> bool {
-        !self.names.is_empty()
+        self.names.contains_key(ALWAYS)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&String, ShardId, &NamespaceOptions)> {
@@ -78,10 +78,17 @@ impl Directory {
         }
     }
 
-    pub(super) fn forget(&mut self, gone: ConnectionId) {
+    /// Forgets a connection that is gone; how many requests that were counted.
+    pub(super) fn forget(&mut self, gone: ConnectionId) -> usize {
+        let mut counted = 0;
         for absent in self.absent.values_mut() {
-            absent.waiting.retain(|(waiter, _)| waiter.connection != gone);
+            absent.waiting.retain(|(waiter, told)| {
+                let is_gone = waiter.connection == gone;
+                counted += usize::from(is_gone && told.is_none());
+                !is_gone
+            });
         }
+        counted
     }
 }
 

@@ -62,6 +62,12 @@ impl Waiting {
             && self.due.is_empty()
     }
 
+    fn len(&self) -> usize {
+        let rounds = self.rounds.iter().map(|(_, asked)| asked.len()).sum::<usize>();
+        let waiting = self.fresh.len() + rounds + self.by_index.len() + self.by_offset.len();
+        waiting + self.polls.len() + self.due.len()
+    }
+
     /// Takes a read in.
     pub(crate) fn add(&mut self, asked: Asked, now: Now) {
         match asked.read.level {
@@ -163,14 +169,16 @@ impl Waiting {
         self.deadline_ms
     }
 
-    /// A connection is gone.
-    pub(crate) fn forget(&mut self, gone: ConnectionId) {
+    /// Forgets a connection that is gone; how many reads it had here.
+    pub(crate) fn forget(&mut self, gone: ConnectionId) -> usize {
+        let before = self.len();
         self.fresh.retain(|asked| asked.to != gone);
         self.rounds.iter_mut().for_each(|(_, asked)| asked.retain(|asked| asked.to != gone));
         self.by_index.retain(|(_, asked)| asked.to != gone);
         self.by_offset.retain(|_, (_, asked)| asked.to != gone);
         self.polls.retain(|asked| asked.to != gone);
         self.due.retain(|asked| asked.to != gone);
+        before - self.len()
     }
 
     /// All of them, when the shard goes away.

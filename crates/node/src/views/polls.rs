@@ -36,11 +36,12 @@ impl Polls {
         self.take(|waiting| waiting.extract_if(range, |_, _| true).collect())
     }
 
-    /// A connection is gone.
-    pub(super) fn forget(&mut self, gone: ConnectionId) {
-        self.take(|waiting| {
+    /// A connection is gone; how many readers it had.
+    pub(super) fn forget(&mut self, gone: ConnectionId) -> usize {
+        let forgotten = self.take(|waiting| {
             waiting.extract_if(.., |_, query| query.waiter.connection == gone).collect()
         });
+        forgotten.len()
     }
 
     /// Those whose patience has ended.
@@ -106,7 +107,7 @@ mod tests {
         let expired = polls.expired(29).into_iter().map(|(_, query)| query).collect();
         assert_eq!(requests(expired), [4]);
         assert_eq!(requests(polls.wake(shard, StreamId(1))), [1, 3]);
-        polls.forget(ConnectionId(0));
+        assert_eq!(polls.forget(ConnectionId(0)), 1);
         assert_eq!(requests(polls.take_shard(shard)), []);
         assert_eq!(requests(polls.take_shard(other)), [5]);
         assert!(polls.expired(100).is_empty() && polls.deadlines.is_empty());

@@ -3,7 +3,7 @@
 use super::{Apply, Output, Query, Replies, Waiter, answered};
 use crate::Now;
 use crate::answer;
-use crate::event::{DirectoryChange, Needs, Progress, Told};
+use crate::event::{ALWAYS, DirectoryChange, Needs, Progress, Told};
 use crate::open::ForViews;
 use naust_log::ReadError;
 use naust_machine::{Applied, Change, Fault, Machine, StreamId, Tables, TablesJob};
@@ -25,6 +25,9 @@ const RUN_BYTES: u64 = 32 * 1024 * 1024;
 
 pub(super) struct Shard<T: Tables> {
     machine: Machine<T>,
+    /// Shard 0, after it was opened: the directory is not told before everything below is folded in.
+    /// What its tables held may be long past: a namespace that was removed must not come back.
+    untold_below: Option<Offset>,
     /// Log bytes in a segment.
     segment_bytes: u64,
     /// Up to where tables were persisted when the worker heard last what they need.
@@ -65,9 +68,12 @@ impl From<Ended> for Fault {
 
 impl<T: Tables> Shard<T> {
     pub(super) fn new(opened: ForViews<T>) -> Shard<T> {
+        let end = opened.readers().log.end();
         let ForViews { machine, segment_bytes, .. } = opened;
+        let untold_below = (machine.shard() == ShardId::DIRECTORY).then_some(end);
         Shard {
             machine,
+            untold_below,
             segment_bytes,
             told_persisted: Offset::FIRST,
             may_age: true,
@@ -82,19 +88,26 @@ impl<T: Tables> Shard<T> {
         self.machine.shard()
     }
 
-    /// What exists when the views are opened.
-    pub(super) fn tell_directory(&self, outputs: &mut Vec<Output<T>>) {
-        if self.id() != ShardId::DIRECTORY {
-            return;
-        }
-        for (name, placed) in self.machine.directory().iter() {
-            outputs.push(Output::Directory(DirectoryChange::Created {
-                name: name.to_owned(),
-                shard: placed.shard,
-                options: placed.options,
-                told: None,
+    /// Tells what exists, once, as soon as everything is folded in that the log held when it was
+    /// opened and the next frame begins at `next`.
+    pub(super) fn tell_directory(&mut self, next: Offset, outputs: &mut Vec<Output<T>>) {
+        if self.untold_below.take_if(|below| *below <= next).is_some() {
+            let (last, others): (Vec<_>, Vec<_>) =
+                self.machine.directory().iter().partition(|(name, _)| *name == ALWAYS);
+            outputs.extend(others.into_iter().chain(last).map(|(name, placed)| {
+                Output::Directory(DirectoryChange::Created {
+                    name: name.to_owned(),
+                    shard: placed.shard,
+                    options: placed.options,
+                    told: None,
+                })
             }));
         }
+    }
+
+    /// Where the next frame begins.
+    pub(super) fn next(&self) -> Offset {
+        self.machine.applied().next
     }
 
     pub(super) fn apply(
@@ -105,10 +118,11 @@ impl<T: Tables> Shard<T> {
         outputs: &mut Vec<Output<T>>,
     ) -> Result<(), Fault> {
         let shard = self.id();
-        let machine = &mut self.machine;
         let ended = apply.batch.for_each::<Ended>(&mut |frame| {
             let waiter = waiter_of(apply, frame.header.index);
-            let applied = machine.apply(&frame).map_err(Ended::Fault)?;
+            self.tell_directory(frame.header.offset, outputs);
+            let untold = self.untold_below.is_some();
+            let applied = self.machine.apply(&frame).map_err(Ended::Fault)?;
             if let Applied::Committed { streams, .. } = &applied {
                 streams.iter().for_each(|stream| {
                     if !woken.contains(stream) {
@@ -117,6 +131,8 @@ impl<T: Tables> Shard<T> {
                 });
             }
             match applied {
+                // It is a part of what will be told.
+                Applied::Directory(..) if untold => {}
                 Applied::Directory(offset, change) => {
                     let told = waiter.map(|waiter| Told { waiter, offset });
                     outputs.push(Output::Directory(directory_change(change, told)));
@@ -129,6 +145,7 @@ impl<T: Tables> Shard<T> {
             }
             Ok(())
         });
+        self.tell_directory(self.next(), outputs);
         self.may_age = true;
         replies.send(outputs);
         self.tell_progress(outputs);
