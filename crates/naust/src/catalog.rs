@@ -4,7 +4,7 @@
 use naust_node::answer::Readers;
 use naust_node::event::DirectoryChange;
 use naust_store::LsmReader;
-use naust_wire::ShardId;
+use naust_wire::{Code, Offset, ShardId};
 use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -20,7 +20,23 @@ pub struct Catalog {
 #[derive(Default)]
 struct State {
     namespaces: BTreeMap<String, ShardId>,
-    readers: BTreeMap<ShardId, Readers<LsmReader>>,
+    readers: BTreeMap<ShardId, Open>,
+}
+
+/// A shard that is open.
+struct Open {
+    readers: Readers<LsmReader>,
+    /// Where its log ended when it was opened.
+    recovered_to: Offset,
+}
+
+/// What stands between a caller and the readers of a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotYet {
+    /// The shard is not open.
+    Closed,
+    /// What its log held when it was opened is still being folded in.
+    Recovering,
 }
 
 impl Catalog {
@@ -41,7 +57,8 @@ impl Catalog {
 
     /// A shard was opened.
     pub fn add_readers(&self, shard: ShardId, readers: Readers<LsmReader>) {
-        self.write().readers.insert(shard, readers);
+        let recovered_to = readers.log.end();
+        self.write().readers.insert(shard, Open { readers, recovered_to });
     }
 
     /// A shard was closed.
@@ -55,10 +72,28 @@ impl Catalog {
         self.read().namespaces.get(namespace).copied()
     }
 
-    /// The readers of a shard that is open.
+    /// The readers of a shard that is open, whatever it has folded in.
     #[must_use]
     pub fn readers(&self, shard: ShardId) -> Option<Readers<LsmReader>> {
-        self.read().readers.get(&shard).cloned()
+        self.read().readers.get(&shard).map(|open| open.readers.clone())
+    }
+
+    /// The readers of a shard, once they see everything that was acknowledged before it was opened.
+    ///
+    /// # Errors
+    /// [`NotYet`].
+    pub fn recovered_readers(&self, shard: ShardId) -> Result<Readers<LsmReader>, NotYet> {
+        let state = self.read();
+        let open = state.readers.get(&shard).ok_or(NotYet::Closed)?;
+        if open.recovered_to > Offset::FIRST {
+            // An offset within a frame stands for the whole frame.
+            let last = Offset(open.recovered_to.0 - 1);
+            let held = open.readers.tables.hold(last);
+            if held.is_err_and(|refusal| refusal.code == Code::BadArgument) {
+                return Err(NotYet::Recovering);
+            }
+        }
+        Ok(open.readers.clone())
     }
 
     /// Shards that are open.

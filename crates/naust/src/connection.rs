@@ -63,6 +63,9 @@ pub struct Connection {
     pauses: usize,
     /// The socket may have more to read.
     readable: bool,
+    /// The other side sends no more: what is left is to be read up to its end, since the event loop
+    /// will not say it again.
+    read_closed: bool,
     /// The socket takes no more for now.
     blocked: bool,
     /// It ends when everything has left.
@@ -99,6 +102,7 @@ impl Connection {
             outgoing: Outgoing::default(),
             pauses: 0,
             readable: false,
+            read_closed: false,
             blocked: false,
             closing: false,
             lingers_until_ms: None,
@@ -114,6 +118,11 @@ impl Connection {
     /// The socket says that there is something to read.
     pub fn set_readable(&mut self) {
         self.readable = true;
+    }
+
+    /// The other side will send no more than what is there.
+    pub fn set_read_closed(&mut self) {
+        self.read_closed = true;
     }
 
     /// The socket says that it takes more.
@@ -160,6 +169,7 @@ impl Connection {
             return self.throw_away(buffer);
         }
         match self.receiver.read(&mut self.stream, buffer, now_ms, packets) {
+            Received::All if self.read_closed => Next::Again,
             Received::All => {
                 self.readable = false;
                 Next::Wait

@@ -1,7 +1,7 @@
 //! A node inside this process: its threads, their start and their end.
 
 use crate::background::Background;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, NotYet};
 use crate::config::{Config, ConfigError};
 use crate::connection;
 use crate::data::{DataDirectory, DataError};
@@ -21,10 +21,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a shutdown waits for what is under way.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long a snapshot waits for a namespace that is being recovered, and how often it looks.
+const RECOVERY_TIME_MAX: Duration = Duration::from_secs(30);
+const RECOVERY_LOOK: Duration = Duration::from_millis(1);
 
 /// Table files that all shards have open at a time.
 const TABLE_FILES_MAX: usize = 512;
@@ -135,21 +138,34 @@ impl Naust {
     }
 
     /// The namespace as it is now, to be read on the caller's own thread. Every commit acknowledged
-    /// before is in it.
+    /// before is in it, also those of an earlier life: right after a start this waits until they are
+    /// folded in. Blocking.
     ///
     /// # Errors
-    /// `NamespaceNotFound`; `Unavailable` while the namespace is being opened; `LimitReached` when
-    /// too many snapshots are held.
+    /// `NamespaceNotFound`; `Unavailable` when the namespace can't be opened or is not ready in
+    /// time; `LimitReached` when too many snapshots are held.
     pub fn snapshot(&self, namespace: &str) -> Result<Snapshot, SnapshotError> {
         let catalog = &self.wiring.catalog;
         let shard = catalog.shard(namespace).ok_or_else(|| {
             let detail = format!("there is no namespace {namespace:?}; make it first");
             SnapshotError::new(Code::NamespaceNotFound, detail)
         })?;
-        let readers = catalog.readers(shard).ok_or_else(|| {
-            SnapshotError::new(Code::Unavailable, "the namespace is being opened; try again")
-        })?;
-        Snapshot::new(readers.tables)
+        let deadline = Instant::now() + RECOVERY_TIME_MAX;
+        loop {
+            match catalog.recovered_readers(shard) {
+                Ok(readers) => return Snapshot::new(readers.tables),
+                Err(_) if Instant::now() < deadline && self.is_serving() => {
+                    std::thread::sleep(RECOVERY_LOOK);
+                }
+                Err(not_yet) => {
+                    let detail = match not_yet {
+                        NotYet::Closed => "the namespace is not open; try again",
+                        NotYet::Recovering => "the namespace is being recovered; try again",
+                    };
+                    return Err(SnapshotError::new(Code::Unavailable, detail));
+                }
+            }
+        }
     }
 
     /// Whether the node takes requests.
@@ -391,6 +407,44 @@ mod tests {
         assert!(wait(shop.kv("users").put("eve", "1")).is_err(), "a node that ended says so");
         drop((before, naust));
         check(&Naust::open(config(root.path(), 1)).unwrap());
+    }
+
+    /// What a disk holds when the power goes: copies of all files, the lock left behind.
+    fn copy(from: &Path, to: &Path) {
+        std::fs::create_dir_all(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            let target = to.join(entry.file_name());
+            if entry.file_type().unwrap().is_dir() {
+                copy(&entry.path(), &target);
+            } else {
+                std::fs::copy(entry.path(), target).unwrap();
+            }
+        }
+    }
+
+    /// The tables stand where they were last flushed; the log behind that is folded in after opening.
+    #[test]
+    fn the_first_snapshot_after_a_crash_has_everything_acknowledged() {
+        let root = tempfile::tempdir().unwrap();
+        let naust = Naust::open(config(&root.path().join("alive"), 1)).unwrap();
+        let rows = 3000;
+        wait(async {
+            let namespace = naust.client().namespace("default");
+            let commits: Vec<_> = (0..rows)
+                .map(|n| namespace.submit(naust_client::Commit::new().put("k", n.to_string(), "v")))
+                .collect();
+            for commit in commits {
+                commit.await.unwrap();
+            }
+        });
+        copy(&root.path().join("alive"), &root.path().join("crashed"));
+        let crashed = Naust::open(config(&root.path().join("crashed"), 1)).unwrap();
+        let snapshot = crashed.snapshot("default").unwrap();
+        let mut seen = 0;
+        let range = ScanRange { from: b"", to: None, reverse: false, limit: 10_000 };
+        snapshot.scan("k", range, |_, _, _| seen += 1).unwrap();
+        assert_eq!(seen, rows);
     }
 
     #[test]

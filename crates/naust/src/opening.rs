@@ -55,6 +55,7 @@ fn open_parts(
         let open = || open::shard(Arc::clone(&disk) as _, tables(wiring, shard)?, shard, &options);
         match open() {
             Err(OpenError::Log(naust_log::OpenError::Missing)) => {
+                not_lost(wiring, shard)?;
                 open::create(&*disk, shard, identity.cluster, identity.node)
                     .map_err(naust_log::OpenError::Io)?;
                 open()
@@ -63,6 +64,19 @@ fn open_parts(
         }
     };
     opened().map_err(|error| error.failure())
+}
+
+/// A directory of namespaces that is not there while shards are was lost: a new one in its place
+/// would give their numbers to other namespaces.
+fn not_lost(wiring: &Wiring, shard: ShardId) -> Result<(), OpenError> {
+    let failed = |what: String| OpenError::Tables(Fault { what, disk_full: false });
+    let shards = wiring.data.shards().map_err(|error| failed(error.to_string()))?;
+    match shards.iter().find(|other| **other != ShardId::DIRECTORY) {
+        Some(other) if shard == ShardId::DIRECTORY => {
+            Err(failed(format!("its log is missing, but shard {other} is there: restore it")))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn disk(wiring: &Wiring, shard: ShardId) -> Result<Arc<FileDisk>, OpenError> {

@@ -91,6 +91,9 @@ impl Sockets {
         }
         if event.is_readable() || event.is_read_closed() || event.is_error() {
             connection.set_readable();
+            if event.is_read_closed() {
+                connection.set_read_closed();
+            }
             self.readable.push(slot);
         }
     }

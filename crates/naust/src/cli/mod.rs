@@ -102,10 +102,21 @@ pub fn run() -> ExitCode {
         Err(error) if error.is::<NotFound>() => ExitCode::FAILURE,
         Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("naust: {error:#}");
+            eprintln!("naust: {}", told(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The error and its causes; a cause that stands in the sentence before it already is not repeated.
+fn told(error: &anyhow::Error) -> String {
+    let mut sentence = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !sentence.contains(&cause) {
+            sentence = format!("{sentence}: {cause}");
+        }
+    }
+    sentence
 }
 
 fn block_on(command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
