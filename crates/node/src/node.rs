@@ -117,7 +117,7 @@ impl Node {
             }
             Event::Progress(progress) => self.progress(now, progress, effects),
             Event::Opened(opened) => self.opened(now, *opened, effects),
-            Event::NotOpened { shard, failure } => self.not_opened(shard, failure, effects),
+            Event::NotOpened { shard, failure } => self.not_opened(now, shard, failure, effects),
             Event::Answered { to, requests } => {
                 self.connections.end(to, requests as usize, effects);
             }
@@ -252,6 +252,7 @@ impl Node {
     }
 
     fn tick(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.open_again(now, effects);
         while let Some((at, id)) = self.timers.first().copied()
             && at <= now.monotonic_ms
         {

@@ -149,3 +149,24 @@ fn lists_of_one_turn_are_bounded() {
     node.flush(Now::default(), &mut effects);
     assert!(!handle(&mut node, Event::Packets { from, bytes: &bytes })[0].contains("overloaded"));
 }
+
+#[test]
+fn what_lacked_space_is_opened_again_and_what_is_damaged_is_not() {
+    for (code, again) in [(Code::DiskFull, 1), (Code::Unavailable, 1), (Code::Corrupt, 0)] {
+        let mut owner = worker(1);
+        let not_opened = |node: &mut Node| {
+            let failure = Failure::new(code, "no");
+            handle(node, Event::NotOpened { shard: ShardId(3), failure });
+        };
+        handle(&mut owner, Event::Directory(created(3)));
+        not_opened(&mut owner);
+        for at in [1000, 2000] {
+            let now = Now { monotonic_ms: at, ..Now::default() };
+            let mut effects = Vec::new();
+            owner.handle(now, Event::Tick, &mut effects);
+            assert_eq!(effects.len(), again, "{code}");
+            assert!(effects.iter().all(|effect| matches!(effect, Effect::Open { .. })));
+            not_opened(&mut owner);
+        }
+    }
+}

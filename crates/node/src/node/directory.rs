@@ -13,6 +13,9 @@ use naust_wire::{Code, ShardId};
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
 
+/// Milliseconds between two tries to open a shard.
+const RETRY_MS: u64 = 1000;
+
 /// The namespaces, as told by the views of shard 0.
 #[derive(Default)]
 pub(super) struct Directory {
@@ -25,10 +28,19 @@ pub(super) struct Directory {
 struct Absent {
     /// Who waits for it to be there: for its shard, or for the news that it was made.
     waiting: Vec<(Waiter, Option<Told>)>,
+    options: NamespaceOptions,
     /// Why it could not be opened.
     failure: Option<Failure>,
+    /// When to try again.
+    retry_ms: Option<u64>,
     /// It was deleted while it was being opened.
     is_deleted: bool,
+}
+
+impl Absent {
+    fn is_corrupt(&self) -> bool {
+        self.failure.as_ref().is_some_and(|failure| failure.code == Code::Corrupt)
+    }
 }
 
 impl Directory {
@@ -113,13 +125,21 @@ impl Node {
         }
     }
 
-    pub(super) fn not_opened(&mut self, id: ShardId, failure: Failure, effects: &mut Vec<Effect>) {
+    pub(super) fn not_opened(
+        &mut self,
+        now: Now,
+        id: ShardId,
+        failure: Failure,
+        effects: &mut Vec<Effect>,
+    ) {
         let Some(absent) = self.directory.absent.get_mut(&id) else { return };
         if absent.is_deleted {
             self.directory.absent.remove(&id);
             effects.push(Effect::Remove(id));
             return;
         }
+        // Space and descriptors may come back; damage stays.
+        absent.retry_ms = (failure.code != Code::Corrupt).then_some(now.monotonic_ms + RETRY_MS);
         absent.failure = Some(failure.clone());
         for (waiter, told) in std::mem::take(&mut absent.waiting) {
             let reply = match told {
@@ -128,6 +148,15 @@ impl Node {
                 None => Reply::Error(failure.clone()),
             };
             self.tell(waiter, told, id, &reply, effects);
+        }
+    }
+
+    /// Tries again to open shards that lacked space or descriptors.
+    pub(super) fn open_again(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        for (shard, absent) in &mut self.directory.absent {
+            if absent.retry_ms.take_if(|at| *at <= now.monotonic_ms).is_some() {
+                effects.push(Effect::Open { shard: *shard, options: absent.options });
+            }
         }
     }
 
@@ -155,7 +184,7 @@ impl Node {
                     return;
                 }
                 let waiting = told.map(|told| (told.waiter, Some(told))).into_iter().collect();
-                let absent = Absent { waiting, ..Absent::default() };
+                let absent = Absent { waiting, options, ..Absent::default() };
                 self.directory.absent.insert(shard, absent);
                 effects.push(Effect::Open { shard, options });
             }
@@ -175,7 +204,8 @@ impl Node {
     fn delete(&mut self, id: ShardId, effects: &mut Vec<Effect>) {
         if let Some(absent) = self.directory.absent.get_mut(&id) {
             let gone = Failure::new(Code::NamespaceNotFound, "the namespace was deleted");
-            if absent.failure.is_some() {
+            // Unless it is just being tried again.
+            if absent.failure.is_some() && (absent.retry_ms.is_some() || absent.is_corrupt()) {
                 self.directory.absent.remove(&id);
                 effects.push(Effect::Remove(id));
                 return;
