@@ -25,7 +25,7 @@ const RUN_BYTES: u64 = 32 * 1024 * 1024;
 
 pub(super) struct Shard<T: Tables> {
     machine: Machine<T>,
-    /// Shard 0, after it was opened: the directory is not told before everything below is folded in.
+    /// Shard 0, once opened: the directory is not told before all below this is folded in.
     /// What its tables held may be long past: a namespace that was removed must not come back.
     untold_below: Option<Offset>,
     /// Log bytes in a segment.
