@@ -18,6 +18,7 @@ use naust_wire::options::NamespaceOptions;
 use naust_wire::reply::Failure;
 use naust_wire::{Code, Index, NodeId, Offset, ShardId};
 use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 /// Bytes of one read while frames are replayed.
@@ -73,6 +74,9 @@ pub enum OpenError {
     /// Its tables.
     #[error("{0}")]
     Tables(#[from] Fault),
+    /// The directory that holds it can't be used.
+    #[error("its directory: {0}")]
+    Directory(std::io::Error),
     /// Log, tables and superblock contradict each other.
     #[error("{0}")]
     Start(#[from] BadStart),
@@ -91,9 +95,14 @@ impl OpenError {
     #[must_use]
     pub fn failure(&self) -> Failure {
         use naust_log::OpenError as LogError;
+        let of_kind = |kind: ErrorKind| match kind {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Code::DiskFull,
+            _ => Code::Unavailable,
+        };
         let code = match self {
             OpenError::Tables(fault) if fault.disk_full => Code::DiskFull,
-            OpenError::Log(LogError::Io(_)) => Code::Unavailable,
+            OpenError::Log(LogError::Io(fault)) => of_kind(fault.kind()),
+            OpenError::Directory(error) => of_kind(error.kind()),
             _ => Code::Corrupt,
         };
         Failure::new(code, format!("the namespace can't be opened: {self}"))
@@ -263,4 +272,21 @@ fn tail(reader: &naust_log::Reader, resume: &Resume) -> Result<Tail, OpenError> 
         }
     }
     Ok(tail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_pass_is_not_called_corrupt() {
+        for (error, code) in [
+            (ErrorKind::StorageFull.into(), Code::DiskFull),
+            (std::io::Error::from_raw_os_error(24), Code::Unavailable),
+        ] {
+            assert_eq!(OpenError::Directory(error).failure().code, code);
+        }
+        let fault = Fault { what: "a bad table".to_string(), disk_full: false };
+        assert_eq!(OpenError::Tables(fault).failure().code, Code::Corrupt);
+    }
 }
