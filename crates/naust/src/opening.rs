@@ -84,8 +84,10 @@ fn disk(wiring: &Wiring, shard: ShardId) -> Result<Arc<FileDisk>, OpenError> {
     wiring.data.make(shard).map_err(|error| failed(error.to_string()))?;
     let path = wiring.data.log(shard);
     let meter = Arc::clone(&wiring.counters.logs);
-    let disk = FileDisk::open(&path, meter, wiring.config.sync_delay())
-        .map_err(|error| failed(format!("can't use {}: {error}", path.display())))?;
+    let disk = FileDisk::open(&path, meter, wiring.config.sync_delay()).map_err(|error| {
+        let what = format!("can't use {}: {error}", path.display());
+        OpenError::Directory(std::io::Error::new(error.kind(), what))
+    })?;
     Ok(Arc::new(disk))
 }
 
