@@ -87,7 +87,9 @@ impl Story {
             patience: Moment(0),
             excuses: Excuses::default(),
         };
-        let mut objections: Vec<_> = case.judge().into_iter().map(|v| v.checker).collect();
+        let judged = case.judge();
+        judged.iter().for_each(|violation| eprintln!("{violation:?}"));
+        let mut objections: Vec<_> = judged.into_iter().map(|v| v.checker).collect();
         objections.dedup();
         objections
     }
@@ -187,7 +189,7 @@ fn a_retry_that_was_acknowledged_as_new_is_seen() {
     let mut story = Story::new();
     let mut control = Vec::new();
     Control::OpenSession { ttl_ms: 0, nonce: 1 }.encode(&mut control);
-    let session = SessionId(story.frame(Kind::Control, &control).0);
+    let session = SessionId::opened(story.frame(Kind::Control, &control), 1);
     let body = body(session, 1, &put("a", "1"));
     story.commit(&body, committed);
     let first = *story.offsets.last().unwrap();

@@ -110,6 +110,6 @@ fn trimmed(case: &Case<'_>, request: &Request) -> bool {
     let Some(newest) = case.chronicle.from(request.ceiling).next() else { return true };
     let Some(then) = case.chronicle.from(at).next() else { return false };
     at < Offset::FIRST
-        || newest.header.offset.0 - at.0.min(newest.header.offset.0) >= bytes
+        || newest.header.end().0 - at.0.min(newest.header.offset.0) >= bytes
         || newest.header.time.0 - then.header.time.0.min(newest.header.time.0) >= millis
 }

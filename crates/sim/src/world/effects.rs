@@ -290,8 +290,7 @@ impl World {
     /// What a node found on its disk must be what it had shown before, and perhaps more.
     fn recovered(&mut self, id: ShardId, log: &naust_log::Reader) {
         if self.shards[&id].removed {
-            self.tally.mark("removed shards that came back");
-            return;
+            return self.broken(format!("shard {id} was removed, and is opened again"));
         }
         let known = self.shards[&id].chronicle.last().map(|entry| entry.header.offset);
         let end = log.end();

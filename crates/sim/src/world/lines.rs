@@ -240,7 +240,6 @@ fn committed_at(reply: &Reply) -> Option<Offset> {
         Reply::Committed(committed) => Some(committed.offset),
         Reply::Refused(refused) => Some(refused.at),
         Reply::Done(offset) => Some(*offset),
-        Reply::Session(session) => Some(Offset(session.0)),
         _ => None,
     }
 }
