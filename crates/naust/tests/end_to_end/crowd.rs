@@ -98,6 +98,7 @@ fn a_hundred_thousand_readers_wait() {
         }
     }
     println!("{told} readers were told, {refused} were refused");
+    println!("{before} bytes resident at first, {held} with the readers");
     assert!(told > 0);
     let after = node.resident_bytes();
     assert!(after < before + RESIDENT_BYTES_MAX, "{before} bytes became {after}");
@@ -123,6 +124,7 @@ fn more_requests_than_a_node_takes() {
     let count = REQUESTS_MAX / each + 2;
     let mut wires: Vec<Wire> =
         (0..count).map(|_| Wire::enter(&node.address(), "default")).collect();
+    let mut other = Wire::enter(&node.address(), "default");
     for wire in &mut wires {
         send_many(wire, Kind::Read, 0, each, &body);
     }
@@ -134,7 +136,6 @@ fn more_requests_than_a_node_takes() {
     assert!(held < before + RESIDENT_BYTES_MAX, "{before} bytes became {held}");
     // Whoever hangs up makes room.
     drop(wires);
-    let mut other = Wire::enter(&node.address(), "default");
     let mut draft = Draft::default();
     draft.put("k", b"a", b"1").unwrap();
     let mut commit = Vec::new();

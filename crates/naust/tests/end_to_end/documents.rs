@@ -244,7 +244,7 @@ fn the_metrics_reference_is_what_a_node_prints() {
 /// Why: no route without its example, no code without its page, no link into nothing.
 #[test]
 fn nothing_is_left_out_and_no_link_is_dead() {
-    let http = std::fs::read_to_string(document("reference/http.md")).unwrap();
+    let http = std::fs::read_to_string(document("reference/http.md")).unwrap().replace('\n', " ");
     let openapi = include_str!("../../../gateway/static/openapi.json");
     let openapi: serde_json::Value = serde_json::from_str(openapi).unwrap();
     for (path, methods) in openapi["paths"].as_object().unwrap() {
