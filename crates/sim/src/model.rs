@@ -178,7 +178,6 @@ impl Model {
     fn apply(&mut self, commit: &Commit<'_>, entry: &Entry) -> Result<Verdict, Refusal> {
         let at = entry.header.offset;
         let mut committed = Committed { offset: at, ..Committed::default() };
-        self.make_keyspaces(commit, at)?;
         for op in commit.ops() {
             match op? {
                 Op::Put { space, key, value } => {
@@ -207,19 +206,6 @@ impl Model {
             }
         }
         Ok(Verdict::Applied(committed))
-    }
-
-    /// With delete-ranges, all keyspaces that the commit puts into exist before its first op.
-    fn make_keyspaces(&mut self, commit: &Commit<'_>, at: Offset) -> Result<(), Refusal> {
-        let ops: Vec<Op<'_>> = commit.ops().collect::<Result<_, _>>()?;
-        if ops.iter().any(|op| matches!(op, Op::DeleteRange { .. })) {
-            for op in ops {
-                if let Op::Put { space, .. } = op {
-                    self.keyspace(commit.name(space)?, at);
-                }
-            }
-        }
-        Ok(())
     }
 
     fn keyspace(&mut self, name: &str, at: Offset) -> &mut Keyspace {
