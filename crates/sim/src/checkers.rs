@@ -1,6 +1,8 @@
-//! What must hold, one small file a property. A checker looks at one shard's [`Case`] and tells what is wrong.
+//! What must hold, one small file a property. A checker looks at one shard's [`Case`] and tells
+//! what is wrong.
 //!
-//! Each is a pure function of what was asked, answered and committed, so each is tested with histories that are wrong.
+//! Each is a pure function of what was asked, answered and committed, so each is tested with
+//! histories that are wrong.
 
 pub mod commits;
 pub mod described;

@@ -1,7 +1,8 @@
 //! What a shard committed, as seen from outside: every frame that was ever shown, by offset.
 //!
-//! A chronicle only grows. A frame that is shown again must be the frame that was shown before; a frame that is new must
-//! follow the last one. What no longer holds is a violation, told in a sentence.
+//! A chronicle only grows. A frame that is shown again must be the frame that was shown before; a
+//! frame that is new must follow the last one. What no longer holds is a violation, told in a
+//! sentence.
 
 use naust_wire::Offset;
 use naust_wire::frame::{self, Header, Kind};
@@ -25,7 +26,8 @@ pub struct Entry {
 pub struct Chronicle {
     segment_bytes: u64,
     entries: BTreeMap<u64, Entry>,
-    /// Where the next frame would follow, and the checksum that it must carry as that of the one before.
+    /// Where the next frame would follow, and the checksum that it must carry as that of the one
+    /// before.
     next: Option<(u64, u32)>,
 }
 
@@ -99,7 +101,8 @@ impl Chronicle {
         if rest < FRAME_HEADER_BYTES as u64 { end.plus(rest) } else { end }
     }
 
-    /// Forgets what lies at or above `from`: a power cut may have taken it, as its durability allowed.
+    /// Forgets what lies at or above `from`: a power cut may have taken it, as its durability
+    /// allowed.
     pub fn forget(&mut self, from: Offset) {
         self.entries.split_off(&from.0);
         self.next = self.entries.values().next_back().map(|last| (last.header.end().0, last.crc));

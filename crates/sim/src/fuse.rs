@@ -1,8 +1,9 @@
-//! A disk that goes dark in the middle of a job: after so many more operations nothing works any more.
+//! A disk that goes dark in the middle of a job: after so many more operations nothing works any
+//! more.
 //!
-//! Jobs of `log` run to their end between two events of the world. A power cut *inside* one is made with a fuse: the
-//! operation that blows it, and all later ones, fail; then the world cuts the power, and the disk below decides
-//! what of the last operations was kept.
+//! Jobs of `log` run to their end between two events of the world. A power cut *inside* one is made
+//! with a fuse: the operation that blows it, and all later ones, fail; then the world cuts the
+//! power, and the disk below decides what of the last operations was kept.
 
 use naust_log::disk::{Disk, File, Open};
 use std::io;

@@ -1,7 +1,8 @@
 //! The only source of chance: one seeded generator, and what is drawn from it.
 //!
-//! The algorithm is xoshiro256++ (Blackman and Vigna, 2019), seeded through SplitMix64, as its authors advise. It is
-//! the same on every machine and in every release, because a kept seed must tell the same story for ever.
+//! The algorithm is xoshiro256++ (Blackman and Vigna, 2019), seeded through SplitMix64, as its
+//! authors advise. It is the same on every machine and in every release, because a kept seed must
+//! tell the same story for ever.
 
 /// A seeded generator. Not for secrets.
 #[derive(Clone, Debug)]
@@ -15,7 +16,8 @@ impl Generator {
         Generator(std::array::from_fn(|_| split_mix(&mut state)))
     }
 
-    /// A generator of its own for one part of the world, so that what that part draws moves nothing elsewhere.
+    /// A generator of its own for one part of the world, so that what that part draws moves nothing
+    /// elsewhere.
     #[must_use]
     pub fn fork(&mut self) -> Generator {
         Generator::new(self.draw())
@@ -59,7 +61,8 @@ impl Generator {
         self.draw() >> 63 == 1
     }
 
-    /// A number from `low` to `high` whose magnitude, rather than whose value, is uniform: mostly small, now and then large.
+    /// A number from `low` to `high` whose magnitude, rather than whose value, is uniform: mostly
+    /// small, now and then large.
     pub fn skewed(&mut self, low: u64, high: u64) -> u64 {
         let span = high.saturating_sub(low).saturating_add(1);
         let bits = u64::from(64 - span.leading_zeros());

@@ -1,4 +1,5 @@
-//! Everything that clients asked and were answered, in the order in which they asked. The checkers judge it.
+//! Everything that clients asked and were answered, in the order in which they asked. The checkers
+//! judge it.
 
 use crate::schedule::Moment;
 use naust_wire::ask::Ask;

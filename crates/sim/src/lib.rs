@@ -1,13 +1,14 @@
-//! A cluster from one seed: nodes with their real cores, disks that lie, clients that insist, and checkers that believe
-//! nothing.
+//! A cluster from one seed: nodes with their real cores, disks that lie, clients that insist, and
+//! checkers that believe nothing.
 //!
-//! Everything runs in one thread and in virtual time; the only source of chance is one seeded generator. So a seed is a
-//! whole life that can be told again, word by word. This crate forbids sockets, threads in the world, the real clock and
-//! the order of hash maps. Reading order:
+//! Everything runs in one thread and in virtual time; the only source of chance is one seeded
+//! generator. So a seed is a whole life that can be told again, word by word. This crate forbids
+//! sockets, threads in the world, the real clock and the order of hash maps. Reading order:
 //!
 //! * [`generator`], [`schedule`], [`trace`]: chance, time and the story;
 //! * [`plan`]: what a seed draws before its life begins: the swarm;
-//! * [`history`], [`chronicle`], [`model`]: what was asked and answered, what was committed, and what that means;
+//! * [`history`], [`chronicle`], [`model`]: what was asked and answered, what was committed, and
+//!   what that means;
 //! * [`workload`]: clients that ask;
 //! * [`tables`], [`weather`], [`fuse`]: disks and tables that lie;
 //! * [`world`]: everything there is, and how it is driven;

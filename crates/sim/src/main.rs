@@ -1,6 +1,7 @@
 //! `naust-sim`: lives from seeds, and whether the promises held in them.
 //!
-//! Exit status 0: all held. 1: at least one did not; the seeds and the commands that tell their stories are printed.
+//! Exit status 0: all held. 1: at least one did not; the seeds and the commands that tell their
+//! stories are printed.
 
 use anyhow::{Context, bail};
 use clap::Parser;

@@ -1,7 +1,8 @@
 //! A second opinion: what the frames of one shard mean, folded as plainly as possible.
 //!
-//! It shares no code with `machine`. It keeps every version for ever, so that any answer, of any moment, can be judged
-//! at any later time. What it says of a frame is the [`Verdict`] that every replica must come to.
+//! It shares no code with `machine`. It keeps every version for ever, so that any answer, of any
+//! moment, can be judged at any later time. What it says of a frame is the [`Verdict`] that every
+//! replica must come to.
 
 pub mod sessions;
 pub mod space;
@@ -152,7 +153,8 @@ impl Model {
         keyspace.get(key, Offset::MAX, floor).map_or(Offset::ZERO, |(version, _)| version)
     }
 
-    /// Why none of the ops may happen: one of them moves a cursor of no stream, or to where no log is.
+    /// Why none of the ops may happen: one of them moves a cursor of no stream, or to where no log
+    /// is.
     fn impossible(&self, commit: &Commit<'_>, entry: &Entry) -> Result<Option<Code>, Refusal> {
         let mut made = BTreeSet::new();
         for op in commit.ops() {
@@ -310,7 +312,8 @@ impl Model {
     }
 }
 
-/// How far back the condition *unchanged* can look at a commit: to the beginning as long as that is in the window.
+/// How far back the condition *unchanged* can look at a commit: to the beginning as long as that is
+/// in the window.
 fn recent_floor(at: Offset) -> Offset {
     let floor = Offset(at.0.saturating_sub(RECENT_WRITES_LOG_BYTES));
     if floor <= Offset::FIRST { Offset::ZERO } else { floor }

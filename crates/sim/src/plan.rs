@@ -1,7 +1,8 @@
 //! The swarm: what a seed draws before its life begins.
 //!
-//! A life that has every fault and every op at once soon knows only the average. So each seed leaves most things out, and
-//! does the rest with its own insistence (Groce et al., "Swarm Testing", ISSTA 2012).
+//! A life that has every fault and every op at once soon knows only the average. So each seed
+//! leaves most things out, and does the rest with its own insistence (Groce et al., "Swarm
+//! Testing", ISSTA 2012).
 
 use crate::generator::Generator;
 use naust_machine::MachineOptions;
@@ -12,7 +13,8 @@ use naust_wire::options::{Durability, NamespaceOptions};
 pub enum Mode {
     /// Only faults that the promises cover: everything acknowledged is there, and service returns.
     Promised,
-    /// Damage beyond what one disk can mend: the only right answers are refusals and a stop, never a lie.
+    /// Damage beyond what one disk can mend: the only right answers are refusals and a stop, never
+    /// a lie.
     Beyond,
 }
 
@@ -128,7 +130,8 @@ impl RequestKind {
 pub struct Faults {
     /// Mean virtual time between power cuts, in microseconds.
     pub crash_micros: u64,
-    /// How many power cuts in a million come in the middle of a disk job instead of between two events.
+    /// How many power cuts in a million come in the middle of a disk job instead of between two
+    /// events.
     pub crash_inside_job_in_a_million: u64,
     /// How many recoveries in a million are cut off themselves.
     pub crash_in_recovery_in_a_million: u64,
@@ -146,7 +149,8 @@ pub struct Faults {
     pub full_micros: u64,
     /// Mean time between failing operations of a disk, in microseconds.
     pub fail_micros: u64,
-    /// How many bits in a million survive in what was written but not synced: see the disk's own draws.
+    /// How many bits in a million survive in what was written but not synced: see the disk's own
+    /// draws.
     pub slow_in_a_million: u64,
     /// Longest time of a disk job, in microseconds; a slow one takes a hundred times that.
     pub disk_micros: u64,
@@ -154,7 +158,8 @@ pub struct Faults {
     pub views_micros: u64,
     /// Longest time of a packet, in microseconds.
     pub network_micros: u64,
-    /// Mean time between bits that rot below what is synced, in microseconds; only in [`Mode::Beyond`].
+    /// Mean time between bits that rot below what is synced, in microseconds; only in
+    /// [`Mode::Beyond`].
     pub rot_micros: u64,
 }
 
@@ -201,7 +206,8 @@ impl Plan {
     }
 }
 
-/// Bits of the smallest segment that holds the largest commit: its values, its keys (few are long) and what stands around.
+/// Bits of the smallest segment that holds the largest commit: its values, its keys (few are long)
+/// and what stands around.
 fn segment_bits(work: &Work) -> u64 {
     let bytes = (work.value_bytes + 256) * work.ops + 32_768;
     u64::from(bytes.next_power_of_two().trailing_zeros())

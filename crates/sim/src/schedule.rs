@@ -1,7 +1,7 @@
 //! Virtual time, and what is still to happen in it.
 //!
-//! Time moves only from one thing to the next: it costs nothing when nothing happens. Things of one moment happen in
-//! the order in which they were scheduled, so a seed has exactly one story.
+//! Time moves only from one thing to the next: it costs nothing when nothing happens. Things of one
+//! moment happen in the order in which they were scheduled, so a seed has exactly one story.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;

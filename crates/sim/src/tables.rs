@@ -1,5 +1,5 @@
-//! The tables of a simulated node: the machine's own in memory, with a second handle for the world, which survives the
-//! process that uses them and says what a power cut leaves.
+//! The tables of a simulated node: the machine's own in memory, with a second handle for the world,
+//! which survives the process that uses them and says what a power cut leaves.
 
 use naust_machine::{Fault, Mark, MemDone, MemJob, MemReader, MemTables, Tables, TreeId};
 use naust_wire::Offset;

@@ -20,7 +20,8 @@ pub struct Tally {
     pub frames: u64,
     /// Starts of a node, the first ones included.
     pub starts: u64,
-    /// Longest virtual time from the start of a node to its first answer of a shard, in microseconds.
+    /// Longest virtual time from the start of a node to its first answer of a shard, in
+    /// microseconds.
     pub recovery_micros: u64,
     /// Most requests under way at once.
     pub under_way: u64,

@@ -1,7 +1,8 @@
 //! The story of a life: one line an event, and a hash over all lines.
 //!
-//! Two runs of one seed are the same exactly when their hashes are. Lines hold virtual time, numbers and names, and never
-//! an address, a duration of the real clock or the order of a hash map.
+//! Two runs of one seed are the same exactly when their hashes are. Lines hold virtual time,
+//! numbers and names, and never an address, a duration of the real clock or the order of a hash
+//! map.
 
 use crate::schedule::Moment;
 use std::fmt::{self, Write as _};

@@ -3,7 +3,8 @@
 //! * [`keys`]: few names and keys, so that clients get into each other's way;
 //! * [`commits`], [`questions`]: draw requests;
 //! * [`knowledge`]: what a client has learnt, so that its requests hit something;
-//! * [`client`]: one client: its connection, its session, what it has under way and what it sends again.
+//! * [`client`]: one client: its connection, its session, what it has under way and what it sends
+//!   again.
 
 pub mod client;
 pub mod commits;

@@ -1,8 +1,8 @@
 //! The world: nodes, clients, connections and time, in one thread.
 //!
-//! It is the shell of the simulated nodes: it carries out their effects, each after a drawn delay, keeps what order the
-//! contract asks for and no other, and takes the power away between any two events or in the middle of a disk job. It
-//! decides nothing that a node should decide.
+//! It is the shell of the simulated nodes: it carries out their effects, each after a drawn delay,
+//! keeps what order the contract asks for and no other, and takes the power away between any two
+//! events or in the middle of a disk job. It decides nothing that a node should decide.
 //!
 //! * [`lines`]: clients and their connections;
 //! * [`member`]: a node: its disks and tables, and the process that may run on them;
@@ -36,7 +36,8 @@ use std::collections::BTreeMap;
 
 /// Longest virtual time of the busy part of a life, in microseconds.
 const BUSY_MICROS: u64 = 120_000_000;
-/// Virtual time within which everything that was begun must end once faults have ended, in microseconds.
+/// Virtual time within which everything that was begun must end once faults have ended, in
+/// microseconds.
 const HEALING_MICROS: u64 = 60_000_000;
 /// As [`HEALING_MICROS`], when shards are damaged for good: they have only to be answered.
 const DAMAGED_MICROS: u64 = 20_000_000;
@@ -44,6 +45,7 @@ const DAMAGED_MICROS: u64 = 20_000_000;
 const EVENTS_MAX: u64 = 3_000_000;
 
 /// What can happen in the world.
+#[allow(clippy::large_enum_variant)] // Each is made once and handled once.
 pub enum Happening {
     /// A client may send something.
     Turn(usize),
@@ -222,7 +224,8 @@ impl World {
         self.violations.push(Violation::new("liveness", what));
     }
 
-    /// Has everything read back that can be read: the whole log, all rows now and then, all records, cursors and names.
+    /// Has everything read back that can be read: the whole log, all rows now and then, all
+    /// records, cursors and names.
     fn examine(&mut self) {
         for seat in 0..self.seats.len() {
             let Some(id) = self.seats[seat].client.shard() else { continue };

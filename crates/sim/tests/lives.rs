@@ -1,5 +1,7 @@
 //! Whole lives: the seeds that ever failed, a few more, and that a seed has one story only.
 
+#![allow(clippy::unwrap_used)]
+
 use naust_sim::life;
 use naust_sim::run;
 use naust_sim::sabotage::Sabotage;

@@ -1,5 +1,8 @@
-//! The machine against the second opinion, without a node around them: random frames, flushes tree by tree, crashes
-//! between them, replay. Whatever the whole world finds later is easier to see here.
+//! The machine against the second opinion, without a node around them: random frames, flushes tree
+//! by tree, crashes between them, replay. Whatever the whole world finds later is easier to see
+//! here.
+
+#![allow(clippy::unwrap_used)]
 
 use naust_machine::{Applied, Machine, MachineOptions, Page, TablesJob};
 use naust_sim::chronicle::Chronicle;

@@ -1,7 +1,8 @@
-//! Acknowledged commits are there exactly once, as they were sent; refused ones are not; unknown ones at most once.
+//! Acknowledged commits are there exactly once, as they were sent; refused ones are not; unknown
+//! ones at most once.
 //!
-//! Every commit of a life has bytes of its own and the log keeps the bytes that clients sent, so frames and requests find
-//! each other by their bodies.
+//! Every commit of a life has bytes of its own and the log keeps the bytes that clients sent, so
+//! frames and requests find each other by their bodies.
 
 use super::Case;
 use crate::history::{Asked, Request, Violation};

@@ -1,5 +1,5 @@
-//! A namespace is described as it was at the offset that the description names: names, options, floors, cursors, and
-//! streams to the last record and byte.
+//! A namespace is described as it was at the offset that the description names: names, options,
+//! floors, cursors, and streams to the last record and byte.
 
 use super::Case;
 use crate::history::{Request, Violation};

@@ -1,4 +1,5 @@
-//! No answer is older than it may be, none tells of what is not committed, and commits follow what was known before them.
+//! No answer is older than it may be, none tells of what is not committed, and commits follow what
+//! was known before them.
 
 use super::Case;
 use crate::history::{Asked, Request, Violation};
@@ -52,8 +53,8 @@ fn judge(case: &Case<'_>, request: &Request) -> Result<(), String> {
     }
 }
 
-/// What is told as of now can't be asked for at exactly an offset; and an offset that someone has been told of as
-/// committed is one that can be asked for.
+/// What is told as of now can't be asked for at exactly an offset; and an offset that someone has
+/// been told of as committed is one that can be asked for.
 fn askable(read: &Read, reply: &Reply, frontier: Offset) -> Result<(), String> {
     let of_now =
         matches!(read.query, Query::Records { .. } | Query::Cursor { .. } | Query::Describe);

@@ -1,4 +1,5 @@
-//! Whether a page is a true beginning of what it should show. Used by the checkers of rows; no checker itself.
+//! Whether a page is a true beginning of what it should show. Used by the checkers of rows; no
+//! checker itself.
 
 use naust_wire::limits::{PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX};
 use naust_wire::reply::Entry;

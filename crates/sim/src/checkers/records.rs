@@ -114,8 +114,8 @@ impl Page<'_> {
         self.gaps(stream, (seen_least, seen_most))
     }
 
-    /// What was in sight and above the floor must have been shown, up to `next`; and everything that the reader was sure
-    /// to see lies below `end`.
+    /// What was in sight and above the floor must have been shown, up to `next`; and everything
+    /// that the reader was sure to see lies below `end`.
     fn gaps(&self, stream: &Stream, (least, most): (Offset, Offset)) -> Result<(), String> {
         let floor = stream.floor.at(most).map_or(Offset::ZERO, |(_, floor)| *floor);
         let from = self.from.max(floor);

@@ -1,4 +1,5 @@
-//! The verdicts on conditions are the model's, and a frame that could not be done was answered with the model's reason.
+//! The verdicts on conditions are the model's, and a frame that could not be done was answered with
+//! the model's reason.
 
 use super::Case;
 use crate::history::{Asked, Request, Violation};

@@ -1,4 +1,5 @@
-//! Every request gets exactly one answer of the right kind, or its connection is closed; and no error without its reason.
+//! Every request gets exactly one answer of the right kind, or its connection is closed; and no
+//! error without its reason.
 
 use super::Case;
 use crate::history::{Answer, Asked, Request, Violation};

@@ -1,4 +1,5 @@
-//! Rows are those of the model at the offset that the answer names: history tells the truth, and commits are whole.
+//! Rows are those of the model at the offset that the answer names: history tells the truth, and
+//! commits are whole.
 
 use super::{Case, pages};
 use crate::history::{Asked, Request, Violation};
@@ -51,8 +52,9 @@ fn judge(case: &Case<'_>, request: &Request, read: &Read) -> Result<(), String> 
     }
 }
 
-/// A retention floor holds for every reader as soon as it is folded in, whatever offset he reads at; so the answer is
-/// right if it is right under one of the floors that held between `at` and the answer.
+/// A retention floor holds for every reader as soon as it is folded in, whatever offset he reads
+/// at; so the answer is right if it is right under one of the floors that held between `at` and the
+/// answer.
 fn under_some_floor(
     keyspace: Option<&Keyspace>,
     at: Offset,

@@ -99,8 +99,8 @@ impl Keyspace {
         })
     }
 
-    /// The newest write into a range after `since`. A delete-range counts as a write of everything from the first key that
-    /// it removed to its end.
+    /// The newest write into a range after `since`. A delete-range counts as a write of everything
+    /// from the first key that it removed to its end.
     #[must_use]
     pub fn newest_write(&self, from: &[u8], to: Option<&[u8]>, since: Offset) -> Option<Offset> {
         let newer = self.writes.iter().rev().take_while(|write| write.commit > since);

@@ -1,6 +1,7 @@
 //! One client: its connection, its session, what it has under way, and what it sends again.
 //!
-//! It speaks the real packets. The world asks it for its next request and brings it the answers; it knows no time.
+//! It speaks the real packets. The world asks it for its next request and brings it the answers; it
+//! knows no time.
 //!
 //! ```text
 //! down ── connected ──► greeting ── Hello ──► resolving ── Resolved ──► ready ◄──► opening a session
@@ -103,7 +104,8 @@ impl Client {
         }
     }
 
-    /// Has these read, one after the other and each to its last page, before anything else is drawn.
+    /// Has these read, one after the other and each to its last page, before anything else is
+    /// drawn.
     pub fn examine(&mut self, reads: impl IntoIterator<Item = Read>) {
         self.agenda.extend(reads);
     }
@@ -120,7 +122,8 @@ impl Client {
         self.state != State::Down
     }
 
-    /// The connection is gone. Returns the numbers of what was under way, whose fate is unknown now.
+    /// The connection is gone. Returns the numbers of what was under way, whose fate is unknown
+    /// now.
     pub fn lost(&mut self) -> Vec<usize> {
         self.state = State::Down;
         let waiting = std::mem::take(&mut self.waiting);
@@ -216,7 +219,8 @@ impl Client {
         Some(self.outgoing(Asked::Read(read), shard, Purpose::Examine))
     }
 
-    /// What is asked next after an answer to a question of the agenda: the next page, or the same again.
+    /// What is asked next after an answer to a question of the agenda: the next page, or the same
+    /// again.
     fn examined(&mut self, reply: Option<&Reply>) {
         let Some(mut read) = self.asking.take() else { return };
         let more = match (&mut read.query, reply) {

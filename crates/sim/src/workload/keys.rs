@@ -30,7 +30,8 @@ pub fn cursor(number: u64) -> String {
     format!("cursor-{number}")
 }
 
-/// The key of a number: short ones and long ones, prefixes of each other, zeros and all ones among them.
+/// The key of a number: short ones and long ones, prefixes of each other, zeros and all ones among
+/// them.
 #[must_use]
 pub fn key(number: u64) -> Vec<u8> {
     let mut key = format!("{:03}", number / 3).into_bytes();

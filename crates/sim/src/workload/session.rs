@@ -1,4 +1,5 @@
-//! A client's session: its sequence numbers, and commits that are sent again until their fate is known.
+//! A client's session: its sequence numbers, and commits that are sent again until their fate is
+//! known.
 
 use naust_wire::{Sequence, SessionId};
 use std::collections::BTreeMap;

@@ -1,4 +1,5 @@
-//! What a process wants done, and how the world does it: later, and in no other order than was asked for.
+//! What a process wants done, and how the world does it: later, and in no other order than was
+//! asked for.
 
 use super::member::{CLUSTER, Inside};
 use super::shards::Shard;
@@ -57,10 +58,10 @@ impl World {
             Effect::Open { shard, options } => self.background(life, Inside::Open(shard, options)),
             Effect::Views { shard, job } => {
                 self.show(shard, &job);
-                self.to_views(life, Inside::Views(shard, job));
+                self.queue_for_views(life, Inside::Views(shard, job));
             }
-            Effect::Remove(shard) => self.to_views(life, Inside::Remove(shard)),
-            Effect::Read { shard, job } => self.to_reads(life, shard, job),
+            Effect::Remove(shard) => self.queue_for_views(life, Inside::Remove(shard)),
+            Effect::Read { shard, job } => self.queue_for_reads(life, shard, job),
             Effect::Drained => self.drained(node),
             Effect::Stop(sentence) => self.stopped(node, &sentence),
         }
@@ -93,7 +94,7 @@ impl World {
             Output::Progress(progress) => self.news_from_views(life, Event::Progress(progress)),
             Output::Directory(change) => self.news_from_views(life, Event::Directory(change)),
             Output::Flushed(shard) => self.news_from_views(life, Event::Flushed(shard)),
-            Output::Read { shard, job } => self.to_reads(life, shard, job),
+            Output::Read { shard, job } => self.queue_for_reads(life, shard, job),
             Output::Background { shard, job } => {
                 self.background(life, Inside::Tables(shard, job));
             }
@@ -123,7 +124,7 @@ impl World {
     }
 
     /// The views thread does jobs one after the other.
-    fn to_views(&mut self, node: (usize, u64), inside: Inside) {
+    fn queue_for_views(&mut self, node: (usize, u64), inside: Inside) {
         let (now, time) = (self.schedule.now(), self.views_time());
         let Some(process) = self.process(node) else { return };
         process.views_free = process.views_free.max(now).after(time);
@@ -132,7 +133,7 @@ impl World {
     }
 
     /// Reads threads take what comes in any order.
-    fn to_reads(&mut self, node: (usize, u64), shard: ShardId, job: answer::Job) {
+    fn queue_for_reads(&mut self, node: (usize, u64), shard: ShardId, job: answer::Job) {
         let time = self.views_time();
         let at = self.schedule.now().after(time);
         self.schedule_inside(node, at, Inside::Read(shard, job));
@@ -147,7 +148,8 @@ impl World {
         self.schedule_inside(node, at, Inside::Tell(Box::new(event)));
     }
 
-    /// A job of a disk ran; its worker hears of it after `late` and whatever the disk's weather cost.
+    /// A job of a disk ran; its worker hears of it after `late` and whatever the disk's weather
+    /// cost.
     fn tell_later(&mut self, node: (usize, u64), late: u64, event: Event<'static>) {
         let late = late + self.chance.skewed(0, 100);
         let at = self.schedule.now().after(late);

@@ -281,7 +281,8 @@ impl World {
         }
     }
 
-    /// A bit of a file that is no segment rots. One slot of a superblock is enough, but not beside a torn write of the other.
+    /// A bit of a file that is no segment rots. One slot of a superblock is enough, but not beside
+    /// a torn write of the other.
     fn rot_superblock(&mut self, node: usize) {
         let others = self.members[node].disks.iter().flat_map(|(shard, disk)| {
             let files = disk.files().into_iter().filter(|(name, _)| !name.ends_with(".log"));

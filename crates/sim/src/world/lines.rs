@@ -49,8 +49,8 @@ impl World {
         }
     }
 
-    /// A client's turn: it connects, or sends what it has to send. If it had anything, it has another turn; if not, the
-    /// next thing that it hears wakes it.
+    /// A client's turn: it connects, or sends what it has to send. If it had anything, it has
+    /// another turn; if not, the next thing that it hears wakes it.
     pub(super) fn turn(&mut self, seat: usize) {
         self.seats[seat].waits_for_turn = false;
         let Some(id) = self.seats[seat].line else {

@@ -1,4 +1,5 @@
-//! A node of the world: its disks and tables, which last, and the process that may run on them, which does not.
+//! A node of the world: its disks and tables, which last, and the process that may run on them,
+//! which does not.
 
 use super::{Happening, World};
 use crate::fuse::Fuse;
@@ -27,6 +28,7 @@ pub(super) const WALL_OFF_MS_MAX: u64 = 43_200_000;
 pub(super) const CLUSTER: u64 = 77;
 
 /// What happens inside a node: jobs that run and news that reach its cores.
+#[allow(clippy::large_enum_variant)] // Each is made once and handled once.
 pub enum Inside {
     /// Time passed.
     Tick,

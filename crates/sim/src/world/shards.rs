@@ -10,8 +10,8 @@ use naust_wire::options::{Durability, NamespaceOptions};
 use naust_wire::read::{Level, Read};
 use naust_wire::{Offset, ShardId};
 
-/// Longest that an answer may take when nothing goes wrong any more, in microseconds: a read of an offset that never
-/// comes waits for seconds.
+/// Longest that an answer may take when nothing goes wrong any more, in microseconds: a read of an
+/// offset that never comes waits for seconds.
 const PATIENCE_MICROS: u64 = 15_000_000;
 
 /// A shard, seen from outside.
@@ -107,8 +107,9 @@ impl World {
         }
     }
 
-    /// A shard that acknowledges before it syncs lost its power: what is not on disk any more may be gone. What was told
-    /// before is judged now, by what was there; what of it is gone has no known fate from now on.
+    /// A shard that acknowledges before it syncs lost its power: what is not on disk any more may
+    /// be gone. What was told before is judged now, by what was there; what of it is gone has no
+    /// known fate from now on.
     pub(super) fn forget(&mut self, id: ShardId, kept: Offset) {
         let shard = self.shards.get_mut(&id).expect("a shard that was open is known");
         shard.chronicle.forget(kept);
