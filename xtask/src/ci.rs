@@ -23,7 +23,7 @@ pub fn simulate(seeds: u64) -> anyhow::Result<()> {
     let range = format!("{first}..{}", first + seeds);
     let simulator = ["run", "--release", "-p", "naust-sim", "--"];
     run("cargo", &[&simulator[..], &["--seeds", &range]].concat(), &[])?;
-    let kept = fs::read_to_string(root().join("crates/sim/seeds.txt")).unwrap_or_default();
+    let kept = fs::read_to_string(root().join("crates/sim/seeds.txt"))?;
     for seed in kept.lines().filter_map(|line| line.split_whitespace().next()) {
         if !seed.starts_with('#') {
             run("cargo", &[&simulator[..], &["--seed", seed]].concat(), &[])?;
@@ -34,12 +34,10 @@ pub fn simulate(seeds: u64) -> anyhow::Result<()> {
 
 /// Runs every libFuzzer target for a few seconds where a nightly toolchain and cargo-fuzz are
 /// installed. Without them it says so: the same entry points are fed mutated input by the stable
-/// tests (`decoders_survive_mutations`).
+/// tests of each crate.
 pub fn fuzz_smoke(seconds: u32) -> anyhow::Result<()> {
     if !exists("cargo", &["+nightly", "fuzz", "--version"]) {
-        println!(
-            "fuzz smoke: libFuzzer skipped, it needs `cargo install cargo-fuzz` and a nightly toolchain"
-        );
+        println!("fuzz smoke: libFuzzer skipped: it needs cargo-fuzz and a nightly toolchain");
         return Ok(());
     }
     let targets = output("cargo", &["+nightly", "fuzz", "list", "--fuzz-dir", "fuzz"])?;

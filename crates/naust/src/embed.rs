@@ -138,8 +138,8 @@ impl Naust {
     }
 
     /// The namespace as it is now, to be read on the caller's own thread. Every commit acknowledged
-    /// before is in it, also those of an earlier life: right after a start this waits until they are
-    /// folded in. Blocking.
+    /// before is in it, also those of an earlier life: right after a start this waits until they
+    /// are folded in. Blocking.
     ///
     /// # Errors
     /// `NamespaceNotFound`; `Unavailable` when the namespace can't be opened or is not ready in
@@ -423,7 +423,8 @@ mod tests {
         }
     }
 
-    /// The tables stand where they were last flushed; the log behind that is folded in after opening.
+    /// The tables stand where they were last flushed; the log behind that is folded in after
+    /// opening.
     #[test]
     fn the_first_snapshot_after_a_crash_has_everything_acknowledged() {
         let root = tempfile::tempdir().unwrap();

@@ -191,9 +191,11 @@ const _: () = {
 pub const HTTP_CONNECTIONS_MAX: usize = 1_024;
 /// Longest body of a commit in JSON, in bytes: base64 takes four bytes for three.
 pub const HTTP_JSON_BYTES_MAX: usize = COMMIT_BODY_BYTES_MAX / 3 * 4 + 1024 * 1024;
-/// Bytes of request bodies that the gateway holds at once; past it requests are answered `Overloaded`.
+/// Bytes of request bodies that the gateway holds at once; past it requests are answered
+/// `Overloaded`.
 pub const HTTP_BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Milliseconds that the body of a request may take to arrive.
 pub const HTTP_BODY_MS_MAX: u64 = PACKET_MS_MAX;
-/// Milliseconds from the first byte of a request to the first of its reply, or of silence between two requests; past it the connection is closed.
+/// Milliseconds from the first byte of a request to the first of its reply, or of silence between
+/// two requests; past it the connection is closed.
 pub const HTTP_SILENCE_MS_MAX: u64 = 120_000;

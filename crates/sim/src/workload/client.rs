@@ -4,7 +4,7 @@
 //! knows no time.
 //!
 //! ```text
-//! down ── connected ──► greeting ── Hello ──► resolving ── Resolved ──► ready ◄──► opening a session
+//! down ─ connected ─► greeting ─ Hello ─► resolving ─ Resolved ─► ready ◄─► opening a session
 //!   ▲                                          │     ▲
 //!   └──────────── lost ── from anywhere        └─ NamespaceNotFound: makes it
 //! ```
