@@ -210,6 +210,7 @@ pub async fn connect(address: &str) -> Client {
 }
 
 /// Says on standard error, past the test's capture, that a story was not played.
+#[allow(clippy::explicit_write, reason = "the test's capture takes what `eprintln` prints")]
 pub fn skip(story: &str, why: &str) {
     use std::io::Write as _;
     writeln!(std::io::stderr(), "SKIPPED {story}: {why}").unwrap();

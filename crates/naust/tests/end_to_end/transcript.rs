@@ -63,7 +63,7 @@ pub fn run_file(path: &Path) -> Vec<String> {
     } else {
         anew = stage.run(&text, &mut wrong);
     }
-    if is_update() {
+    if is_update() && !wrong.is_empty() {
         std::fs::write(path, anew).unwrap();
         return Vec::new();
     }
@@ -119,12 +119,13 @@ impl Stage {
 
     /// What is printed, but lines with gaps as they are written where they fit.
     fn keep_gaps(&mut self, written: &str, actual: &str) -> String {
-        let mut lines = written.lines().filter(|line| line.contains('…')).peekable();
+        let mut gaps: Vec<&str> = written.lines().filter(|line| line.contains('…')).collect();
         let mut kept = Vec::new();
         for actual in actual.lines() {
-            match lines.next_if(|written| self.compare_line(written, actual)) {
+            match gaps.iter().position(|written| self.compare_line(written, actual)) {
                 None => kept.push(actual.to_owned()),
-                Some(line) => {
+                Some(found) => {
+                    let line = gaps.remove(found);
                     let now = |token| self.actual_of.get(token).map_or(token, String::as_str);
                     kept.push(tokens(line).map(now).collect());
                 }

@@ -71,9 +71,11 @@ impl Wire {
                 return Ok(Some((request, reply)));
             }
             let mut buffer = [0; 16 * 1024];
-            match self.socket.read(&mut buffer)? {
-                0 => return Ok(None),
-                bytes => self.input.extend_from_slice(&buffer[..bytes]),
+            match self.socket.read(&mut buffer) {
+                Ok(0) => return Ok(None),
+                Ok(bytes) => self.input.extend_from_slice(&buffer[..bytes]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
     }
