@@ -79,7 +79,7 @@ impl Default for Config {
             http: "127.0.0.1:7421".to_owned(),
             insecure: false,
             workers: 0,
-            disk_threads: 2,
+            disk_threads: 8,
             background_threads: 2,
             pin: false,
             memtable_bytes: 256 * 1024 * 1024,
