@@ -29,6 +29,10 @@ pub fn run(wiring: &Wiring, worker: usize, queue: &Queue<Input>) {
         // The shard of the question before: most come in runs for one shard.
         let mut last: Option<(ShardId, Option<Readers<LsmReader>>)> = None;
         for Input::Job { shard, job } in inputs.drain(..) {
+            // The time to drain is over: nobody waits for what is still queued.
+            if wiring.life.is_ending() {
+                return;
+            }
             if last.as_ref().is_none_or(|(known, _)| *known != shard) {
                 last = Some((shard, wiring.catalog.readers(shard)));
             }
