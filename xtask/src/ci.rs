@@ -12,6 +12,9 @@ pub fn run_all() -> anyhow::Result<()> {
     codegen::run(true)?;
     run("cargo", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], &[])?;
     run("cargo", &["doc", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "-D warnings")])?;
+    for example in ["embedded", "transfer", "consumer"] {
+        run("cargo", &["run", "--quiet", "-p", "naust-examples", "--bin", example], &[])?;
+    }
     simulate(200)?;
     fuzz_smoke(10)
 }
