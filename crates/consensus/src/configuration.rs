@@ -113,7 +113,30 @@ impl Configuration {
         Ok(configuration)
     }
 
-    pub(crate) fn contains(&self, node: NodeId) -> bool {
+    /// Whether this node is the only replica.
+    #[must_use]
+    pub fn is_alone(&self, node: NodeId) -> bool {
+        self.is_lone_voter(node) && self.learners.is_empty()
+    }
+
+    /// All replicas: those who vote, then those who learn.
+    pub fn replicas(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.voters.iter().chain(&self.learners).copied()
+    }
+
+    /// Some nodes that vote, and nobody else. `None` if they are none or too many.
+    #[must_use]
+    pub fn of_voters(nodes: &[NodeId]) -> Option<Configuration> {
+        let mut voters = nodes.to_vec();
+        voters.sort_unstable();
+        voters.dedup();
+        let configuration = Configuration { voters, learners: Vec::new() };
+        configuration.check().is_ok().then_some(configuration)
+    }
+
+    /// Whether this node is a replica.
+    #[must_use]
+    pub fn contains(&self, node: NodeId) -> bool {
         self.voters.contains(&node) || self.learners.contains(&node)
     }
 

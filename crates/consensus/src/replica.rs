@@ -222,8 +222,8 @@ impl Replica {
             ready.hard = Some(hard);
         }
         for read in self.raft.read_states.drain(..) {
-            if let Ok(token) = read.request_ctx.as_slice().try_into() {
-                ready.reads.push((u64::from_le_bytes(token), Index(read.index)));
+            if let Some(token) = read.request_ctx.first_chunk() {
+                ready.reads.push((u64::from_le_bytes(*token), Index(read.index)));
             }
         }
         self.take_messages(&mut ready, last);
@@ -318,6 +318,46 @@ impl Replica {
         self.configuration.is_lone_voter(NodeId(self.raft.id))
     }
 
+    /// Whether `propose` would say yes: it leads, and is not handing leadership over.
+    #[must_use]
+    pub fn may_propose(&self) -> bool {
+        self.check_may_propose().is_ok()
+    }
+
+    /// Up to where this leader knows the log of another replica to agree with its own. `None`: it
+    /// does not lead, or the other is no replica.
+    #[must_use]
+    pub fn matched(&self, node: NodeId) -> Option<Index> {
+        if self.raft.state != StateRole::Leader {
+            return None;
+        }
+        self.raft.prs().get(node.0).map(|progress| Index(progress.matched))
+    }
+
+    /// Who leads is in doubt: votes for others are not held back for the leader's sake any more.
+    pub fn doubt_leader(&mut self) {
+        if self.raft.state == StateRole::Follower {
+            self.raft.leader_id = 0;
+        }
+    }
+
+    /// Up to where entries are known to be committed, whether they are durable here or not.
+    #[must_use]
+    pub fn committed(&self) -> Index {
+        Index(self.raft.raft_log.committed)
+    }
+
+    /// What was sent to another replica may be lost: this leader asks it anew where the logs agree.
+    pub fn unreachable(&mut self, node: NodeId) {
+        let mut message = eraftpb::Message::default();
+        message.set_msg_type(eraftpb::MessageType::MsgUnreachable);
+        message.from = node.0;
+        if self.raft.prs().get(node.0).is_some() {
+            let _ = self.raft.step(message);
+            self.settle();
+        }
+    }
+
     fn check_may_propose(&self) -> Result<(), NotLeader> {
         let leads = self.raft.state == StateRole::Leader;
         if !leads {
@@ -338,7 +378,8 @@ impl Replica {
     }
 
     fn read_index(&mut self, token: u64) {
-        let data = token.to_le_bytes().to_vec().into();
+        // Raft tells requests apart by these bytes, whichever replica they come from.
+        let data = [token.to_le_bytes(), self.raft.id.to_le_bytes()].concat().into();
         let entry = eraftpb::Entry { data, ..eraftpb::Entry::default() };
         let mut message = eraftpb::Message::default();
         message.set_msg_type(eraftpb::MessageType::MsgReadIndex);

@@ -124,6 +124,22 @@ impl Chunks {
         parts
     }
 
+    /// Appends the bytes in `from` to `to` to `out`, if all of them are here.
+    pub(crate) fn copy(&self, from: Offset, to: Offset, out: &mut Vec<u8>) -> bool {
+        if from < self.from() {
+            return false;
+        }
+        for part in self.frozen(from, to) {
+            out.extend_from_slice(part.bytes());
+        }
+        let open = self.open_before.offset;
+        if to > open {
+            let start = from.max(open);
+            out.extend_from_slice(&self.open[distance(open, start)..distance(open, to)]);
+        }
+        true
+    }
+
     /// The last boundary in memory that `wanted` says yes to; it must say yes to a prefix of them.
     pub(crate) fn boundary(&self, wanted: impl Fn(&Position) -> bool) -> Option<Position> {
         let open = wanted(&self.open_before).then_some((self.open_before, &self.open[..]));

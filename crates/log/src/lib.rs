@@ -105,6 +105,12 @@ impl Fault {
         move |source| Fault { action, file: file.to_owned(), source }
     }
 
+    /// What the log's owner could not do.
+    #[must_use]
+    pub fn of(action: &'static str, file: &str, source: io::Error) -> Fault {
+        Fault::at(action, file)(source)
+    }
+
     /// The kind of the operating system's error.
     #[must_use]
     pub fn kind(&self) -> io::ErrorKind {

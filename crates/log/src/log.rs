@@ -360,6 +360,17 @@ impl Log {
         Batch::new(self.reader(), self.shared.layout, from, memory, to, parts)
     }
 
+    /// Appends the frames in `from` to `to`, both boundaries between frames, as they lie on disk,
+    /// padding included, to `out`, if they are still in memory; says whether they were.
+    ///
+    /// # Panics
+    /// If `to` lies behind the end, or before `from`.
+    #[must_use]
+    pub fn copy(&self, from: Offset, to: Offset, out: &mut Vec<u8>) -> bool {
+        assert!(from <= to && to <= self.end.offset, "a copy of staged frames");
+        self.chunks.copy(from, to, out)
+    }
+
     /// Drops all frames behind `index`. What of them was written is durably cut off with the next
     /// [`Write`](crate::Write), before anything takes its place.
     ///

@@ -1,6 +1,7 @@
 //! Folding a control entry in: sessions, options, floors and the directory.
 
 use crate::apply::Verdict;
+use crate::directory::Member;
 use crate::machine::Machine;
 use crate::rows::{Key, StreamId};
 use crate::sessions::Opening;
@@ -53,6 +54,17 @@ impl<T: Tables> Machine<T> {
                 let here = self.directory_only();
                 Ok(directory_verdict(here.and_then(|()| self.state.directory.delete(&name))))
             }
+            Control::SetNode { node, name, address } => {
+                let here = self.directory_only();
+                let member = Member { name, address };
+                let set = here.and_then(|()| self.state.directory.set_node(node, member));
+                Ok(directory_verdict(set))
+            }
+            Control::RemoveNode(node) => {
+                let here = self.directory_only();
+                let removed = here.and_then(|()| self.state.directory.remove_node(node));
+                Ok(directory_verdict(removed))
+            }
         }
     }
 
@@ -60,7 +72,7 @@ impl<T: Tables> Machine<T> {
         if self.shard == ShardId::DIRECTORY {
             return Ok(());
         }
-        let detail = "namespaces are made and removed in the directory, shard 0";
+        let detail = "namespaces and nodes come and go in the directory, shard 0";
         Err(Refusal::new(Code::BadArgument, detail))
     }
 

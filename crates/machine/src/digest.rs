@@ -64,6 +64,10 @@ impl<T: Tables> Machine<T> {
             digest.bytes(&placed.to_row());
         }
         digest.number(u64::from(self.state.directory.next_shard().0));
+        for (node, member) in self.state.directory.nodes() {
+            digest.number(node.0);
+            digest.bytes(&member.to_row());
+        }
         digest.bytes(self.state.configuration.as_deref().unwrap_or_default());
         Ok(digest.0)
     }

@@ -1,25 +1,41 @@
-//! The directory: which namespaces exist, and in which shard each lives. Shard 0 only.
+//! The directory: which namespaces exist, in which shard each lives, and which nodes there are.
+//! Shard 0 only.
+//!
+//! A namespace's shard begins with replicas on the nodes that are written down here; who has it
+//! later is a matter of its own configuration. While no node has ever joined another there are no
+//! nodes here, and the one that made the cluster has everything.
 
-use crate::rows::{Damaged, Fields, put_u32, put_u64};
-use naust_wire::limits::NAMESPACES_MAX;
+use crate::rows::{Damaged, Fields, put_bytes, put_u32, put_u64};
+use naust_wire::limits::{NAMESPACES_MAX, NODES_MAX, REPLICAS_DEFAULT};
 use naust_wire::message::Refusal;
 use naust_wire::options::{Durability, NamespaceOptions};
-use naust_wire::{Code, ShardId};
-use std::collections::BTreeMap;
+use naust_wire::{Code, NodeId, ShardId};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The namespace that always exists.
 pub const DEFAULT: &str = "default";
 
 /// A namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placed {
     /// The shard that it lives in; never reused.
     pub shard: ShardId,
     /// Its options.
     pub options: NamespaceOptions,
+    /// The nodes whose replicas began it, ascending; empty: the node that made the cluster.
+    pub replicas: Vec<NodeId>,
 }
 
-/// A namespace came or went.
+/// A node of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its name, which no other node has.
+    pub name: String,
+    /// Where others reach it.
+    pub address: String,
+}
+
+/// A namespace or a node came or went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// It exists now.
@@ -36,21 +52,40 @@ pub enum Change {
         /// The shard that it lived in.
         shard: ShardId,
     },
+    /// A node is there, under this name and address.
+    NodeSet {
+        /// Which.
+        node: NodeId,
+        /// Its name and address.
+        member: Member,
+    },
+    /// A node is gone for good.
+    NodeRemoved(NodeId),
 }
 
-/// All namespaces, by name. [`DEFAULT`] is there from the beginning, in shard 1, and stays.
+/// All namespaces, by name, and all nodes. [`DEFAULT`] is there from the beginning, in shard 1, and
+/// stays.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directory {
     namespaces: BTreeMap<String, Placed>,
     next: ShardId,
     dirty: BTreeMap<String, Option<Placed>>,
+    nodes: BTreeMap<NodeId, Member>,
+    dirty_nodes: BTreeSet<NodeId>,
 }
 
 impl Default for Directory {
     fn default() -> Directory {
-        let placed = Placed { shard: ShardId(1), options: NamespaceOptions::default() };
+        let (shard, options) = (ShardId(1), NamespaceOptions::default());
+        let placed = Placed { shard, options, replicas: Vec::new() };
         let namespaces = BTreeMap::from([(DEFAULT.to_owned(), placed)]);
-        Directory { namespaces, next: ShardId(2), dirty: BTreeMap::new() }
+        Directory {
+            namespaces,
+            next: ShardId(2),
+            dirty: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            dirty_nodes: BTreeSet::new(),
+        }
     }
 }
 
@@ -64,6 +99,11 @@ impl Directory {
     /// All namespaces in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Placed)> {
         self.namespaces.iter().map(|(name, placed)| (name.as_str(), placed))
+    }
+
+    /// All nodes in the order of their ids; empty while no node has joined another.
+    pub fn nodes(&self) -> impl Iterator<Item = (NodeId, &Member)> {
+        self.nodes.iter().map(|(node, member)| (*node, member))
     }
 
     /// The shard that the next namespace gets.
@@ -85,11 +125,61 @@ impl Directory {
             let detail = format!("there are {NAMESPACES_MAX} namespaces, and no more can be made");
             return Err(Refusal::new(Code::LimitReached, detail));
         }
-        let placed = Placed { shard: self.next, options };
+        let placed = Placed { shard: self.next, options, replicas: self.next_replicas() };
         self.next = ShardId(self.next.0 + 1);
-        self.namespaces.insert(name.to_owned(), placed);
-        self.dirty.insert(name.to_owned(), Some(placed));
+        self.namespaces.insert(name.to_owned(), placed.clone());
+        self.dirty.insert(name.to_owned(), Some(placed.clone()));
         Ok(Change::Created { name: name.to_owned(), placed })
+    }
+
+    /// The nodes that began the fewest namespaces.
+    fn next_replicas(&self) -> Vec<NodeId> {
+        let mut begun: BTreeMap<NodeId, usize> = self.nodes.keys().map(|id| (*id, 0)).collect();
+        if begun.len() > REPLICAS_DEFAULT {
+            for node in self.namespaces.values().flat_map(|placed| &placed.replicas) {
+                begun.entry(*node).and_modify(|count| *count += 1);
+            }
+        }
+        let mut nodes: Vec<(usize, NodeId)> = begun.into_iter().map(|(id, n)| (n, id)).collect();
+        nodes.sort_unstable();
+        let mut chosen: Vec<NodeId> =
+            nodes.into_iter().take(REPLICAS_DEFAULT).map(|(_, id)| id).collect();
+        chosen.sort_unstable();
+        chosen
+    }
+
+    pub(crate) fn set_node(&mut self, node: NodeId, member: Member) -> Result<Change, Refusal> {
+        let name = &member.name;
+        if let Some((other, _)) =
+            self.nodes.iter().find(|(id, there)| **id != node && there.name == *name)
+        {
+            let detail = format!(
+                "there is a node {name:?} already, {other}: take another name, or remove or replace \
+                 that node"
+            );
+            return Err(Refusal::new(Code::BadArgument, detail));
+        }
+        if self.nodes.len() >= NODES_MAX && !self.nodes.contains_key(&node) {
+            let detail = format!("a cluster has at most {NODES_MAX} nodes");
+            return Err(Refusal::new(Code::LimitReached, detail));
+        }
+        self.nodes.insert(node, member.clone());
+        self.dirty_nodes.insert(node);
+        Ok(Change::NodeSet { node, member })
+    }
+
+    pub(crate) fn remove_node(&mut self, node: NodeId) -> Result<Change, Refusal> {
+        if !self.nodes.contains_key(&node) {
+            let detail = format!("there is no node {node} in this cluster");
+            return Err(Refusal::new(Code::BadArgument, detail));
+        }
+        if self.nodes.len() == 1 {
+            let detail = "it is the last node: a cluster without nodes has no data";
+            return Err(Refusal::new(Code::BadArgument, detail));
+        }
+        self.nodes.remove(&node);
+        self.dirty_nodes.insert(node);
+        Ok(Change::NodeRemoved(node))
     }
 
     pub(crate) fn delete(&mut self, name: &str) -> Result<Change, Refusal> {
@@ -118,13 +208,31 @@ impl Directory {
         Ok(())
     }
 
+    /// As [`Directory::rotate`], for nodes.
+    pub(crate) fn rotate_nodes<E>(
+        &mut self,
+        mut write: impl FnMut(NodeId, Option<&[u8]>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for node in std::mem::take(&mut self.dirty_nodes) {
+            let value = self.nodes.get(&node).map(Member::to_row);
+            write(node, value.as_deref())?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn is_dirty(&self) -> bool {
-        !self.dirty.is_empty()
+        !self.dirty.is_empty() || !self.dirty_nodes.is_empty()
     }
 
     /// Takes a row back at opening.
     pub(crate) fn load(&mut self, name: &str, value: &[u8]) -> Result<(), Damaged> {
         self.namespaces.insert(name.to_owned(), Placed::read(value)?);
+        Ok(())
+    }
+
+    /// As [`Directory::load`], for nodes.
+    pub(crate) fn load_node(&mut self, node: NodeId, value: &[u8]) -> Result<(), Damaged> {
+        self.nodes.insert(node, Member::read(value)?);
         Ok(())
     }
 
@@ -137,7 +245,7 @@ impl Directory {
 }
 
 impl Placed {
-    pub(crate) fn to_row(self) -> Vec<u8> {
+    pub(crate) fn to_row(&self) -> Vec<u8> {
         let mut out = Vec::new();
         put_u32(&mut out, self.shard.0);
         put_u64(&mut out, self.options.history_ms);
@@ -147,6 +255,9 @@ impl Placed {
             Durability::IntervalMs(ms) => ms,
         };
         put_u32(&mut out, interval_ms);
+        for node in &self.replicas {
+            put_u64(&mut out, node.0);
+        }
         out
     }
 
@@ -158,9 +269,28 @@ impl Placed {
             0 => Durability::Quorum,
             ms => Durability::IntervalMs(ms),
         };
-        fields.end()?;
+        let mut replicas = Vec::new();
+        while !fields.is_empty() {
+            replicas.push(NodeId(fields.u64()?));
+        }
         let options = NamespaceOptions { history_ms, history_bytes, durability };
-        Ok(Placed { shard, options })
+        Ok(Placed { shard, options, replicas })
+    }
+}
+
+impl Member {
+    pub(crate) fn to_row(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_bytes(&mut out, self.name.as_bytes());
+        put_bytes(&mut out, self.address.as_bytes());
+        out
+    }
+
+    fn read(value: &[u8]) -> Result<Member, Damaged> {
+        let mut fields = Fields::new(value, "node");
+        let (name, address) = (fields.text()?.to_owned(), fields.text()?.to_owned());
+        fields.end()?;
+        Ok(Member { name, address })
     }
 }
 
@@ -190,8 +320,45 @@ mod tests {
         directory
             .rotate(|name, value| loaded.load(name, value.expect("nothing is removed")))
             .unwrap();
+        directory
+            .rotate_nodes(|node, value| loaded.load_node(node, value.expect("none is removed")))
+            .unwrap();
         loaded.load_next(&next).unwrap();
         assert_eq!(loaded, directory);
         assert!(!directory.is_dirty());
+    }
+
+    fn member(name: &str) -> Member {
+        Member { name: name.to_owned(), address: format!("{name}:7420") }
+    }
+
+    #[test]
+    fn namespaces_begin_where_there_is_the_least_and_nodes_have_names_of_their_own() {
+        let mut directory = Directory::default();
+        let options = NamespaceOptions::default();
+        let created = |directory: &mut Directory, name: &str| {
+            let Change::Created { placed, .. } = directory.create(name, options).unwrap() else {
+                panic!("it was made")
+            };
+            placed.replicas.iter().map(|node| node.0).collect::<Vec<u64>>()
+        };
+        assert_eq!(created(&mut directory, "a"), []);
+        for (node, name) in [(5, "e"), (3, "c"), (4, "d")] {
+            directory.set_node(NodeId(node), member(name)).unwrap();
+        }
+        assert_eq!(created(&mut directory, "b"), [3, 4, 5]);
+        directory.set_node(NodeId(9), member("i")).unwrap();
+        assert_eq!(created(&mut directory, "c"), [3, 4, 9]);
+        assert_eq!(created(&mut directory, "d"), [3, 5, 9]);
+        let taken = directory.set_node(NodeId(10), member("c")).unwrap_err();
+        assert_eq!(taken.code, Code::BadArgument);
+        assert!(taken.detail.contains("remove or replace"), "{}", taken.detail);
+        directory.set_node(NodeId(3), member("c")).unwrap();
+        assert_eq!(directory.remove_node(NodeId(7)).unwrap_err().code, Code::BadArgument);
+        for node in [3, 4, 5] {
+            directory.remove_node(NodeId(node)).unwrap();
+        }
+        assert_eq!(directory.remove_node(NodeId(9)).unwrap_err().code, Code::BadArgument);
+        assert_eq!(directory.nodes().collect::<Vec<_>>(), [(NodeId(9), &member("i"))]);
     }
 }

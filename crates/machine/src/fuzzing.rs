@@ -29,10 +29,10 @@ mod tests {
     use super::*;
     use crate::rows::StreamId;
     use crate::tables::TreeId;
-    use naust_wire::SessionId;
+    use naust_wire::{NodeId, SessionId};
     use proptest::prelude::*;
 
-    const KEYS: [Key<'static>; 13] = [
+    const KEYS: [Key<'static>; 14] = [
         Key::History,
         Key::Unpersisted,
         Key::Keyspace(TreeId(1)),
@@ -46,6 +46,7 @@ mod tests {
         Key::Configuration,
         Key::Namespace("default"),
         Key::Directory,
+        Key::Node(NodeId(7)),
     ];
 
     proptest! {

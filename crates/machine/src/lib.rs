@@ -72,7 +72,7 @@ pub mod tables;
 pub mod contract;
 
 pub use chunk::Place;
-pub use directory::{Change, Directory, Placed};
+pub use directory::{Change, Directory, Member, Placed};
 pub use machine::{Applied, Machine, MachineOptions, Resume};
 pub use memory::{MemDone, MemJob, MemReader, MemTables};
 pub use query::{Located, LogNeeded};

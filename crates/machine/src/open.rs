@@ -85,6 +85,7 @@ impl Loaded {
             Key::Configuration => state.configuration = Some(value.to_vec()),
             Key::Namespace(name) => state.directory.load(name, value)?,
             Key::Directory => state.directory.load_next(value)?,
+            Key::Node(node) => state.directory.load_node(node, value)?,
         }
         Ok(())
     }

@@ -287,6 +287,7 @@ impl<T: Tables> Machine<T> {
             state.directory.rotate(|name, value| put(Key::Namespace(name), value))?;
             let next = state.directory.next_shard().0.to_le_bytes();
             put(Key::Directory, Some(&next))?;
+            state.directory.rotate_nodes(|node, value| put(Key::Node(node), value))?;
         }
         if std::mem::take(&mut rotation.configuration_dirty) {
             put(Key::Configuration, state.configuration.as_deref())?;

@@ -8,7 +8,7 @@
 //! [`Damaged`].
 
 use crate::tables::{Fault, TreeId};
-use naust_wire::{Offset, SessionId};
+use naust_wire::{NodeId, Offset, SessionId};
 
 /// A stream of a shard. Given out in log order, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,10 +48,13 @@ pub enum Key<'a> {
     /// 11: the replicas of the shard. Value: the body of the last `Configure` frame.
     Configuration,
     /// 12, name: a namespace (shard 0 only). Value: shard `u32`, history ms `u64`, history bytes
-    /// `u64`, interval `u32` (zero: a quorum).
+    /// `u64`, interval `u32` (zero: a quorum), then the nodes whose replicas began it, each `u64`.
     Namespace(&'a str),
     /// 13: the directory (shard 0 only). Value: the next shard `u32`.
     Directory,
+    /// 14, node `u64`: a node of the cluster (shard 0 only). Value: name and address, each a length
+    /// and UTF-8.
+    Node(NodeId),
 }
 
 impl<'a> Key<'a> {
@@ -71,6 +74,7 @@ impl<'a> Key<'a> {
             Key::Configuration => 11,
             Key::Namespace(_) => 12,
             Key::Directory => 13,
+            Key::Node(_) => 14,
         }
     }
 
@@ -98,6 +102,7 @@ impl<'a> Key<'a> {
             }
             Key::Recent(number) => out.extend(number.to_be_bytes()),
             Key::Namespace(name) => out.extend(name.as_bytes()),
+            Key::Node(node) => out.extend(node.0.to_be_bytes()),
         }
     }
 
@@ -129,6 +134,7 @@ impl<'a> Key<'a> {
             11 => Key::Configuration,
             12 => Key::Namespace(fields.rest_text()?),
             13 => Key::Directory,
+            14 => Key::Node(NodeId(fields.u64_be()?)),
             _ => return Err(Damaged("key")),
         };
         fields.end()?;
@@ -278,7 +284,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const KEYS: [Key<'static>; 13] = [
+    const KEYS: [Key<'static>; 14] = [
         Key::History,
         Key::Unpersisted,
         Key::Keyspace(TreeId(7)),
@@ -292,6 +298,7 @@ mod tests {
         Key::Configuration,
         Key::Namespace("default"),
         Key::Directory,
+        Key::Node(NodeId(7)),
     ];
 
     #[test]
@@ -301,7 +308,7 @@ mod tests {
             assert_eq!(bytes[0] as usize, i + 1);
             assert_eq!(Key::read(&bytes), Ok(*key));
         }
-        assert_eq!(Key::read(&[14]), Err(Damaged("key")));
+        assert_eq!(Key::read(&[15]), Err(Damaged("key")));
         assert_eq!(Key::read(&[1, 0]), Err(Damaged("key")));
     }
 

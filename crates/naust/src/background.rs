@@ -23,7 +23,7 @@ pub enum Job {
     /// Shrink an old segment.
     Trim { worker: usize, shard: ShardId, trim: naust_log::Trim },
     /// Open or create a shard.
-    Open { worker: usize, shard: ShardId, options: NamespaceOptions },
+    Open { worker: usize, shard: ShardId, options: NamespaceOptions, begin: Option<Vec<u8>> },
     /// Flush or compact tables.
     Tables { worker: usize, shard: ShardId, job: LsmJob },
     /// Remove the directory of a shard that nothing uses any more.
@@ -134,7 +134,9 @@ fn do_job(wiring: &Wiring, job: Job) {
         Job::Trim { worker, shard, trim } => {
             wiring.tell(worker, Input::Trimmed { shard, trimmed: trim.run() });
         }
-        Job::Open { worker, shard, options } => opening::open(wiring, worker, shard, options),
+        Job::Open { worker, shard, options, begin } => {
+            opening::open(wiring, worker, shard, options, begin.as_deref());
+        }
         Job::Tables { worker, shard, job } => {
             use naust_machine::TablesJob;
             views::tell(wiring, worker, views::Input::Done { shard, done: job.run() });

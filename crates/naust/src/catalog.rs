@@ -52,6 +52,7 @@ impl Catalog {
                     state.namespaces.remove(name);
                 }
             }
+            DirectoryChange::NodeSet { .. } | DirectoryChange::NodeRemoved { .. } => {}
         }
     }
 

@@ -260,6 +260,8 @@ impl Naust {
             token: None,
             worker: worker as u32,
             workers: self.wiring.workers.len() as u32,
+            cluster: self.wiring.data.identity().cluster,
+            founder: true,
         }
     }
 

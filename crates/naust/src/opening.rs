@@ -17,9 +17,16 @@ const MEMTABLE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Opens a shard for its worker and tells those who wait for it. Without the directory's shard no
 /// node can serve.
-pub fn open(wiring: &Wiring, worker: usize, shard: ShardId, options: NamespaceOptions) {
-    match open_parts(wiring, shard, options) {
-        Ok((for_worker, for_views)) => {
+pub fn open(
+    wiring: &Wiring,
+    worker: usize,
+    shard: ShardId,
+    options: NamespaceOptions,
+    begin: Option<&[u8]>,
+) {
+    match open_parts(wiring, shard, options, begin) {
+        Ok(None) => wiring.tell(worker, Input::NotHere(shard)),
+        Ok(Some((for_worker, for_views))) => {
             wiring.catalog.add_readers(shard, for_views.readers());
             views::tell(wiring, worker, views::Input::Opened(Box::new(for_views)));
             wiring.tell(worker, Input::Opened(Box::new(for_worker)));
@@ -39,8 +46,12 @@ fn open_parts(
     wiring: &Wiring,
     shard: ShardId,
     namespace: NamespaceOptions,
-) -> Result<(ForWorker, ForViews<LsmTables>), Failure> {
+    begin: Option<&[u8]>,
+) -> Result<Option<(ForWorker, ForViews<LsmTables>)>, Failure> {
     let identity = wiring.data.identity();
+    if begin.is_none() && !wiring.data.log(shard).is_dir() {
+        return Ok(None);
+    }
     let opened = || -> Result<_, OpenError> {
         let disk = disk(wiring, shard)?;
         let options = Options {
@@ -55,12 +66,14 @@ fn open_parts(
         let open = || open::shard(Arc::clone(&disk) as _, tables(wiring, shard)?, shard, &options);
         match open() {
             Err(OpenError::Log(naust_log::OpenError::Missing)) => {
+                let Some(begin) = begin else { return Ok(None) };
                 not_lost(wiring, shard)?;
-                open::create(&*disk, shard, identity.cluster, identity.node)
-                    .map_err(naust_log::OpenError::Io)?;
-                open()
+                let identity =
+                    naust_log::Identity { node: identity.node, shard, cluster: identity.cluster };
+                open::create(&*disk, identity, begin).map_err(naust_log::OpenError::Io)?;
+                open().map(Some)
             }
-            opened => opened,
+            opened => opened.map(Some),
         }
     };
     opened().map_err(|error| error.failure())

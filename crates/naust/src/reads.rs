@@ -5,6 +5,7 @@ use crate::queue::Queue;
 use crate::wiring::Wiring;
 use crate::worker::Input as WorkerInput;
 use naust_node::answer::{self, Job, Readers};
+use naust_node::fetch;
 use naust_store::LsmReader;
 use naust_wire::ShardId;
 use naust_wire::limits::REQUESTS_MAX;
@@ -19,6 +20,8 @@ const ANSWERS_BYTES: usize = 256 * 1024;
 pub enum Input {
     /// Answer a question.
     Job { shard: ShardId, job: Job },
+    /// Read frames for another replica.
+    Fetch { shard: ShardId, job: fetch::Job },
 }
 
 /// Works until the queue is closed and empty.
@@ -28,16 +31,26 @@ pub fn run(wiring: &Wiring, worker: usize, queue: &Queue<Input>) {
     while queue.wait(None, &mut inputs) {
         // The shard of the question before: most come in runs for one shard.
         let mut last: Option<(ShardId, Option<Readers<LsmReader>>)> = None;
-        for Input::Job { shard, job } in inputs.drain(..) {
+        for input in inputs.drain(..) {
             // The time to drain is over: nobody waits for what is still queued.
             if wiring.life.is_ending() {
                 return;
             }
+            let (Input::Job { shard, .. } | Input::Fetch { shard, .. }) = input;
             if last.as_ref().is_none_or(|(known, _)| *known != shard) {
                 last = Some((shard, wiring.catalog.readers(shard)));
             }
             let readers = last.as_ref().and_then(|(_, readers)| readers.as_ref());
-            answers.add(&job, readers);
+            match (input, readers) {
+                (Input::Job { job, .. }, readers) => answers.add(&job, readers),
+                (Input::Fetch { job, .. }, Some(readers)) => {
+                    let fetched = fetch::run(&job, shard, &readers.log);
+                    answers.told.push(WorkerInput::Fetched(fetched));
+                }
+                (Input::Fetch { job, .. }, None) => {
+                    answers.told.push(WorkerInput::Fetched(fetch::run_without(&job, shard)));
+                }
+            }
             if answers.bytes >= ANSWERS_BYTES {
                 answers.give_out(wiring, worker);
             }

@@ -64,6 +64,10 @@ pub enum Input {
     Opened(Box<naust_node::open::ForWorker>),
     /// A shard could not be opened.
     NotOpened { shard: ShardId, failure: Failure },
+    /// There is nothing of a shard here.
+    NotHere(ShardId),
+    /// A reads thread read frames for another replica.
+    Fetched(naust_node::fetch::Fetched),
     /// Questions of a connection were answered.
     Answered { to: ConnectionId, requests: u32 },
     /// All that a shard had folded in is on disk.
@@ -229,6 +233,8 @@ impl Worker {
                 self.handle(Event::NotOpened { shard, failure });
                 self.wiring.tell_ready(shard);
             }
+            Input::NotHere(shard) => self.handle(Event::NotHere(shard)),
+            Input::Fetched(fetched) => self.handle(Event::Fetched(fetched)),
             Input::Answered { to, requests } => self.handle(Event::Answered { to, requests }),
             Input::Flushed(shard) => self.handle(Event::Flushed(shard)),
             Input::Directory(change) => {
@@ -349,8 +355,14 @@ impl Worker {
             Effect::Trim { shard, trim } => {
                 self.give_background(background::Job::Trim { worker, shard, trim });
             }
-            Effect::Open { shard, options } => {
-                self.give_background(background::Job::Open { worker, shard, options });
+            Effect::Open { shard, options, begin } => {
+                self.give_background(background::Job::Open { worker, shard, options, begin });
+            }
+            Effect::Fetch { shard, job } => {
+                self.give(&wiring.reads[worker], reads::Input::Fetch { shard, job });
+            }
+            Effect::Link { .. } | Effect::Unlink(_) | Effect::Peer { .. } => {
+                wiring.life.fail("this release can't reach other nodes yet".to_owned());
             }
             Effect::Remove(shard) => {
                 self.applied.remove(&shard);

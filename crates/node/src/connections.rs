@@ -25,6 +25,8 @@ pub(crate) struct Connections {
 struct Connection {
     requests: usize,
     greeted: bool,
+    /// It is another node's, and never asked to wait: what it passes on is bounded where it came in.
+    is_peer: bool,
     /// What it had given to other threads is still counted until they are done with it.
     is_gone: bool,
     pauses: Pauses,
@@ -65,12 +67,20 @@ impl Connections {
         self.all.entry(id).or_default().greeted = true;
     }
 
+    /// A connection is another node's.
+    pub(crate) fn exempt(&mut self, id: ConnectionId) {
+        self.all.entry(id).or_default().is_peer = true;
+    }
+
     /// A request of a connection is under way.
     pub(crate) fn begin(&mut self, id: ConnectionId, effects: &mut Vec<Effect>) {
         self.requests += 1;
         let node = self.requests >= REQUESTS_PRESSED;
         let connection = self.all.entry(id).or_default();
         connection.requests += 1;
+        if connection.is_peer {
+            return;
+        }
         let own = connection.requests >= REQUESTS_PER_CONNECTION_MAX;
         if (node && !connection.pauses.node) || (own && !connection.pauses.own) {
             if node && !connection.pauses.node {

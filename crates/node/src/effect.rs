@@ -1,8 +1,8 @@
 //! What a node wants done: the closed list of [`Effect`]s.
 
 use crate::event::ConnectionId;
-use naust_wire::ShardId;
 use naust_wire::options::NamespaceOptions;
+use naust_wire::{NodeId, ShardId};
 
 /// What the shell is to do. The order of effects on one shard and one connection is to be kept.
 #[allow(clippy::large_enum_variant, reason = "there is one write for many commits")]
@@ -54,12 +54,38 @@ pub enum Effect {
         /// What.
         job: crate::answer::Job,
     },
-    /// Open (or create) a shard in the background; answered by `Event::Opened`.
+    /// Open a shard in the background; answered by `Event::Opened`, `NotOpened` or `NotHere`.
     Open {
         /// Which.
         shard: ShardId,
         /// With which options.
         options: NamespaceOptions,
+        /// Make it, beginning with this configuration, if there is nothing of it here.
+        begin: Option<Vec<u8>>,
+    },
+    /// Keep up a link to a node at this address: connect, and again whenever it is lost. What
+    /// becomes of it is told by `Event::Link`.
+    Link {
+        /// To whom.
+        node: NodeId,
+        /// Where it listens.
+        address: String,
+    },
+    /// Give up the link to a node.
+    Unlink(NodeId),
+    /// Send whole packets over the link to a node, in order, as long as it stands.
+    Peer {
+        /// To whom.
+        to: NodeId,
+        /// The packets.
+        bytes: Vec<u8>,
+    },
+    /// To this worker's reads thread; answered by `Event::Fetched`.
+    Fetch {
+        /// Whose.
+        shard: ShardId,
+        /// What.
+        job: crate::fetch::Job,
     },
     /// Close a shard and remove its directory.
     Remove(ShardId),

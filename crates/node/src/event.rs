@@ -3,7 +3,7 @@
 use crate::views::Waiter;
 use naust_wire::options::NamespaceOptions;
 use naust_wire::reply::Failure;
-use naust_wire::{Index, Offset, ShardId};
+use naust_wire::{Index, NodeId, Offset, ShardId};
 use std::ops::Range;
 
 /// The moment an event is handled at.
@@ -63,6 +63,24 @@ pub enum Event<'a> {
         /// Why, as its clients are told.
         failure: Failure,
     },
+    /// There is nothing here of a shard that was to be opened only if there is.
+    NotHere(ShardId),
+    /// The link to a node stands, or is lost.
+    Link {
+        /// To whom.
+        node: NodeId,
+        /// It stands.
+        is_up: bool,
+    },
+    /// Whole packets came back over the link to a node: replies to what was passed on.
+    Replies {
+        /// Who answers.
+        from: NodeId,
+        /// Whole packets, one after the other.
+        bytes: &'a [u8],
+    },
+    /// A reads thread read frames for another replica.
+    Fetched(crate::fetch::Fetched),
     /// The views thread or a reads thread answered questions of a connection (commits are told by
     /// `Progress`).
     Answered {
@@ -119,11 +137,11 @@ pub struct Needs {
 /// The namespace that always exists.
 pub const ALWAYS: &str = "default";
 
-/// A namespace came or went.
+/// A namespace or a node came or went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DirectoryChange {
-    /// It exists now. At start it is told for each one, and for [`ALWAYS`] last: from then on all
-    /// that exists is known.
+    /// A namespace exists now. At start the nodes are told, then this for each namespace, and for
+    /// [`ALWAYS`] last: from then on all that exists is known.
     Created {
         /// Its name.
         name: String,
@@ -131,6 +149,8 @@ pub enum DirectoryChange {
         shard: ShardId,
         /// Its options.
         options: NamespaceOptions,
+        /// The nodes whose replicas began it; empty: the node that made the cluster.
+        replicas: Vec<NodeId>,
         /// Who made it and is to be told, once it can be used.
         told: Option<Told>,
     },
@@ -141,6 +161,24 @@ pub enum DirectoryChange {
         /// Its shard.
         shard: ShardId,
         /// Who removed it and is to be told.
+        told: Option<Told>,
+    },
+    /// A node is there, under this name and address.
+    NodeSet {
+        /// Which.
+        node: NodeId,
+        /// Its name.
+        name: String,
+        /// Where others reach it.
+        address: String,
+        /// Who is to be told.
+        told: Option<Told>,
+    },
+    /// A node is gone for good.
+    NodeRemoved {
+        /// Which.
+        node: NodeId,
+        /// Who is to be told.
         told: Option<Told>,
     },
 }

@@ -5,19 +5,23 @@
 //! to disk.
 
 mod asks;
+mod cluster;
 mod directory;
 mod packets;
 
 use crate::connections::Connections;
 use crate::event::Progress;
+use crate::peers::Peers;
 use crate::replies;
 use crate::shard::Shard;
 use crate::views;
 use crate::{ConnectionId, Effect, Event, Now};
+use cluster::Forwarded;
 use directory::Directory;
 use naust_log::Fault;
 use naust_wire::control::Control;
 use naust_wire::frame::Kind;
+use naust_wire::peer::Said;
 use naust_wire::reply::Failure;
 use naust_wire::{NodeId, RequestId, ShardId};
 use rustc_hash::FxHashMap;
@@ -41,6 +45,10 @@ pub struct Config {
     pub worker: u32,
     /// How many workers the node has, at least one.
     pub workers: u32,
+    /// The cluster that it belongs to.
+    pub cluster: u64,
+    /// It made the cluster: what has no other place begins here.
+    pub founder: bool,
 }
 
 /// One worker of a node. See the crate's doc.
@@ -58,6 +66,10 @@ pub struct Node {
     /// Bytes of replies since the last flush that list namespaces.
     listed_bytes: usize,
     life: Life,
+    peers: Peers,
+    forwarded: Forwarded,
+    /// When to look again who is to have replicas.
+    place_at_ms: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -78,7 +90,15 @@ impl Node {
     #[must_use]
     pub fn new(config: Config) -> Node {
         assert!(config.worker < config.workers, "a worker is one of the workers");
+        let hello = Said::Hello {
+            cluster: config.cluster,
+            name: config.name.clone(),
+            address: config.address.clone(),
+        };
         Node {
+            peers: Peers::new(config.node, hello),
+            forwarded: Forwarded::default(),
+            place_at_ms: 0,
             config,
             connections: Connections::default(),
             directory: Directory::default(),
@@ -95,9 +115,9 @@ impl Node {
     /// Asks for the directory's shard, if it is this worker's. To be called once, first.
     pub fn start(&mut self, effects: &mut Vec<Effect>) {
         if self.owns(ShardId::DIRECTORY) {
-            self.directory.opens(ShardId::DIRECTORY);
             let options = naust_wire::options::NamespaceOptions::default();
-            effects.push(Effect::Open { shard: ShardId::DIRECTORY, options });
+            let begin = self.begin(&[]);
+            self.directory.opens(ShardId::DIRECTORY, options, begin, effects);
         }
     }
 
@@ -118,13 +138,22 @@ impl Node {
             Event::Progress(progress) => self.progress(now, progress, effects),
             Event::Opened(opened) => self.opened(now, *opened, effects),
             Event::NotOpened { shard, failure } => self.not_opened(now, shard, failure, effects),
+            Event::NotHere(shard) => self.not_here(shard, effects),
+            Event::Link { node, is_up } => self.link(node, is_up, effects),
+            Event::Replies { bytes, .. } => self.replies(bytes, effects),
+            Event::Fetched(fetched) => {
+                if let Some(shard) = self.shards.get_mut(&fetched.shard) {
+                    shard.fetched(fetched, &mut self.peers);
+                    Node::touch(&mut self.touched, shard);
+                }
+            }
             Event::Answered { to, requests } => {
                 self.connections.end(to, requests as usize, effects);
             }
             Event::Flushed(_) => self.flushed(effects),
             Event::Directory(change) => self.directory_changed(change, effects),
             Event::Tick => self.tick(now, effects),
-            Event::Drain => self.drain(effects),
+            Event::Drain => self.drain(now, effects),
         }
     }
 
@@ -135,7 +164,7 @@ impl Node {
         for id in touched.drain(..) {
             let Some(shard) = self.shards.get_mut(&id) else { continue };
             shard.is_touched = false;
-            shard.drive(now, effects);
+            shard.drive(now, &mut self.peers, effects);
             shard.count_bytes(&mut self.unapplied_bytes);
             for id in shard.answered.drain(..) {
                 self.connections.end(id, 1, effects);
@@ -148,6 +177,7 @@ impl Node {
             }
         }
         self.touched = touched;
+        self.peers.flush(now.monotonic_ms, effects);
         if self.life == Life::Draining {
             self.flush_views_when_settled(effects);
         }
@@ -238,9 +268,15 @@ impl Node {
     }
 
     fn closed(&mut self, from: ConnectionId, effects: &mut Vec<Effect>) {
+        if let Some(node) = self.peers.of(from) {
+            self.peers.closed(from);
+            self.lost(node);
+        }
         if self.connections.is_busy(from) {
             let forgotten = self.shards.values_mut().map(|shard| shard.waiting.forget(from));
-            let forgotten = forgotten.sum::<usize>() + self.directory.forget(from);
+            let forgotten = forgotten.sum::<usize>()
+                + self.directory.forget(from)
+                + self.forwarded.forget(from);
             self.connections.end(from, forgotten, effects);
             let (shard, job) = (ShardId::DIRECTORY, views::Job::Closed(from));
             effects.push(Effect::Views { shard, job });
@@ -253,6 +289,7 @@ impl Node {
 
     fn tick(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.open_again(now, effects);
+        self.tick_peers(now, effects);
         while let Some((at, id)) = self.timers.first().copied()
             && at <= now.monotonic_ms
         {
@@ -264,11 +301,12 @@ impl Node {
         }
     }
 
-    fn drain(&mut self, effects: &mut Vec<Effect>) {
+    fn drain(&mut self, now: Now, effects: &mut Vec<Effect>) {
         if self.life != Life::Serving {
             return;
         }
         self.life = Life::Draining;
+        self.hand_over_all(now);
         for shard in self.shards.values_mut() {
             shard.end_polls();
             Node::touch(&mut self.touched, shard);

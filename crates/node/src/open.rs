@@ -24,10 +24,6 @@ use std::sync::Arc;
 /// Bytes of one read while frames are replayed.
 const READ_BYTES: usize = 1024 * 1024;
 
-/// Log bytes that are folded in at once when a shard is opened: between two such steps rows can
-/// leave memory, and other shards have their turn.
-const STEP_BYTES: u64 = 4 * 1024 * 1024;
-
 /// What of an opened shard the worker gets.
 pub struct ForWorker {
     /// Which.
@@ -35,9 +31,8 @@ pub struct ForWorker {
     pub(crate) replica: Replica,
     pub(crate) log: Log,
     pub(crate) applied: Progress,
-    /// Where the log above what the tables hold is cut: the last index, and where the next frame
-    /// begins. Its end is not among them.
-    pub(crate) steps: VecDeque<(Index, Offset)>,
+    /// Where each frame ends that the tables lack.
+    pub(crate) tail: VecDeque<Offset>,
 }
 
 /// What of an opened shard the views thread gets.
@@ -122,17 +117,17 @@ pub struct Options {
     pub seed: u64,
 }
 
-/// Makes the log of a new shard with this node as its only voter. Its tables begin empty.
+/// Makes the log of a new replica of a shard that begins with `configuration`, encoded: on all its
+/// replicas the same. Its tables begin empty.
 ///
 /// # Errors
 /// Of the disk; `AlreadyExists` if there is a log.
 pub fn create(
     disk: &dyn Disk,
-    shard: ShardId,
-    cluster: u64,
-    node: NodeId,
+    identity: Identity,
+    configuration: &[u8],
 ) -> Result<(), naust_log::Fault> {
-    create_with(disk, shard, cluster, node, Layout::STANDARD)
+    create_with(disk, identity, configuration, Layout::STANDARD)
 }
 
 /// As [`create`], with segments of another length: for tests and simulations, which want many.
@@ -141,13 +136,11 @@ pub fn create(
 /// As [`create`].
 pub fn create_with(
     disk: &dyn Disk,
-    shard: ShardId,
-    cluster: u64,
-    node: NodeId,
+    identity: Identity,
+    configuration: &[u8],
     layout: Layout,
 ) -> Result<(), naust_log::Fault> {
-    let identity = Identity { node, shard, cluster };
-    Log::create_with(disk, identity, &Configuration::single(node).encode(), layout)
+    Log::create_with(disk, identity, configuration, layout)
 }
 
 /// Opens a shard and replays what its tables lack of what they once held.
@@ -170,7 +163,7 @@ pub fn shard<T: Tables>(
     let reader = log.reader();
     replay(&mut machine, &reader, &resume)?;
     let tail = tail(&reader, &resume)?;
-    let start = start(&log, &resume, tail.configure, options);
+    let start = start(&log, &resume, &tail.configure, options);
     let replica = Replica::new(&start)?;
     let applied = Progress {
         shard,
@@ -185,7 +178,7 @@ pub fn shard<T: Tables>(
     };
     let segment_bytes = log.layout().segment_bytes();
     let for_views = ForViews { machine, segment_bytes, log: reader };
-    let for_worker = ForWorker { shard, replica, log, applied, steps: tail.steps };
+    let for_worker = ForWorker { shard, replica, log, applied, tail: tail.ends };
     Ok((for_worker, for_views))
 }
 
@@ -208,7 +201,7 @@ fn replay<T: Tables>(
     Ok(())
 }
 
-fn start(log: &Log, resume: &Resume, configure: Vec<(Index, Vec<u8>)>, options: &Options) -> Start {
+fn start(log: &Log, resume: &Resume, configure: &[(Index, Vec<u8>)], options: &Options) -> Start {
     let hard = log.hard_state();
     let (first, last, applied) = (log.start(), log.end().index, resume.applied.index);
     let configuration = resume.configuration.clone();
@@ -223,9 +216,14 @@ fn start(log: &Log, resume: &Resume, configure: Vec<(Index, Vec<u8>)>, options: 
         last,
         terms: terms(log),
         applied,
-        committed: if is_lone { last } else { applied },
+        // A lone voter commits alone, up to where others may have come to vote.
+        committed: match (is_lone, configure.first()) {
+            (true, Some((index, _))) => *index,
+            (true, None) => last,
+            (false, _) => applied,
+        },
         configuration,
-        configure,
+        configure: configure.to_vec(),
         seed: options.seed,
     }
 }
@@ -248,16 +246,17 @@ fn terms(log: &Log) -> Vec<(Index, naust_wire::Term)> {
 struct Tail {
     /// Its configuration entries.
     configure: Vec<(Index, Vec<u8>)>,
-    steps: VecDeque<(Index, Offset)>,
+    /// Where its frames end.
+    ends: VecDeque<Offset>,
 }
 
 fn tail(reader: &naust_log::Reader, resume: &Resume) -> Result<Tail, OpenError> {
     let mut at = resume.applied.next.max(Offset::FIRST);
-    let (mut tail, mut step, mut last) = (Tail::default(), at, resume.applied.index);
+    let mut tail = Tail::default();
     while at < reader.end() {
         let chunk = reader.frames(at, reader.end(), READ_BYTES)?;
         for frame in chunk.frames() {
-            last = frame.header.index.max(last);
+            tail.ends.push_back(frame.header.end());
             if frame.header.kind == Kind::Configure {
                 tail.configure.push((frame.header.index, frame.body.to_vec()));
             }
@@ -266,10 +265,6 @@ fn tail(reader: &naust_log::Reader, resume: &Resume) -> Result<Tail, OpenError> 
             break;
         }
         at = chunk.next();
-        if at.0 - step.0 >= STEP_BYTES && at < reader.end() {
-            tail.steps.push_back((last, at));
-            step = at;
-        }
     }
     Ok(tail)
 }

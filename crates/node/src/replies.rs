@@ -1,6 +1,7 @@
 //! Replies that the worker gives itself, as effects.
 
 use crate::{ConnectionId, Effect};
+use naust_wire::packet::{self, Kind};
 use naust_wire::reply::{self, Failure, Reply};
 use naust_wire::{RequestId, ShardId};
 
@@ -29,6 +30,25 @@ pub(crate) fn send(
     let length = bytes.len();
     effects.push(Effect::Send { to, bytes });
     length
+}
+
+/// Passes a reply of another node on.
+pub(crate) fn pass(
+    to: ConnectionId,
+    request: RequestId,
+    shard: ShardId,
+    body: &[u8],
+    effects: &mut Vec<Effect>,
+) {
+    if let Some(Effect::Send { to: last, bytes }) = effects.last_mut()
+        && *last == to
+        && bytes.len() < SEND_BYTES
+    {
+        return packet::write(Kind::Reply, request, shard, body, bytes);
+    }
+    let mut bytes = Vec::new();
+    packet::write(Kind::Reply, request, shard, body, &mut bytes);
+    effects.push(Effect::Send { to, bytes });
 }
 
 /// Refuses a request.

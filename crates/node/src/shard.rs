@@ -9,9 +9,12 @@
 //! Raft is bound to give it; Raft is told of all of them at once by [`Shard::drive`], at the
 //! end of a burst.
 //!
+//! What it has to do with other replicas is in `replicate`.
+//!
 //! Invariants: nothing touches the replica between staging and the `propose` that tells it;
 //! `under_way[i]` is the entry `first + i`; one write of the log is under way at most.
 
+mod replicate;
 mod trim;
 mod waiting;
 
@@ -20,6 +23,7 @@ pub(crate) use waiting::Asked;
 use crate::clock::Clock;
 use crate::event::Progress;
 use crate::open::ForWorker;
+use crate::peers::Peers;
 use crate::views::Waiter;
 use crate::{ConnectionId, Effect, Now, answer, views};
 use naust_consensus::{EntryKind, Replica, Role};
@@ -29,6 +33,7 @@ use naust_wire::limits::{BACKLOG_BYTES_MAX, UNAPPLIED_BYTES_MAX, UNAPPLIED_FRAME
 use naust_wire::read::{Level, Query, Read};
 use naust_wire::reply::Failure;
 use naust_wire::{Code, Index, NodeId, Offset, ShardId, Term};
+use replicate::{Incoming, Replication};
 use std::collections::{BTreeSet, VecDeque};
 use trim::Trimming;
 use waiting::Waiting;
@@ -36,6 +41,11 @@ use waiting::Waiting;
 /// Frames that are given to the views at once: their replies leave together, and clients go on
 /// with the first while the next are folded in.
 const APPLY_FRAMES: u64 = 256;
+/// Log bytes that are given to the views at once while they catch up with what the log held when
+/// it was opened: between two such steps rows can leave memory, and other shards have their turn.
+const STEP_BYTES: u64 = 4 * 1024 * 1024;
+/// Frames under way that memory is kept for.
+const UNDER_WAY_KEPT: usize = 16 * 1024;
 /// Milliseconds between two tries to write to a full disk.
 const RETRY_MS: u64 = 1000;
 /// Milliseconds between two looks at what expires by time alone.
@@ -44,16 +54,16 @@ const AGES_MS: u64 = 1000;
 /// A shard of this worker.
 pub(crate) struct Shard {
     pub(crate) id: ShardId,
+    /// This node.
+    node: NodeId,
     pub(crate) replica: Replica,
     pub(crate) log: Log,
     clock: Clock,
     /// Frames that are staged and not yet folded in; the first has the index `first`.
     under_way: VecDeque<UnderWay>,
     first: Index,
-    /// Where the log ended when it was opened: of the frames before it nothing is remembered.
-    opened: (Index, Offset),
-    /// In which steps they are given to the views.
-    steps: VecDeque<(Index, Offset)>,
+    /// Where the log ended when it was opened: what lies before it may have to be read back.
+    opened: Index,
     /// Staged since Raft was told last.
     proposed: usize,
     /// Readies that are not durable yet: number, last index.
@@ -72,6 +82,9 @@ pub(crate) struct Shard {
     ages_ms: Option<u64>,
     trimming: Trimming,
     pub(crate) waiting: Waiting,
+    replication: Replication,
+    /// Who waits for frames that were cut off, and is not told yet.
+    unanswered: Vec<Waiter>,
     /// Whose reads were answered here, for the node's count.
     pub(crate) answered: Vec<ConnectionId>,
     /// Held because this shard is behind.
@@ -99,17 +112,20 @@ pub(crate) enum Busy {
 
 impl Shard {
     pub(crate) fn new(opened: ForWorker, now: Now) -> Shard {
-        let ForWorker { shard, replica, log, applied, steps } = opened;
+        let ForWorker { shard, replica, log, applied, tail } = opened;
         let end = log.end();
         let last = (end.index.0 > 0).then_some(end.time);
+        let waiter = Waiter::NOBODY;
+        let mut waiting = Waiting::default();
+        waiting.begin_tokens(tokens(&log, now));
         Shard {
             id: shard,
+            node: log.identity().node,
             replica,
             clock: Clock::new(last, now),
-            under_way: VecDeque::new(),
-            first: end.index.next(),
-            opened: (end.index, end.offset),
-            steps,
+            under_way: tail.into_iter().map(|end| UnderWay { waiter, end }).collect(),
+            first: applied.index.next(),
+            opened: end.index,
             log,
             proposed: 0,
             readies: VecDeque::new(),
@@ -123,7 +139,9 @@ impl Shard {
             // What expired while it was closed is found out without a write.
             ages_ms: Some(now.monotonic_ms + AGES_MS),
             trimming: Trimming::default(),
-            waiting: Waiting::default(),
+            waiting,
+            replication: Replication::default(),
+            unanswered: Vec::new(),
             answered: Vec::new(),
             held: BTreeSet::new(),
             counted_bytes: 0,
@@ -179,7 +197,7 @@ impl Shard {
     /// Sees to it that this replica leads, if it may at once, and that it can take one more
     /// write.
     pub(crate) fn admit(&mut self) -> Result<(), Busy> {
-        if self.replica.role() != Role::Leader {
+        if !self.replica.may_propose() {
             self.lead()?;
         }
         if self.is_full || self.applied.disk_full {
@@ -196,15 +214,21 @@ impl Shard {
         if self.replica.is_lone_voter() {
             self.replica.campaign();
             self.take_readies();
+            self.settle_role();
         }
-        match self.replica.role() {
-            Role::Leader => Ok(()),
-            _ => Err(Busy::NotLeader(self.replica.leader())),
+        match self.replica.may_propose() {
+            true => Ok(()),
+            false => Err(Busy::NotLeader(self.replica.leader().filter(|id| *id != self.node))),
         }
     }
 
     /// Copies a body into the log, after `admit` said yes.
     pub(crate) fn stage(&mut self, kind: Kind, body: &[u8], waiter: Waiter, now: Now) -> Staged {
+        if std::mem::take(&mut self.replication.clock_is_late) {
+            let end = self.log.end();
+            self.clock = Clock::new((end.index.0 > 0).then_some(end.time), now);
+        }
+        self.replication.sleeps = false;
         let time = self.clock.stamp(now);
         let index = self.log.end().index.next();
         let staged = self.log.stage(kind, self.replica.term(), index, time, body);
@@ -214,11 +238,13 @@ impl Shard {
     }
 
     /// What follows from everything that happened to the shard in this burst.
-    pub(crate) fn drive(&mut self, now: Now, effects: &mut Vec<Effect>) {
+    pub(crate) fn drive(&mut self, now: Now, peers: &mut Peers, effects: &mut Vec<Effect>) {
         self.propose();
         self.take_readies();
-        self.ask_index(effects);
+        self.ask_index(now);
+        self.send_messages(peers, effects);
         self.hand_over(effects);
+        self.answer_deposed(effects);
         self.answer_reads(effects);
         self.trimming.drive(self.id, &mut self.log, effects);
         if let Some(write) = self.log.next_write() {
@@ -242,24 +268,22 @@ impl Shard {
         }
     }
 
-    /// Asks Raft up to where fresh linearizable reads have to wait.
-    fn ask_index(&mut self, effects: &mut Vec<Effect>) {
+    /// Asks Raft up to where fresh linearizable reads have to wait. Without a leader they wait for
+    /// one.
+    fn ask_index(&mut self, now: Now) {
         if !self.waiting.has_fresh() {
             return;
         }
+        self.replication.sleeps = false;
         if self.replica.is_lone_voter() && self.replica.role() != Role::Leader {
             // Whatever was ever acknowledged lies in its log; there is nobody to ask.
             self.waiting.all_wait_for(self.log.durable().index);
             return;
         }
-        match self.replica.read(self.waiting.next_token()) {
+        let token = self.waiting.next_token(now);
+        match self.replica.read(token) {
             Ok(()) => self.take_readies(),
-            Err(not_leader) => {
-                for asked in self.waiting.give_up() {
-                    let failure = busy(Busy::NotLeader(not_leader.leader));
-                    self.refuse(&asked, failure, effects);
-                }
-            }
+            Err(_) => self.waiting.ask_again(),
         }
     }
 
@@ -283,22 +307,8 @@ impl Shard {
     }
 
     fn take_readies(&mut self) {
-        while let Some(ready) = self.replica.ready() {
-            assert!(ready.cut_after.is_none(), "a lone voter cuts nothing");
-            if let Some(hard) = ready.hard {
-                self.log.save(naust_log::HardState { term: hard.term, vote: hard.vote });
-            }
-            for entry in &ready.entries {
-                self.take_entry(entry.index, entry.term, &entry.kind);
-            }
-            if ready.number != 0 {
-                self.readies.push_back((ready.number, self.log.end().index));
-            }
-            self.committed = ready.committed.unwrap_or(self.committed);
-            for (token, index) in ready.reads {
-                self.waiting.found_index(token, index);
-            }
-        }
+        let taken = self.take_readies_with(&Incoming::default());
+        assert!(taken.is_ok(), "only another replica's frames can fail");
     }
 
     fn take_entry(&mut self, index: Index, term: Term, kind: &EntryKind) {
@@ -343,30 +353,31 @@ impl Shard {
 
     /// Gives committed frames, which are on this disk too, to the views.
     fn hand_over(&mut self, effects: &mut Vec<Effect>) {
-        let (handed, from) = self.handed;
-        if self.committed <= handed {
-            return;
-        }
-        if handed < self.opened.0 {
-            let crowded = self.applied.backlog_bytes > BACKLOG_BYTES_MAX / 2;
-            if self.applied.index < handed || crowded {
-                // It goes on with the next `Progress`.
-                return;
-            }
-            // Read back from disk; nobody waits for them.
-            let (index, to) = self.steps.pop_front().unwrap_or(self.opened);
-            self.hand(index, from, to, Vec::new(), effects);
-            if index < self.opened.0 {
-                return;
-            }
-        }
         while self.handed.0 < self.committed {
             let (handed, from) = self.handed;
             let skip = (handed.0 + 1 - self.first.0) as usize;
-            let count = (self.committed.0 - handed.0).min(APPLY_FRAMES) as usize;
-            let frames = self.under_way.range(skip..skip + count);
+            let committed = (self.committed.0 - handed.0) as usize;
+            let frames = self.under_way.range(skip..);
+            let count = if handed < self.opened {
+                let crowded = self.applied.backlog_bytes > BACKLOG_BYTES_MAX / 2;
+                if self.applied.index < handed || crowded {
+                    // It goes on with the next `Progress`.
+                    return;
+                }
+                let opened = (self.opened.0 - handed.0) as usize;
+                let step = frames.take_while(|entry| entry.end.0 - from.0 <= STEP_BYTES).count();
+                step.max(1).min(opened).min(committed)
+            } else {
+                committed.min(APPLY_FRAMES as usize)
+            };
             let to = self.under_way[skip + count - 1].end;
-            let waiters = frames.map(|entry| entry.waiter).collect();
+            let waiters = match handed < self.opened {
+                true => Vec::new(),
+                false => {
+                    let frames = self.under_way.range(skip..skip + count);
+                    frames.map(|entry| entry.waiter).collect()
+                }
+            };
             self.hand(Index(handed.0 + count as u64), from, to, waiters, effects);
         }
         self.waiting.log_grew(self.handed.1);
@@ -395,6 +406,9 @@ impl Shard {
             if entry.waiter != Waiter::NOBODY {
                 done(entry.waiter);
             }
+        }
+        if self.under_way.capacity() > UNDER_WAY_KEPT && self.under_way.is_empty() {
+            self.under_way.shrink_to(UNDER_WAY_KEPT);
         }
         self.replica.applied(progress.index);
         self.log.release(progress.next);
@@ -430,7 +444,12 @@ impl Shard {
             effects.push(Effect::Views { shard: self.id, job });
         }
         for asked in self.waiting.expire(now) {
-            let detail = "the offset was not reached in time; ask again, or a later replica";
+            let detail = match asked.read.level {
+                Level::Linearizable => {
+                    "no leader of the namespace could be asked in time; ask again"
+                }
+                _ => "the offset was not reached in time; ask again, or a later replica",
+            };
             self.refuse(&asked, Failure::new(Code::Unavailable, detail), effects);
         }
     }
@@ -491,6 +510,16 @@ impl Shard {
     pub(crate) fn has_views_done(&self) -> bool {
         self.applied.index >= self.handed.0
     }
+}
+
+/// Where the tokens of reads begin: no other life of this replica had them, since it began at another
+/// moment, or with another log.
+fn tokens(log: &Log, now: Now) -> u64 {
+    let end = log.end();
+    let life = [now.wall_ms, now.monotonic_ms, end.offset.0, log.hard_state().term.0];
+    life.iter().fold(0, |mixed: u64, part| {
+        (mixed ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+    })
 }
 
 /// How a request is refused that the shard can't take now.

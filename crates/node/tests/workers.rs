@@ -18,6 +18,8 @@ fn worker(worker: u32) -> Node {
         token: None,
         worker,
         workers: 2,
+        cluster: 1,
+        founder: true,
     })
 }
 
@@ -50,6 +52,7 @@ fn created(shard: u32) -> DirectoryChange {
         name: "shop".to_string(),
         shard: ShardId(shard),
         options: NamespaceOptions::default(),
+        replicas: Vec::new(),
         told: Some(Told { waiter, offset: Offset(77) }),
     }
 }
@@ -57,7 +60,13 @@ fn created(shard: u32) -> DirectoryChange {
 /// What is told last.
 fn always() -> DirectoryChange {
     let (name, shard) = ("default".to_string(), ShardId(1));
-    DirectoryChange::Created { name, shard, options: NamespaceOptions::default(), told: None }
+    DirectoryChange::Created {
+        name,
+        shard,
+        options: NamespaceOptions::default(),
+        replicas: Vec::new(),
+        told: None,
+    }
 }
 
 fn resolve() -> Vec<u8> {
@@ -112,7 +121,13 @@ fn what_was_not_told_yet_may_exist() {
     Ask::Namespaces.encode(&mut body);
     packet::write(Kind::Ask, RequestId(1), ShardId(0), &body, &mut namespaces);
     let DirectoryChange::Created { shard, options, .. } = created(3) else { unreachable!() };
-    let first = DirectoryChange::Created { name: "first".to_string(), shard, options, told: None };
+    let first = DirectoryChange::Created {
+        name: "first".to_string(),
+        shard,
+        options,
+        replicas: Vec::new(),
+        told: None,
+    };
     handle(&mut node, Event::Directory(first));
     for bytes in [&resolve(), &namespaces] {
         let seen = handle(&mut node, Event::Packets { from, bytes });
@@ -129,7 +144,8 @@ fn lists_of_one_turn_are_bounded() {
     for number in 0..1000 {
         let shard = ShardId(3 + 2 * number);
         let (name, options) = (format!("{number:0>250}"), NamespaceOptions::default());
-        let change = DirectoryChange::Created { name, shard, options, told: None };
+        let change =
+            DirectoryChange::Created { name, shard, options, replicas: Vec::new(), told: None };
         handle(&mut node, Event::Directory(change));
     }
     handle(&mut node, Event::Directory(always()));

@@ -16,7 +16,7 @@ use naust_wire::limits::{FRAME_HEADER_BYTES, RANGE_DELETE_KEYS_MAX, RECENT_WRITE
 use naust_wire::message::{Message, Refusal};
 use naust_wire::options::{Compaction, KeyspaceOptions, NamespaceOptions, StreamOptions};
 use naust_wire::reply::{Committed, RangeDeleted, Refused};
-use naust_wire::{Code, Offset, SessionId, ShardId};
+use naust_wire::{Code, NodeId, Offset, SessionId, ShardId};
 use sessions::{Admission, Sessions};
 use space::{Keyspace, Record, Stream};
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,6 +58,8 @@ pub struct Model {
     pub namespaces: BTreeMap<String, (ShardId, NamespaceOptions)>,
     /// The options of every shard that ever was a namespace. Shard 0 only.
     pub shards: BTreeMap<ShardId, NamespaceOptions>,
+    /// Nodes and their names. Shard 0 only.
+    pub nodes: BTreeMap<NodeId, String>,
     sessions: Sessions,
     next: Offset,
 }
@@ -288,6 +290,18 @@ impl Model {
                 Some(_) => Verdict::Done,
                 None if name == DEFAULT => Verdict::Failed(Code::BadArgument),
                 None => Verdict::Failed(Code::NamespaceNotFound),
+            },
+            Control::SetNode { node, name, .. } => {
+                if self.nodes.iter().any(|(other, there)| *other != node && *there == name) {
+                    return Ok(Verdict::Failed(Code::BadArgument));
+                }
+                self.nodes.insert(node, name);
+                Verdict::Done
+            }
+            Control::RemoveNode(node) => match self.nodes.len() {
+                0 | 1 => Verdict::Failed(Code::BadArgument),
+                _ if self.nodes.remove(&node).is_none() => Verdict::Failed(Code::BadArgument),
+                _ => Verdict::Done,
             },
         })
     }

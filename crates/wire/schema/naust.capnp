@@ -56,6 +56,9 @@ struct Control {
     createNamespace :group { namespace @8 :Text; namespaceOptions @9 :NamespaceOptions; }
     # shard 0 only
     deleteNamespace @10 :Text;               # shard 0 only
+    setNode :group { node @11 :UInt64; nodeName @12 :Text; nodeAddress @13 :Text; }
+    # a node joins, or has another address; shard 0 only
+    removeNode @14 :UInt64;                  # shard 0 only
   }
 }
 
@@ -128,6 +131,39 @@ struct Ask {
     resolve @2 :Text;        # a namespace's name -> its shard
     namespaces @3 :Void;
     cluster @4 :Void;
+    transfer :group { namespace @5 :Text; to @6 :UInt64; }
+    # hand the leadership of a namespace over to this node
+  }
+}
+
+# ---------------------------------------------------------------- between nodes
+
+struct Peer {
+  # The head of a packet of kind `peer`, in front of the log frames that it may carry.
+  from @0 :UInt64;
+  to @1 :UInt64;
+  union {
+    hello :group { cluster @2 :UInt64; name @3 :Text; address @4 :Text; }
+    # the first packet of a link: who speaks, of which cluster, and where it listens
+    alive @5 :Void;          # a node is there; said all the time
+    raft :group {
+      kind @6 :UInt8;
+      term @7 :UInt64;
+      logTerm @8 :UInt64;
+      index @9 :UInt64;
+      commit @10 :UInt64;
+      commitTerm @11 :UInt64;
+      reject @12 :Bool;
+      rejectHint @13 :UInt64;
+      requestSnapshot @14 :UInt64;
+      priority @15 :Int64;
+      context @16 :Data;
+    }
+    # what replicas of the packet's shard tell each other; the entries are the frames behind
+    invite :group { configuration @17 :Data; options @18 :NamespaceOptions; }
+    # become a replica of the packet's shard, whose log began with this configuration
+    sleep :group { sleepTerm @19 :UInt64; sleepIndex @20 :UInt64; }
+    # nothing is under way in the packet's shard, whose log ends here: no heartbeats until there is
   }
 }
 
@@ -152,7 +188,7 @@ struct Reply {
     cursor :group { hasCursor @24 :Bool; cursorOffset @25 :UInt64; }
     frames :group { first @26 :UInt64; data @27 :Data; nextFrame @28 :UInt64; logEnd @29 :UInt64; }
     done @30 :UInt64;        # a control frame was applied; its offset
-    hello :group { node @31 :UInt64; version @32 :Text; }
+    hello :group { node @31 :UInt64; version @32 :Text; cluster @42 :UInt64; }
     resolved :group { shard @33 :UInt32; leader @34 :UInt64; }
     namespaces @35 :List(Namespace);
     cluster :group { nodes @36 :List(Node); clusterNamespaces @37 :List(Namespace); }

@@ -1,5 +1,6 @@
 //! Questions to a node rather than to a shard. Not logged.
 
+use crate::ids::NodeId;
 use crate::limits::{NAME_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::message::{Message, Refusal, bounded, build, text};
 use crate::name;
@@ -17,6 +18,8 @@ pub enum Ask {
     Namespaces,
     /// Nodes and namespaces.
     Cluster,
+    /// Hand the leadership of a namespace over to a node. Answered by whoever leads it.
+    Transfer { namespace: String, to: NodeId },
 }
 
 impl Ask {
@@ -31,7 +34,9 @@ impl Ask {
                 bounded("bytes in a token", token.len(), TEXT_BYTES_MAX)?;
                 bounded("bytes in a client's own name", client.len(), TEXT_BYTES_MAX)
             }
-            Ask::Resolve(namespace) => name::check_namespace(namespace),
+            Ask::Resolve(namespace) | Ask::Transfer { namespace, .. } => {
+                name::check_namespace(namespace)
+            }
             Ask::Namespaces | Ask::Cluster => Ok(()),
         }
     }
@@ -47,6 +52,11 @@ impl Ask {
             Ask::Resolve(namespace) => root.set_resolve(namespace),
             Ask::Namespaces => root.set_namespaces(()),
             Ask::Cluster => root.set_cluster(()),
+            Ask::Transfer { namespace, to } => {
+                let mut asked = root.init_transfer();
+                asked.set_namespace(namespace);
+                asked.set_to(to.0);
+            }
         });
     }
 
@@ -66,6 +76,10 @@ impl Ask {
             Which::Resolve(namespace) => Ask::Resolve(text(namespace?, NAME_BYTES_MAX)?),
             Which::Namespaces(()) => Ask::Namespaces,
             Which::Cluster(()) => Ask::Cluster,
+            Which::Transfer(from) => Ask::Transfer {
+                namespace: text(from.get_namespace()?, NAME_BYTES_MAX)?,
+                to: NodeId(from.get_to()),
+            },
         };
         ask.check()?;
         Ok(ask)

@@ -2,9 +2,10 @@
 //! body.
 
 use crate::code::Code;
-use crate::ids::{Offset, SessionId};
+use crate::ids::{NodeId, Offset, SessionId};
 use crate::limits::{
     COMMIT_BODY_BYTES_MAX, FLOORS_PER_CONTROL_MAX, NAME_BYTES_MAX, SESSION_TTL_MS_MAX,
+    TEXT_BYTES_MAX,
 };
 use crate::message::{Message, Refusal, bounded, build, text};
 use crate::name;
@@ -30,6 +31,10 @@ pub enum Control {
     CreateNamespace { name: String, options: NamespaceOptions },
     /// Removes a namespace. Shard 0 only.
     DeleteNamespace(String),
+    /// A node joins the cluster, or has another name or address. Shard 0 only.
+    SetNode { node: NodeId, name: String, address: String },
+    /// A node leaves the cluster for good. Shard 0 only.
+    RemoveNode(NodeId),
 }
 
 /// The leader's verdict on age, size or count.
@@ -84,6 +89,14 @@ impl Control {
                 options.check()
             }
             Control::DeleteNamespace(name) => name::check_namespace(name),
+            Control::SetNode { node: NodeId(0), .. } | Control::RemoveNode(NodeId(0)) => {
+                Err(Refusal::new(Code::BadArgument, "there is no node zero"))
+            }
+            Control::SetNode { name, address, .. } => {
+                name::check(name)?;
+                bounded("bytes in an address", address.len(), TEXT_BYTES_MAX)
+            }
+            Control::RemoveNode(_) => Ok(()),
         }
     }
 
@@ -123,6 +136,13 @@ impl Control {
                 options.write(to.init_namespace_options());
             }
             Control::DeleteNamespace(name) => root.set_delete_namespace(name),
+            Control::SetNode { node, name, address } => {
+                let mut to = root.init_set_node();
+                to.set_node(node.0);
+                to.set_node_name(name);
+                to.set_node_address(address);
+            }
+            Control::RemoveNode(node) => root.set_remove_node(node.0),
         });
     }
 
@@ -165,6 +185,12 @@ impl Control {
                 options: NamespaceOptions::read(from.get_namespace_options()?)?,
             },
             Which::DeleteNamespace(name) => Control::DeleteNamespace(text(name?, NAME_BYTES_MAX)?),
+            Which::SetNode(from) => Control::SetNode {
+                node: NodeId(from.get_node()),
+                name: text(from.get_node_name()?, NAME_BYTES_MAX)?,
+                address: text(from.get_node_address()?, TEXT_BYTES_MAX)?,
+            },
+            Which::RemoveNode(node) => Control::RemoveNode(NodeId(node)),
         };
         control.check()?;
         Ok(control)

@@ -13,6 +13,7 @@
 //! * [`commit`]: the atomic list of ops with its conditions, built once by the client, read in
 //!   place by everyone else;
 //! * [`control`], [`read`], [`ask`], [`reply`]: the other messages, as plain Rust values;
+//! * [`peer`]: what nodes tell each other, in front of log frames as they lie on disk;
 //! * [`options`]: options of namespaces, keyspaces and streams.
 //!
 //! Invariants: no decoder panics on any input; a decoder refuses what it does not know instead of
@@ -32,6 +33,7 @@ pub mod message;
 pub mod name;
 pub mod options;
 pub mod packet;
+pub mod peer;
 pub mod read;
 pub mod reply;
 mod view;

@@ -102,6 +102,18 @@ pub const FLOORS_PER_CONTROL_MAX: usize = 4_096;
 pub const NODES_MAX: usize = 1_024;
 /// Replicas of one shard.
 pub const REPLICAS_PER_SHARD_MAX: usize = 64;
+/// Bytes of an encoded configuration of a shard: who votes and who learns.
+pub const PEER_CONFIGURATION_BYTES_MAX: usize = 2_048;
+/// Bytes of tokens that replicas tell each other beside a message.
+pub const CONTEXT_BYTES_MAX: usize = 64;
+/// Replicas that a shard gets while there are nodes for them.
+pub const REPLICAS_DEFAULT: usize = 3;
+/// Log bytes in one message to a follower, but for a frame that is longer alone.
+pub const APPEND_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes on their way to one other node; past it they are dropped, and asked for again.
+pub const LINK_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Requests of clients that a node has passed on to others and that are not answered yet.
+pub const FORWARDED_MAX: usize = REQUESTS_MAX;
 /// Longest that a namespace may wait for a sync under interval durability, in milliseconds.
 pub const INTERVAL_MS_MAX: u32 = 60_000;
 

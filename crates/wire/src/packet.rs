@@ -29,6 +29,10 @@ pub enum Kind {
     Read = 3,
     /// Request: an `Ask` message.
     Ask = 4,
+    /// Between nodes, not answered: a [`peer`](crate::peer) message and log frames.
+    Peer = 5,
+    /// The same, for every worker of the node: the greeting of a link, and that a node is alive.
+    PeerToAll = 6,
     /// Reply: a `Reply` message.
     Reply = 0x8001,
 }
@@ -42,6 +46,8 @@ impl Kind {
             2 => Some(Kind::Control),
             3 => Some(Kind::Read),
             4 => Some(Kind::Ask),
+            5 => Some(Kind::Peer),
+            6 => Some(Kind::PeerToAll),
             0x8001 => Some(Kind::Reply),
             _ => None,
         }

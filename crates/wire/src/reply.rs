@@ -41,7 +41,7 @@ pub enum Reply {
     /// A control entry was applied at this offset.
     Done(Offset),
     /// Answer to `Hello`.
-    Hello { node: NodeId, version: String },
+    Hello { node: NodeId, version: String, cluster: u64 },
     /// Answer to `Resolve`.
     Resolved { shard: ShardId, leader: NodeId },
     /// Answer to `Namespaces`.

@@ -179,7 +179,7 @@ impl Fake {
         Ok(match ask {
             Ask::Hello { .. } => match self.unwelcome.clone() {
                 Some(failure) => return Err(failure),
-                None => Reply::Hello { node: NodeId(7), version: "0".to_owned() },
+                None => Reply::Hello { node: NodeId(7), version: "0".to_owned(), cluster: 1 },
             },
             Ask::Resolve(name) => {
                 let shard = *self.namespaces.get(&name).ok_or_else(|| {
@@ -187,6 +187,7 @@ impl Fake {
                 })?;
                 Reply::Resolved { shard, leader: NodeId(7) }
             }
+            Ask::Transfer { .. } => return Err(Failure::new(Code::BadArgument, "one node")),
             Ask::Namespaces => Reply::Namespaces(self.list()),
             Ask::Cluster => Reply::Cluster {
                 nodes: vec![Node {

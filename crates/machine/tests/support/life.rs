@@ -12,7 +12,7 @@ use naust_wire::commit::Draft;
 use naust_wire::control::{Control, Floor, Floored};
 use naust_wire::frame::Kind;
 use naust_wire::options::{Compaction, KeyspaceOptions, NamespaceOptions, StreamOptions};
-use naust_wire::{Code, Offset, Sequence, SessionId, ShardId};
+use naust_wire::{Code, NodeId, Offset, Sequence, SessionId, ShardId};
 use std::borrow::Cow;
 use std::ops::ControlFlow;
 
@@ -175,7 +175,7 @@ impl<F: Fixture> Life<F> {
     fn control(&mut self) -> Control {
         let max = |random: &mut Random, bound| random.below(2) * (1 + random.below(bound));
         let random = &mut self.random;
-        match random.below(8) {
+        match random.below(10) {
             0 | 1 => Control::OpenSession { ttl_ms: max(random, 50_000), nonce: random.next() },
             2 if !self.clients.is_empty() => {
                 let at = random.below(self.clients.len() as u64) as usize;
@@ -218,7 +218,13 @@ impl<F: Fixture> Life<F> {
                     NamespaceOptions { history_ms: random.below(9), ..Default::default() };
                 Control::CreateNamespace { name, options }
             }
-            _ => Control::DeleteNamespace(format!("n{}", random.below(8))),
+            7 => Control::DeleteNamespace(format!("n{}", random.below(8))),
+            8 => Control::SetNode {
+                node: NodeId(1 + random.below(3)),
+                name: format!("n{}", random.below(3)),
+                address: format!("a{}", random.below(3)),
+            },
+            _ => Control::RemoveNode(NodeId(1 + random.below(3))),
         }
     }
 

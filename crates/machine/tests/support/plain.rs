@@ -2,17 +2,18 @@
 //! one but the reading of commits and control entries.
 
 use super::{Logged, Outcome};
-use naust_machine::{Change, Placed};
+use naust_machine::{Change, Member, Placed};
 use naust_wire::commit::{Commit, Condition, Op, position_in};
 use naust_wire::control::{Control, Floored};
 use naust_wire::frame::Kind;
 use naust_wire::limits::{
-    RANGE_DELETE_KEYS_MAX, RECENT_WRITES_LOG_BYTES, SESSION_TTL_MS_DEFAULT, SESSION_WINDOW_MAX,
+    RANGE_DELETE_KEYS_MAX, RECENT_WRITES_LOG_BYTES, REPLICAS_DEFAULT, SESSION_TTL_MS_DEFAULT,
+    SESSION_WINDOW_MAX,
 };
 use naust_wire::message::{Message, Refusal};
 use naust_wire::options::{Compaction, KeyspaceOptions, NamespaceOptions, StreamOptions};
 use naust_wire::reply::{RangeDeleted, Refused};
-use naust_wire::{Code, LogTime, Offset, SessionId, ShardId};
+use naust_wire::{Code, LogTime, NodeId, Offset, SessionId, ShardId};
 use std::collections::BTreeMap;
 
 /// The versions of a key, oldest first.
@@ -72,6 +73,7 @@ pub struct Plain {
     sessions: BTreeMap<SessionId, Session>,
     writes: Vec<Write>,
     pub namespaces: BTreeMap<String, Placed>,
+    pub nodes: BTreeMap<NodeId, Member>,
     shards: u32,
     pub applied: Offset,
 }
@@ -309,6 +311,20 @@ impl Plain {
                 }
                 None => failed(Code::NamespaceNotFound),
             },
+            Control::SetNode { node, name, address } => {
+                let is_taken = |(id, there): (&NodeId, &Member)| *id != node && there.name == name;
+                if self.nodes.iter().any(is_taken) {
+                    return failed(Code::BadArgument);
+                }
+                let member = Member { name, address };
+                self.nodes.insert(node, member.clone());
+                Outcome::Directory(at, Change::NodeSet { node, member })
+            }
+            Control::RemoveNode(node) => match self.nodes.len() {
+                0 | 1 => failed(Code::BadArgument),
+                _ if self.nodes.remove(&node).is_none() => failed(Code::BadArgument),
+                _ => Outcome::Directory(at, Change::NodeRemoved(node)),
+            },
         }
     }
 
@@ -325,8 +341,11 @@ impl Plain {
             return failed(Code::NamespaceExists);
         }
         self.shards += 1;
-        let placed = Placed { shard: ShardId(1 + self.shards), options };
-        self.namespaces.insert(name.clone(), placed);
+        // Few nodes come and go in these lives, so that all of them hold every namespace.
+        let replicas: Vec<NodeId> = self.nodes.keys().copied().collect();
+        assert!(replicas.len() <= REPLICAS_DEFAULT, "the model knows no choice");
+        let placed = Placed { shard: ShardId(1 + self.shards), options, replicas };
+        self.namespaces.insert(name.clone(), placed.clone());
         Outcome::Directory(at, Change::Created { name, placed })
     }
 }

@@ -1,13 +1,16 @@
 //! Questions to the node rather than to a shard.
 
+use super::directory::Member;
 use super::packets::refused;
 use super::{Life, Node};
+use crate::shard::{Busy, busy};
 use crate::views::Waiter;
-use crate::{ConnectionId, Effect, replies};
+use crate::{ConnectionId, Effect, Now, replies};
 use naust_wire::ask::Ask;
 use naust_wire::options::NamespaceOptions;
+use naust_wire::packet::Packet;
 use naust_wire::reply::{self, Failure, Namespace, Reply};
-use naust_wire::{Code, NodeId, Offset, RequestId, ShardId};
+use naust_wire::{Code, NodeId, Offset, ShardId};
 
 /// Bytes of replies that list namespaces between two flushes; past it such questions are answered
 /// `Overloaded`. The last reply may pass it.
@@ -16,20 +19,27 @@ const LIST_REPLY_BYTES_MAX: usize = 8 * 1024 * 1024;
 impl Node {
     pub(super) fn ask(
         &mut self,
+        now: Now,
         from: ConnectionId,
-        request: RequestId,
-        body: &[u8],
+        packet: &Packet<'_>,
         effects: &mut Vec<Effect>,
     ) -> Result<(), Failure> {
-        let ask = Ask::decode(body).map_err(refused)?;
+        let request = packet.request;
+        let ask = Ask::decode(packet.body).map_err(refused)?;
         if let Ask::Hello { token, .. } = &ask {
             self.hello(from, token)?;
         } else {
             self.gate(from)?;
         }
         let reply = match ask {
-            Ask::Hello { .. } => {
-                Reply::Hello { node: self.config.node, version: self.config.version.clone() }
+            Ask::Hello { .. } => Reply::Hello {
+                node: self.config.node,
+                version: self.config.version.clone(),
+                cluster: self.config.cluster,
+            },
+            Ask::Transfer { namespace, to } => {
+                let shard = self.resolve(&namespace)?;
+                return self.transfer(from, packet, shard, to, effects);
             }
             Ask::Resolve(name) => match self.resolve(&name)? {
                 shard if self.directory.is_opening(shard) => {
@@ -37,7 +47,7 @@ impl Node {
                     self.directory.wait(shard, Waiter { connection: from, request });
                     return Ok(());
                 }
-                shard => Reply::Resolved { shard, leader: self.config.node },
+                shard => Reply::Resolved { shard, leader: self.leader_of(shard) },
             },
             Ask::Namespaces | Ask::Cluster if self.listed_bytes >= LIST_REPLY_BYTES_MAX => {
                 let detail = "the node lists as much at once as it may; try again";
@@ -45,7 +55,7 @@ impl Node {
             }
             Ask::Namespaces => Reply::Namespaces(self.namespaces()?),
             Ask::Cluster => {
-                Reply::Cluster { nodes: vec![self.myself()], namespaces: self.namespaces()? }
+                Reply::Cluster { nodes: self.nodes(now), namespaces: self.namespaces()? }
             }
         };
         let bytes = replies::send(from, request, ShardId::DIRECTORY, &reply, effects);
@@ -91,9 +101,10 @@ impl Node {
         let end = shard.map_or(Offset::ZERO, |shard| shard.end());
         let replicas = shard.map(|shard| {
             let configuration = shard.replica.configuration();
-            let ours = |node: &NodeId| if *node == self.config.node { end } else { Offset::ZERO };
-            let replica =
-                |node: &NodeId, voter| reply::Replica { node: *node, voter, end: ours(node) };
+            let replica = |node: &NodeId, voter| {
+                let end = shard.end_at(*node).unwrap_or(Offset::ZERO);
+                reply::Replica { node: *node, voter, end }
+            };
             let voters = configuration.voters().iter().map(|node| replica(node, true));
             let learners = configuration.learners().iter().map(|node| replica(node, false));
             voters.chain(learners).collect()
@@ -101,10 +112,64 @@ impl Node {
         Namespace {
             name: name.to_owned(),
             shard: id,
-            leader: self.config.node,
+            leader: self.leader_of(id),
             end,
             replicas: replicas.unwrap_or_default(),
             options: *options,
+        }
+    }
+
+    /// Who leads a shard, as far as is known here: zero, if it is not.
+    fn leader_of(&self, shard: ShardId) -> NodeId {
+        let Some(shard) = self.shards.get(&shard) else { return NodeId(0) };
+        match shard.replica.is_lone_voter() {
+            // It leads as soon as it is written to.
+            true => self.config.node,
+            false => shard.replica.leader().unwrap_or(NodeId(0)),
+        }
+    }
+
+    /// Hands the leadership of a namespace over, or has its leader do that.
+    fn transfer(
+        &mut self,
+        from: ConnectionId,
+        packet: &Packet<'_>,
+        id: ShardId,
+        to: NodeId,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Failure> {
+        let Some(shard) = self.shards.get_mut(&id) else { return Err(self.directory.absent(id)) };
+        match shard.admit() {
+            Err(Busy::NotLeader(Some(leader))) => {
+                return self.forward(from, packet, leader, effects);
+            }
+            Err(why @ Busy::NotLeader(None)) => return Err(busy(why)),
+            _ => {}
+        }
+        if !shard.replica.configuration().voters().contains(&to) {
+            let detail = format!("node {to} is no voter of this namespace");
+            return Err(Failure::new(Code::BadArgument, detail));
+        }
+        if to != self.config.node {
+            shard.hand_over_to(to);
+        }
+        let reply = Reply::Done(shard.end());
+        Node::touch(&mut self.touched, shard);
+        replies::send(from, packet.request, ShardId::DIRECTORY, &reply, effects);
+        Ok(())
+    }
+
+    /// All nodes; this one alone, while none has joined it.
+    fn nodes(&self, now: Now) -> Vec<reply::Node> {
+        let node = |(id, member): (NodeId, &Member)| reply::Node {
+            id,
+            name: member.name.clone(),
+            address: member.address.clone(),
+            up: self.peers.is_there(id, now.monotonic_ms),
+        };
+        match self.directory.nodes().next() {
+            None => vec![self.myself()],
+            Some(_) => self.directory.nodes().map(node).collect(),
         }
     }
 

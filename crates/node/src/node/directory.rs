@@ -9,7 +9,7 @@ use crate::views::Waiter;
 use crate::{ConnectionId, Effect, Now, views};
 use naust_wire::options::NamespaceOptions;
 use naust_wire::reply::{Failure, Reply};
-use naust_wire::{Code, ShardId};
+use naust_wire::{Code, NodeId, Offset, ShardId};
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
 
@@ -20,8 +20,17 @@ const RETRY_MS: u64 = 1000;
 #[derive(Default)]
 pub(super) struct Directory {
     names: BTreeMap<String, (ShardId, NamespaceOptions)>,
+    nodes: BTreeMap<NodeId, Member>,
+    /// Where the shards began that are not this worker's, or of which there is nothing here.
+    holders: FxHashMap<ShardId, Vec<NodeId>>,
     /// Shards of this worker that are being opened, or could not be.
     absent: FxHashMap<ShardId, Absent>,
+}
+
+/// A node, as the directory has it.
+pub(super) struct Member {
+    pub(super) name: String,
+    pub(super) address: String,
 }
 
 #[derive(Default)]
@@ -29,6 +38,10 @@ struct Absent {
     /// Who waits for it to be there: for its shard, or for the news that it was made.
     waiting: Vec<(Waiter, Option<Told>)>,
     options: NamespaceOptions,
+    /// What its log begins with, if there is none.
+    begin: Option<Vec<u8>>,
+    /// It campaigns as soon as it is there.
+    leads_first: bool,
     /// Why it could not be opened.
     failure: Option<Failure>,
     /// When to try again.
@@ -57,13 +70,59 @@ impl Directory {
         self.names.iter().map(|(name, (shard, options))| (name, *shard, options))
     }
 
-    /// A shard of this worker is being opened.
-    pub(super) fn opens(&mut self, shard: ShardId) {
-        self.absent.insert(shard, Absent::default());
+    /// A shard of this worker is to be opened.
+    pub(super) fn opens(
+        &mut self,
+        shard: ShardId,
+        options: NamespaceOptions,
+        begin: Option<Vec<u8>>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let absent = Absent { options, begin: begin.clone(), ..Absent::default() };
+        self.absent.insert(shard, absent);
+        effects.push(Effect::Open { shard, options, begin });
+    }
+
+    /// A leader wants a replica of a shard here.
+    pub(super) fn invited(
+        &mut self,
+        shard: ShardId,
+        options: NamespaceOptions,
+        configuration: Vec<u8>,
+        effects: &mut Vec<Effect>,
+    ) {
+        if !self.absent.contains_key(&shard) {
+            self.opens(shard, options, Some(configuration), effects);
+        }
+    }
+
+    /// All nodes, in the order of their ids.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = (NodeId, &Member)> {
+        self.nodes.iter().map(|(node, member)| (*node, member))
+    }
+
+    pub(super) fn node(&self, node: NodeId) -> Option<&Member> {
+        self.nodes.get(&node)
+    }
+
+    /// The nodes that may have a replica of a shard of which there is nothing here.
+    pub(super) fn holders(&self, shard: ShardId) -> &[NodeId] {
+        self.holders.get(&shard).map_or(&[], Vec::as_slice)
+    }
+
+    /// The options of a shard's namespace.
+    pub(super) fn options(&self, shard: ShardId) -> NamespaceOptions {
+        let of = self.names.values().find(|(other, _)| *other == shard);
+        of.map(|(_, options)| *options).unwrap_or_default()
     }
 
     pub(super) fn is_opening(&self, shard: ShardId) -> bool {
         self.absent.get(&shard).is_some_and(|absent| absent.failure.is_none())
+    }
+
+    /// Whether a shard of this worker is being opened, or could not be.
+    pub(super) fn is_absent(&self, shard: ShardId) -> bool {
+        self.absent.contains_key(&shard)
     }
 
     /// Whether anybody waits for a shard that is being opened.
@@ -113,6 +172,9 @@ impl Node {
             return;
         }
         let mut shard = Box::new(Shard::new(opened, now));
+        if absent.leads_first && shard.is_fresh() {
+            shard.campaign();
+        }
         Node::touch(&mut self.touched, &mut shard);
         shard.count_bytes(&mut self.unapplied_bytes);
         self.shards.insert(id, shard);
@@ -120,6 +182,18 @@ impl Node {
             let reply = match told {
                 Some(told) => Reply::Done(told.offset),
                 None => Reply::Resolved { shard: id, leader: self.config.node },
+            };
+            self.tell(waiter, told, id, &reply, effects);
+        }
+    }
+
+    /// There is nothing of a shard here: others have it.
+    pub(super) fn not_here(&mut self, id: ShardId, effects: &mut Vec<Effect>) {
+        let Some(absent) = self.directory.absent.remove(&id) else { return };
+        for (waiter, told) in absent.waiting {
+            let reply = match told {
+                Some(told) => Reply::Done(told.offset),
+                None => Reply::Resolved { shard: id, leader: NodeId(0) },
             };
             self.tell(waiter, told, id, &reply, effects);
         }
@@ -155,7 +229,8 @@ impl Node {
     pub(super) fn open_again(&mut self, now: Now, effects: &mut Vec<Effect>) {
         for (shard, absent) in &mut self.directory.absent {
             if absent.retry_ms.take_if(|at| *at <= now.monotonic_ms).is_some() {
-                effects.push(Effect::Open { shard: *shard, options: absent.options });
+                let begin = absent.begin.clone();
+                effects.push(Effect::Open { shard: *shard, options: absent.options, begin });
             }
         }
     }
@@ -178,18 +253,36 @@ impl Node {
 
     pub(super) fn directory_changed(&mut self, change: DirectoryChange, effects: &mut Vec<Effect>) {
         match change {
-            DirectoryChange::Created { name, shard, options, told } => {
+            DirectoryChange::Created { name, shard, options, replicas, told } => {
+                let leads_first = self.leads_first(&name, shard, &replicas);
+                let begin = self.begin(&replicas);
+                self.directory.holders.insert(shard, replicas);
                 self.directory.names.insert(name, (shard, options));
                 if !self.owns(shard) {
                     return;
                 }
-                let waiting = told.map(|told| (told.waiter, Some(told))).into_iter().collect();
-                let absent = Absent { waiting, options, ..Absent::default() };
-                self.directory.absent.insert(shard, absent);
-                effects.push(Effect::Open { shard, options });
+                let waiting: Vec<_> =
+                    told.map(|told| (told.waiter, Some(told))).into_iter().collect();
+                if self.shards.contains_key(&shard) {
+                    // A leader's invitation was faster.
+                    for (waiter, told) in waiting {
+                        let reply =
+                            told.map_or(Reply::Done(Offset::ZERO), |t| Reply::Done(t.offset));
+                        self.tell(waiter, told, shard, &reply, effects);
+                    }
+                    return;
+                }
+                if let Some(absent) = self.directory.absent.get_mut(&shard) {
+                    return absent.waiting.extend(waiting);
+                }
+                self.directory.opens(shard, options, begin, effects);
+                let absent = self.directory.absent.get_mut(&shard).expect("it was just put there");
+                absent.waiting = waiting;
+                absent.leads_first = leads_first;
             }
             DirectoryChange::Deleted { name, shard, told } => {
                 self.directory.names.remove(&name);
+                self.directory.holders.remove(&shard);
                 if !self.owns(shard) {
                     return;
                 }
@@ -198,6 +291,26 @@ impl Node {
                     self.tell(told.waiter, Some(told), shard, &Reply::Done(told.offset), effects);
                 }
             }
+            DirectoryChange::NodeSet { node, name, address, told } => {
+                self.peers.learn(node, &address, effects);
+                self.directory.nodes.insert(node, Member { name, address });
+                self.tell_of_node(told, effects);
+            }
+            DirectoryChange::NodeRemoved { node, told } => {
+                self.directory.nodes.remove(&node);
+                self.peers.forget(node, effects);
+                self.tell_of_node(told, effects);
+            }
+        }
+    }
+
+    /// Who changed the nodes is told by the worker that has the directory.
+    fn tell_of_node(&mut self, told: Option<Told>, effects: &mut Vec<Effect>) {
+        if let Some(told) = told
+            && self.owns(ShardId::DIRECTORY)
+        {
+            let reply = Reply::Done(told.offset);
+            self.tell(told.waiter, Some(told), ShardId::DIRECTORY, &reply, effects);
         }
     }
 

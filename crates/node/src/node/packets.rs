@@ -1,7 +1,7 @@
 //! From packets to admitted requests.
 
 use super::{Life, Node};
-use crate::shard::{Asked, busy};
+use crate::shard::{Asked, Busy, busy};
 use crate::views::Waiter;
 use crate::{ConnectionId, Effect, Now};
 use naust_wire::commit::Commit;
@@ -78,8 +78,15 @@ impl Node {
         packet: &Packet<'_>,
         effects: &mut Vec<Effect>,
     ) -> Result<(), Failure> {
+        if matches!(packet.kind, Kind::Peer | Kind::PeerToAll) {
+            let said = self.peer(now, from, packet, effects);
+            if said.is_err() {
+                effects.push(Effect::Close(from));
+            }
+            return said;
+        }
         if packet.kind == Kind::Ask {
-            return self.ask(from, packet.request, packet.body, effects);
+            return self.ask(now, from, packet, effects);
         }
         self.gate(from)?;
         match packet.kind {
@@ -94,10 +101,11 @@ impl Node {
             Kind::Control => {
                 let control = Control::decode(packet.body).map_err(refused)?;
                 check_control(&control, packet.shard)?;
+                self.prepare(now, &control)?;
                 self.write(now, from, packet, frame::Kind::Control, effects)
             }
             Kind::Read => self.read(now, from, packet, effects),
-            Kind::Ask | Kind::Reply => {
+            Kind::Ask | Kind::Reply | Kind::Peer | Kind::PeerToAll => {
                 Err(Failure::new(Code::UnknownKind, "a reply is no request"))
             }
         }
@@ -134,9 +142,14 @@ impl Node {
             return Err(Failure::new(Code::TooLarge, detail));
         }
         let Some(shard) = self.shards.get_mut(&packet.shard) else {
-            return Err(self.directory.absent(packet.shard));
+            return self.without(now, from, packet, effects);
         };
-        shard.admit().map_err(busy)?;
+        match shard.admit() {
+            Err(Busy::NotLeader(Some(leader))) => {
+                return self.forward(from, packet, leader, effects);
+            }
+            admitted => admitted.map_err(busy)?,
+        }
         let waiter = Waiter { connection: from, request: packet.request };
         shard.stage(kind, packet.body, waiter, now);
         shard.count_bytes(&mut self.unapplied_bytes);
@@ -160,12 +173,42 @@ impl Node {
             return Err(no_namespace(packet.shard));
         }
         let Some(shard) = self.shards.get_mut(&packet.shard) else {
-            return Err(self.directory.absent(packet.shard));
+            return self.without(now, from, packet, effects);
         };
         shard.check_read(&read)?;
-        shard.waiting.add(Asked::new(from, packet.request, read, now), now);
+        shard.waiting.add(Asked::new(from, packet.request, read, now));
         Node::touch(&mut self.touched, shard);
         self.connections.begin(from, effects);
+        Ok(())
+    }
+
+    /// A request for a shard of which there is nothing here, or not yet.
+    fn without(
+        &mut self,
+        now: Now,
+        from: ConnectionId,
+        packet: &Packet<'_>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Failure> {
+        if !self.directory.is_absent(packet.shard)
+            && let Some(node) = self.elsewhere(now, packet.shard)
+        {
+            return self.forward(from, packet, node, effects);
+        }
+        Err(self.directory.absent(packet.shard))
+    }
+
+    /// What the leader of the directory looks at before nodes come and go.
+    fn prepare(&mut self, now: Now, control: &Control) -> Result<(), Failure> {
+        let leads = |node: &mut Node| {
+            let shard = node.shards.get_mut(&ShardId::DIRECTORY);
+            shard.is_some_and(|shard| shard.admit().is_ok())
+        };
+        match control {
+            Control::SetNode { .. } if leads(self) => self.note_myself(now),
+            Control::RemoveNode(node) if leads(self) => self.check_removal(now, *node)?,
+            _ => {}
+        }
         Ok(())
     }
 }
@@ -174,7 +217,9 @@ impl Node {
 fn check_control(control: &Control, shard: ShardId) -> Result<(), Failure> {
     let (is_for_directory, options) = match control {
         Control::CreateNamespace { options, .. } => (true, Some(options)),
-        Control::DeleteNamespace(_) => (true, None),
+        Control::DeleteNamespace(_) | Control::SetNode { .. } | Control::RemoveNode(_) => {
+            (true, None)
+        }
         Control::Floors(_) => {
             return Err(Failure::new(Code::BadArgument, "floors are the leader's to propose"));
         }
@@ -182,7 +227,7 @@ fn check_control(control: &Control, shard: ShardId) -> Result<(), Failure> {
     };
     if is_for_directory != (shard == ShardId::DIRECTORY) {
         return Err(match is_for_directory {
-            true => Failure::new(Code::BadArgument, "namespaces are made and removed in shard 0"),
+            true => Failure::new(Code::BadArgument, "namespaces and nodes come and go in shard 0"),
             false => no_namespace(shard),
         });
     }

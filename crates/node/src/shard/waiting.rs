@@ -2,12 +2,13 @@
 //! for the log to grow.
 //!
 //! ```text
-//!   linearizable ─► fresh ─► a round of Raft ─► by_index ─┐
+//!   linearizable ─► fresh ◄─► a round of Raft ─► by_index ┐
 //!   at least, exactly ─────────────────────► by_offset ───┼─► due
 //!   local ────────────────────────────────────────────────┤
 //!   the log's end, with patience ──────────► polls ───────┘
 //! ```
-//! All linearizable reads of one burst share one round.
+//! All linearizable reads of one burst share one round. A round whose answer does not come, or that
+//! a change of leaders ended, is asked for again, until its reads have waited too long.
 
 use crate::{ConnectionId, Now};
 use naust_wire::limits::{READ_OFFSET_WAIT_MS, WAIT_MS_MAX};
@@ -23,6 +24,8 @@ pub(crate) struct Asked {
     pub(crate) read: Read,
     /// When a long poll is answered with nothing, in milliseconds of the monotonic clock.
     pub(crate) deadline_ms: u64,
+    /// When it is refused, if it could not be answered.
+    give_up_ms: u64,
 }
 
 impl Asked {
@@ -32,7 +35,8 @@ impl Asked {
             _ => 0,
         };
         let deadline_ms = now.monotonic_ms + wait_ms.min(WAIT_MS_MAX);
-        Asked { to, request, read, deadline_ms }
+        let give_up_ms = now.monotonic_ms + READ_OFFSET_WAIT_MS;
+        Asked { to, request, read, deadline_ms, give_up_ms }
     }
 }
 
@@ -41,10 +45,10 @@ impl Asked {
 pub(crate) struct Waiting {
     fresh: Vec<Asked>,
     token: u64,
-    rounds: VecDeque<(u64, Vec<Asked>)>,
+    /// With the moment they were asked for.
+    rounds: VecDeque<(u64, u64, Vec<Asked>)>,
     by_index: VecDeque<(Index, Asked)>,
-    /// With the moment to give up.
-    by_offset: BTreeMap<(Offset, u64), (u64, Asked)>,
+    by_offset: BTreeMap<(Offset, u64), Asked>,
     polls: Vec<Asked>,
     due: VecDeque<Asked>,
     number: u64,
@@ -63,21 +67,23 @@ impl Waiting {
     }
 
     fn len(&self) -> usize {
-        let rounds = self.rounds.iter().map(|(_, asked)| asked.len()).sum::<usize>();
+        let rounds = self.rounds.iter().map(|(_, _, asked)| asked.len()).sum::<usize>();
         let waiting = self.fresh.len() + rounds + self.by_index.len() + self.by_offset.len();
         waiting + self.polls.len() + self.due.len()
     }
 
     /// Takes a read in.
-    pub(crate) fn add(&mut self, asked: Asked, now: Now) {
+    pub(crate) fn add(&mut self, asked: Asked) {
         match asked.read.level {
-            Level::Linearizable => self.fresh.push(asked),
+            Level::Linearizable => {
+                self.note_deadline(asked.give_up_ms);
+                self.fresh.push(asked);
+            }
             Level::Local => self.due.push_back(asked),
             Level::AtLeast(offset) | Level::Exactly(offset) => {
-                let give_up_ms = now.monotonic_ms + READ_OFFSET_WAIT_MS;
                 self.number += 1;
-                self.note_deadline(give_up_ms);
-                self.by_offset.insert((offset, self.number), (give_up_ms, asked));
+                self.note_deadline(asked.give_up_ms);
+                self.by_offset.insert((offset, self.number), asked);
             }
         }
     }
@@ -86,16 +92,30 @@ impl Waiting {
         !self.fresh.is_empty()
     }
 
+    /// Tokens go on from here: other lives of this replica must not have had them.
+    pub(crate) fn begin_tokens(&mut self, at: u64) {
+        self.token = at;
+    }
+
     /// Fresh reads become a round; its token.
-    pub(crate) fn next_token(&mut self) -> u64 {
-        self.token += 1;
-        self.rounds.push_back((self.token, std::mem::take(&mut self.fresh)));
+    pub(crate) fn next_token(&mut self, now: Now) -> u64 {
+        self.token = self.token.wrapping_add(1);
+        self.rounds.push_back((self.token, now.monotonic_ms, std::mem::take(&mut self.fresh)));
         self.token
     }
 
-    /// The last round can't be asked for.
-    pub(crate) fn give_up(&mut self) -> Vec<Asked> {
-        self.rounds.pop_back().map(|(_, asked)| asked).unwrap_or_default()
+    /// Whether the oldest round was asked for so long ago.
+    pub(crate) fn is_late(&self, now: Now, ms: u64) -> bool {
+        self.rounds.front().is_some_and(|(_, asked_ms, _)| now.monotonic_ms >= asked_ms + ms)
+    }
+
+    /// Whoever was asked may not answer: all rounds become fresh again, in their order.
+    pub(crate) fn ask_again(&mut self) {
+        if self.rounds.is_empty() {
+            return;
+        }
+        let newer = std::mem::take(&mut self.fresh);
+        self.fresh = self.rounds.drain(..).flat_map(|(_, _, asked)| asked).chain(newer).collect();
     }
 
     /// Fresh reads wait for this index, without a round.
@@ -105,11 +125,12 @@ impl Waiting {
 
     /// A round ended: its reads may be answered at this index.
     pub(crate) fn found_index(&mut self, token: u64, index: Index) {
-        while let Some((first, _)) = self.rounds.front()
-            && *first <= token
-        {
-            // Rounds end in order; one that was passed over is answered by a later one as well.
-            let (_, asked) = self.rounds.pop_front().expect("it was just seen");
+        // A token that is not waited for was asked for again.
+        let Some(place) = self.rounds.iter().position(|(known, _, _)| *known == token) else {
+            return;
+        };
+        // One that was passed over is answered by a later one as well.
+        for (_, _, asked) in self.rounds.drain(..=place) {
             self.by_index.extend(asked.into_iter().map(|asked| (index, asked)));
         }
     }
@@ -124,7 +145,7 @@ impl Waiting {
             return self.by_index.pop_front().map(|(_, asked)| asked);
         }
         let first = self.by_offset.first_entry()?;
-        (first.key().0 < next).then(|| first.remove().1)
+        (first.key().0 < next).then(|| first.remove())
     }
 
     /// A read of the log's end waits until it grows.
@@ -147,20 +168,25 @@ impl Waiting {
         self.due.extend(self.polls.drain(..).map(without_patience));
     }
 
-    /// What waited long enough: long polls become due; reads of offsets that were not reached are
-    /// given back.
+    /// What waited long enough: long polls become due; reads that found no leader, and those of
+    /// offsets that were not reached, are given back.
     pub(crate) fn expire(&mut self, now: Now) -> Vec<Asked> {
         if self.deadline_ms.is_none_or(|deadline| deadline > now.monotonic_ms) {
             return Vec::new();
         }
         let polls = self.polls.extract_if(.., |asked| asked.deadline_ms <= now.monotonic_ms);
         self.due.extend(polls.map(without_patience));
-        let late =
-            self.by_offset.extract_if(.., |_, (give_up_ms, _)| *give_up_ms <= now.monotonic_ms);
-        let late = late.map(|(_, (_, asked))| asked).collect();
+        let is_late = |asked: &mut Asked| asked.give_up_ms <= now.monotonic_ms;
+        let mut late: Vec<Asked> = self.fresh.extract_if(.., is_late).collect();
+        for (_, _, asked) in &mut self.rounds {
+            late.extend(asked.extract_if(.., is_late));
+        }
+        let of_offsets = self.by_offset.extract_if(.., |_, asked| is_late(asked));
+        late.extend(of_offsets.map(|(_, asked)| asked));
         let polls = self.polls.iter().map(|asked| asked.deadline_ms);
-        let offsets = self.by_offset.values().map(|(give_up_ms, _)| *give_up_ms);
-        self.deadline_ms = polls.chain(offsets).min();
+        let rounds = self.rounds.iter().flat_map(|(_, _, asked)| asked);
+        let others = self.fresh.iter().chain(rounds).chain(self.by_offset.values());
+        self.deadline_ms = polls.chain(others.map(|asked| asked.give_up_ms)).min();
         late
     }
 
@@ -173,9 +199,9 @@ impl Waiting {
     pub(crate) fn forget(&mut self, gone: ConnectionId) -> usize {
         let before = self.len();
         self.fresh.retain(|asked| asked.to != gone);
-        self.rounds.iter_mut().for_each(|(_, asked)| asked.retain(|asked| asked.to != gone));
+        self.rounds.iter_mut().for_each(|(_, _, asked)| asked.retain(|asked| asked.to != gone));
         self.by_index.retain(|(_, asked)| asked.to != gone);
-        self.by_offset.retain(|_, (_, asked)| asked.to != gone);
+        self.by_offset.retain(|_, asked| asked.to != gone);
         self.polls.retain(|asked| asked.to != gone);
         self.due.retain(|asked| asked.to != gone);
         before - self.len()
@@ -184,9 +210,9 @@ impl Waiting {
     /// All of them, when the shard goes away.
     pub(crate) fn take_all(&mut self) -> Vec<Asked> {
         let all = std::mem::take(self);
-        let rounds = all.rounds.into_iter().flat_map(|(_, asked)| asked);
+        let rounds = all.rounds.into_iter().flat_map(|(_, _, asked)| asked);
         let by_index = all.by_index.into_iter().map(|(_, asked)| asked);
-        let by_offset = all.by_offset.into_values().map(|(_, asked)| asked);
+        let by_offset = all.by_offset.into_values();
         let rest = all.fresh.into_iter().chain(all.polls).chain(all.due);
         rounds.chain(by_index).chain(by_offset).chain(rest).collect()
     }
@@ -228,12 +254,12 @@ mod tests {
     #[test]
     fn a_burst_of_linearizable_reads_shares_a_round_and_waits_for_its_index() {
         let mut waiting = Waiting::default();
-        waiting.add(asked(1, Level::Linearizable, get()), Now::default());
-        waiting.add(asked(2, Level::Linearizable, get()), Now::default());
-        let first = waiting.next_token();
-        waiting.add(asked(3, Level::Linearizable, get()), Now::default());
+        waiting.add(asked(1, Level::Linearizable, get()));
+        waiting.add(asked(2, Level::Linearizable, get()));
+        let first = waiting.next_token(Now::default());
+        waiting.add(asked(3, Level::Linearizable, get()));
         assert!(waiting.has_fresh());
-        let second = waiting.next_token();
+        let second = waiting.next_token(Now::default());
         assert!(!waiting.has_fresh());
         waiting.found_index(first, Index(7));
         assert_eq!(due(&mut waiting, 6, 0), []);
@@ -246,10 +272,10 @@ mod tests {
     #[test]
     fn reads_of_offsets_wait_until_they_are_folded_in_or_give_up() {
         let mut waiting = Waiting::default();
-        waiting.add(asked(1, Level::AtLeast(Offset(50)), get()), Now::default());
-        waiting.add(asked(2, Level::Exactly(Offset(40)), get()), Now::default());
-        waiting.add(asked(3, Level::AtLeast(Offset(90)), get()), Now::default());
-        waiting.add(asked(4, Level::Local, get()), Now::default());
+        waiting.add(asked(1, Level::AtLeast(Offset(50)), get()));
+        waiting.add(asked(2, Level::Exactly(Offset(40)), get()));
+        waiting.add(asked(3, Level::AtLeast(Offset(90)), get()));
+        waiting.add(asked(4, Level::Local, get()));
         assert_eq!(due(&mut waiting, 0, 40), [4]);
         assert_eq!(due(&mut waiting, 0, 51), [2, 1]);
         assert_eq!(waiting.deadline_ms(), Some(READ_OFFSET_WAIT_MS));
@@ -280,17 +306,17 @@ mod tests {
     fn who_is_gone_waits_nowhere_and_who_is_left_is_found_everywhere() {
         let mut waiting = Waiting::default();
         for request in [0, 10] {
-            waiting.add(asked(request + 1, Level::Linearizable, get()), Now::default());
-            waiting.add(asked(request + 2, Level::Linearizable, get()), Now::default());
-            let token = waiting.next_token();
+            waiting.add(asked(request + 1, Level::Linearizable, get()));
+            waiting.add(asked(request + 2, Level::Linearizable, get()));
+            let token = waiting.next_token(Now::default());
             if request == 0 {
                 waiting.found_index(token, Index(5));
             }
         }
         for request in 21..23 {
-            waiting.add(asked(request, Level::Linearizable, get()), Now::default());
-            waiting.add(asked(request + 10, Level::Local, get()), Now::default());
-            waiting.add(asked(request + 20, Level::AtLeast(Offset(9)), get()), Now::default());
+            waiting.add(asked(request, Level::Linearizable, get()));
+            waiting.add(asked(request + 10, Level::Local, get()));
+            waiting.add(asked(request + 20, Level::AtLeast(Offset(9)), get()));
             waiting.wait_for_log(asked(request + 30, Level::Local, log(5, 100)));
         }
         waiting.forget(ConnectionId(0));

@@ -6,13 +6,13 @@ use crate::answer;
 use crate::event::{ALWAYS, DirectoryChange, Needs, Progress, Told};
 use crate::open::ForViews;
 use naust_log::ReadError;
-use naust_machine::{Applied, Change, Fault, Machine, StreamId, Tables, TablesJob};
+use naust_machine::{Applied, Change, Fault, Machine, Member, Placed, StreamId, Tables, TablesJob};
 use naust_wire::control::Control;
 use naust_wire::limits::{PAGE_BYTES_MAX, PAGE_ROWS_DEFAULT};
 use naust_wire::message::Refusal;
 use naust_wire::read::Query as Question;
 use naust_wire::reply::{Failure, Reply};
-use naust_wire::{Index, LogTime, Offset, ShardId, reply};
+use naust_wire::{Index, LogTime, NodeId, Offset, ShardId, reply};
 use std::ops::Range;
 
 /// The part of a segment that tables come further before the worker hears what they need of the
@@ -92,6 +92,12 @@ impl<T: Tables> Shard<T> {
     /// opened and the next frame begins at `next`.
     pub(super) fn tell_directory(&mut self, next: Offset, outputs: &mut Vec<Output<T>>) {
         if self.untold_below.take_if(|below| *below <= next).is_some() {
+            outputs.extend(
+                self.machine
+                    .directory()
+                    .nodes()
+                    .map(|(node, member)| Output::Directory(node_set(node, member.clone(), None))),
+            );
             let (last, others): (Vec<_>, Vec<_>) =
                 self.machine.directory().iter().partition(|(name, _)| *name == ALWAYS);
             outputs.extend(others.into_iter().chain(last).map(|(name, placed)| {
@@ -99,6 +105,7 @@ impl<T: Tables> Shard<T> {
                     name: name.to_owned(),
                     shard: placed.shard,
                     options: placed.options,
+                    replicas: placed.replicas.clone(),
                     told: None,
                 })
             }));
@@ -314,13 +321,19 @@ fn waiter_of(apply: &Apply, index: Index) -> Option<Waiter> {
     (*waiter != Waiter::NOBODY).then_some(*waiter)
 }
 
+fn node_set(node: NodeId, member: Member, told: Option<Told>) -> DirectoryChange {
+    let Member { name, address } = member;
+    DirectoryChange::NodeSet { node, name, address, told }
+}
+
 fn directory_change(change: Change, told: Option<Told>) -> DirectoryChange {
     match change {
-        Change::Created { name, placed } => {
-            let (shard, options) = (placed.shard, placed.options);
-            DirectoryChange::Created { name, shard, options, told }
+        Change::Created { name, placed: Placed { shard, options, replicas } } => {
+            DirectoryChange::Created { name, shard, options, replicas, told }
         }
         Change::Deleted { name, shard } => DirectoryChange::Deleted { name, shard, told },
+        Change::NodeSet { node, member } => node_set(node, member, told),
+        Change::NodeRemoved(node) => DirectoryChange::NodeRemoved { node, told },
     }
 }
 

@@ -11,20 +11,36 @@ mod show;
 use narrow::Narrow;
 use naust_log::disk::Disk;
 use naust_log::sim::SimDisk;
-use naust_log::{Layout, Write, Written};
+use naust_log::{Identity, Layout, Write, Written};
 use naust_machine::{MachineOptions, MemReader, MemTables, TablesJob};
 use naust_node::answer::{self, Readers};
 use naust_node::views::{Output, Views};
-use naust_node::{Config, ConnectionId, Effect, Event, Node, Now, open};
+use naust_node::{Config, ConnectionId, Effect, Event, Node, Now, fetch, open};
 use naust_wire::options::NamespaceOptions;
-use naust_wire::{NodeId, ShardId};
+use naust_wire::{NodeId, Offset, ShardId};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 pub const NODE: NodeId = NodeId(7);
 
+/// What leaves a node for others.
+pub enum Out {
+    /// A link is wanted.
+    Link(NodeId),
+    /// Packets over a link.
+    Peer(NodeId, Vec<u8>),
+    /// Packets back over the link of another node.
+    Back(NodeId, Vec<u8>),
+}
+
+/// Connections of other nodes are numbered from here on, by their ids.
+pub const PEERS: u64 = 1 << 40;
+
 pub struct World {
+    id: NodeId,
+    /// What leaves for other nodes.
+    pub out: Vec<Out>,
     node: Node,
     views: Views<Narrow>,
     readers: BTreeMap<ShardId, Readers<MemReader>>,
@@ -38,7 +54,8 @@ pub struct World {
     seen: Vec<String>,
     /// Show effects too.
     shows_effects: bool,
-    is_running: bool,
+    pub is_running: bool,
+    founder: bool,
     /// Writes of logs so far, and their syncs.
     pub written: (u64, u64),
     machine: MachineOptions,
@@ -49,13 +66,21 @@ pub struct World {
     layout: Layout,
     /// Opening shards takes until `opened`.
     holds_opens: bool,
-    opens: VecDeque<(ShardId, NamespaceOptions)>,
+    opens: VecDeque<(ShardId, NamespaceOptions, Option<Vec<u8>>)>,
 }
 
 impl World {
     pub fn new() -> World {
+        World::of(NODE, true)
+    }
+
+    /// The node of this id, which made the cluster or did not.
+    pub fn of(id: NodeId, founder: bool) -> World {
         World {
-            node: Node::new(config(None)),
+            id,
+            founder,
+            out: Vec::new(),
+            node: Node::new(config(id, founder, None)),
             views: Views::new(),
             readers: BTreeMap::new(),
             disks: BTreeMap::new(),
@@ -79,7 +104,8 @@ impl World {
 
     /// A process begins on what the disks hold.
     pub fn start(&mut self) {
-        self.node = Node::new(config(self.token.clone()));
+        self.node = Node::new(config(self.id, self.founder, self.token.clone()));
+        self.out.clear();
         self.views = Views::new();
         self.readers.clear();
         self.is_running = true;
@@ -105,6 +131,26 @@ impl World {
             self.node.handle(self.now, event, &mut effects);
         }
         self.carry_out(effects);
+    }
+
+    /// What was seen since the last time.
+    pub fn take_seen(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.seen)
+    }
+
+    /// What a shard's log holds, by the checksum of its frames.
+    pub fn log_of(&self, shard: ShardId) -> String {
+        let Some(readers) = self.readers.get(&shard) else { return "nothing".to_string() };
+        let (mut at, mut crc, mut frames) = (Offset::FIRST, 0u32, 0);
+        while at < readers.log.end() {
+            let chunk = readers.log.frames(at, readers.log.end(), 1 << 20).expect("a whole log");
+            for frame in chunk.frames() {
+                crc = crc.rotate_left(1) ^ frame.crc;
+                frames += 1;
+            }
+            at = chunk.next();
+        }
+        format!("{frames} frames to {}, {crc:08x}", show::offset(readers.log.end()))
     }
 
     /// What the node counts as under way.
@@ -173,10 +219,20 @@ impl World {
                 self.outputs(outputs, next);
             }
             Effect::Read { shard, job } => self.read(shard, &job, next),
-            Effect::Open { shard, options } if self.holds_opens => {
-                self.opens.push_back((shard, options));
+            Effect::Open { shard, options, begin } if self.holds_opens => {
+                self.opens.push_back((shard, options, begin));
             }
-            Effect::Open { shard, options } => self.open(shard, options, next),
+            Effect::Open { shard, options, begin } => self.open(shard, options, begin, next),
+            Effect::Link { node, .. } => self.out.push(Out::Link(node)),
+            Effect::Unlink(node) => self.seen.push(format!("no link to {node} any more")),
+            Effect::Peer { to, bytes } => self.out.push(Out::Peer(to, bytes)),
+            Effect::Fetch { shard, job } => {
+                let fetched = match self.readers.get(&shard) {
+                    Some(readers) => fetch::run(&job, shard, &readers.log),
+                    None => fetch::run_without(&job, shard),
+                };
+                self.node.handle(self.now, Event::Fetched(fetched), next);
+            }
             Effect::Remove(shard) => {
                 let mut outputs = Vec::new();
                 self.views.remove(shard, &mut outputs);
@@ -210,9 +266,9 @@ impl World {
 
     /// The oldest opening ends.
     pub fn let_open(&mut self) {
-        let (shard, options) = self.opens.pop_front().expect("an opening is held");
+        let (shard, options, begin) = self.opens.pop_front().expect("an opening is held");
         let mut effects = Vec::new();
-        self.open(shard, options, &mut effects);
+        self.open(shard, options, begin, &mut effects);
         self.carry_out(effects);
     }
 
@@ -256,17 +312,28 @@ impl World {
         self.node.handle(self.now, Event::Answered { to: job.to(), requests: 1 }, next);
     }
 
-    fn open(&mut self, id: ShardId, options: NamespaceOptions, next: &mut Vec<Effect>) {
+    fn open(
+        &mut self,
+        id: ShardId,
+        options: NamespaceOptions,
+        begin: Option<Vec<u8>>,
+        next: &mut Vec<Effect>,
+    ) {
         let disk = self.disks.entry(id).or_default().clone();
         disk.set_space(self.space);
         if disk.list().expect("a simulated disk lists").is_empty() {
-            open::create_with(&disk, id, 1, NODE, self.layout).expect("an empty disk takes a log");
+            let Some(begin) = begin else {
+                return self.node.handle(self.now, Event::NotHere(id), next);
+            };
+            let identity = Identity { node: self.id, shard: id, cluster: 1 };
+            open::create_with(&disk, identity, &begin, self.layout)
+                .expect("an empty disk takes a log");
         }
         let tables = self.tables.remove(&id).unwrap_or_default();
         self.tables.insert(id, tables.share());
         let tables = Narrow::new(tables, Arc::clone(&self.is_full));
         let options =
-            open::Options { node: NODE, namespace: options, machine: self.machine, seed: 1 };
+            open::Options { node: self.id, namespace: options, machine: self.machine, seed: 1 };
         match open::shard(Arc::new(disk), tables, id, &options) {
             Ok((worker, views)) => {
                 self.readers.insert(id, views.readers());
@@ -284,15 +351,20 @@ impl World {
     }
 
     fn told(&mut self, to: ConnectionId, bytes: &[u8]) {
+        if let Some(node) = to.0.checked_sub(PEERS) {
+            return self.out.push(Out::Back(NodeId(node), bytes.to_vec()));
+        }
         self.seen.extend(show::replies(to, bytes));
     }
 }
 
-fn config(token: Option<String>) -> Config {
+fn config(node: NodeId, founder: bool, token: Option<String>) -> Config {
     Config {
-        node: NODE,
-        name: "one".to_string(),
+        node,
+        name: if node == NODE { "one".to_string() } else { format!("n{node}") },
         address: "127.0.0.1:7420".to_string(),
+        cluster: 1,
+        founder,
         version: "0.0.0".to_string(),
         token,
         worker: 0,

@@ -55,7 +55,15 @@ impl World {
                 self.background(life, Inside::Extend(shard, extend));
             }
             Effect::Trim { shard, trim } => self.background(life, Inside::Trim(shard, trim)),
-            Effect::Open { shard, options } => self.background(life, Inside::Open(shard, options)),
+            Effect::Open { shard, options, .. } => {
+                self.background(life, Inside::Open(shard, options));
+            }
+            Effect::Link { .. }
+            | Effect::Unlink(_)
+            | Effect::Peer { .. }
+            | Effect::Fetch { .. } => {
+                unreachable!("a node alone knows no other")
+            }
             Effect::Views { shard, job } => {
                 self.show(shard, &job);
                 self.queue_for_views(life, Inside::Views(shard, job));

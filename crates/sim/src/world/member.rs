@@ -129,6 +129,8 @@ impl Member {
             token: None,
             worker: 0,
             workers: 1,
+            cluster: CLUSTER,
+            founder: true,
         }
     }
 

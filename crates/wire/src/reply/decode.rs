@@ -51,6 +51,7 @@ impl Reply {
             },
             Which::Done(offset) => Reply::Done(Offset(offset)),
             Which::Hello(from) => Reply::Hello {
+                cluster: from.get_cluster(),
                 node: NodeId(from.get_node()),
                 version: text(from.get_version()?, TEXT_BYTES_MAX)?,
             },

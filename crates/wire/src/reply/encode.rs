@@ -197,8 +197,9 @@ fn write_other(reply: &Reply, mut root: schema::reply::Builder<'_>) {
             to.set_cursor_offset(offset.map_or(0, |offset| offset.0));
         }
         Reply::Done(offset) => root.set_done(offset.0),
-        Reply::Hello { node, version } => {
+        Reply::Hello { node, version, cluster } => {
             let mut to = root.init_hello();
+            to.set_cluster(*cluster);
             to.set_node(node.0);
             to.set_version(cut(version, TEXT_BYTES_MAX));
         }

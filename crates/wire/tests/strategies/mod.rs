@@ -113,6 +113,10 @@ pub fn control() -> impl Strategy<Value = Control> {
         (name(), namespace_options())
             .prop_map(|(name, options)| Control::CreateNamespace { name, options }),
         name().prop_map(Control::DeleteNamespace),
+        (1..=u64::MAX, name(), "\\PC{0,20}").prop_map(|(node, name, address)| {
+            Control::SetNode { node: NodeId(node), name, address }
+        }),
+        (1..=u64::MAX).prop_map(|node| Control::RemoveNode(NodeId(node))),
     ]
 }
 
@@ -283,8 +287,9 @@ pub fn reply() -> impl Strategy<Value = Reply> {
         any::<u64>().prop_map(|session| Reply::Session(SessionId(session))),
         option::of(offset()).prop_map(Reply::Cursor),
         offset().prop_map(Reply::Done),
-        (any::<u64>(), "\\PC{0,20}")
-            .prop_map(|(node, version)| Reply::Hello { node: NodeId(node), version }),
+        (any::<u64>(), "\\PC{0,20}", any::<u64>()).prop_map(|(node, version, cluster)| {
+            Reply::Hello { node: NodeId(node), version, cluster }
+        }),
         any::<(u32, u64)>().prop_map(|(shard, leader)| Reply::Resolved {
             shard: ShardId(shard),
             leader: NodeId(leader)

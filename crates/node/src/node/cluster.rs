@@ -1,0 +1,348 @@
+//! What a worker has to do with other nodes: packets between nodes, requests that are passed on,
+//! and who is to have a replica of what.
+
+use super::Node;
+use crate::event::ALWAYS;
+use crate::shard::Shard;
+use crate::{ConnectionId, Effect, Now, replies};
+use naust_consensus::{Change, Configuration, Role};
+use naust_wire::control::Control;
+use naust_wire::frame;
+use naust_wire::limits::{FORWARDED_MAX, REPLICAS_DEFAULT};
+use naust_wire::packet::{self, Kind, Packet};
+use naust_wire::peer::{self, Said};
+use naust_wire::reply::Failure;
+use naust_wire::{Code, Index, NodeId, RequestId, ShardId};
+use rustc_hash::FxHashMap;
+
+/// Milliseconds between two looks at who is to have replicas.
+const PLACE_MS: u64 = 250;
+/// Frames that a learner may lack when it is made a voter.
+const CAUGHT_UP_FRAMES: u64 = 1024;
+
+/// Requests of clients that other nodes answer.
+#[derive(Default)]
+pub(super) struct Forwarded {
+    under_way: FxHashMap<RequestId, Request>,
+    last: u64,
+}
+
+struct Request {
+    from: ConnectionId,
+    request: RequestId,
+    shard: ShardId,
+    kind: Kind,
+    to: NodeId,
+}
+
+impl Forwarded {
+    /// Forgets a connection that is gone; how many requests that were.
+    pub(super) fn forget(&mut self, gone: ConnectionId) -> usize {
+        let before = self.under_way.len();
+        self.under_way.retain(|_, request| request.from != gone);
+        before - self.under_way.len()
+    }
+
+    /// Those that a node was to answer.
+    fn take(&mut self, node: NodeId) -> Vec<Request> {
+        let taken = self.under_way.extract_if(|_, request| request.to == node);
+        taken.map(|(_, request)| request).collect()
+    }
+}
+
+impl Node {
+    /// A packet of another node. What can't be its ends the connection.
+    pub(super) fn peer(
+        &mut self,
+        now: Now,
+        from: ConnectionId,
+        packet: &Packet<'_>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Failure> {
+        let (peer, frames) = peer::open(packet.body).map_err(super::packets::refused)?;
+        if peer.to != self.config.node {
+            let detail = format!("this is node {}, not {}", self.config.node, peer.to);
+            return Err(Failure::new(Code::BadArgument, detail));
+        }
+        if let Said::Hello { cluster, address, .. } = &peer.said {
+            if *cluster != self.config.cluster {
+                let detail = "this node belongs to another cluster";
+                return Err(Failure::new(Code::BadArgument, detail));
+            }
+            self.peers.greeted(from, peer.from);
+            self.connections.exempt(from);
+            self.peers.learn(peer.from, address, effects);
+        } else if self.peers.of(from) != Some(peer.from) {
+            return Err(Failure::new(Code::Malformed, "a node greets before it speaks"));
+        }
+        self.peers.heard(peer.from, now.monotonic_ms);
+        match peer.said {
+            Said::Hello { .. } | Said::Alive => {}
+            Said::Raft(said) => {
+                let Some(shard) = self.shards.get_mut(&packet.shard) else { return Ok(()) };
+                let stepped = shard.step(peer.from, said, frames);
+                Node::touch(&mut self.touched, shard);
+                match stepped {
+                    Ok(Ok(())) => {}
+                    Ok(Err(fault)) => {
+                        let sentence = format!("the log of shard {}: {fault}", packet.shard);
+                        effects.push(Effect::Stop(sentence));
+                    }
+                    Err(bad) => {
+                        let detail = format!("frames that are none: {bad}");
+                        return Err(Failure::new(Code::Malformed, detail));
+                    }
+                }
+            }
+            Said::Invite { configuration, options } => {
+                if Configuration::decode(&configuration).is_err() {
+                    return Err(Failure::new(Code::Malformed, "a configuration that is none"));
+                }
+                if !self.shards.contains_key(&packet.shard)
+                    && !self.leaving.contains_key(&packet.shard)
+                    && self.owns(packet.shard)
+                {
+                    self.directory.invited(packet.shard, options, configuration, effects);
+                }
+            }
+            Said::Sleep { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// The link to a node stands, or is lost.
+    pub(super) fn link(&mut self, node: NodeId, is_up: bool, effects: &mut Vec<Effect>) {
+        self.peers.linked(node, is_up);
+        if !is_up {
+            self.interrupt(node, effects);
+        }
+        for shard in self.shards.values_mut() {
+            shard.unreachable(node);
+            Node::touch(&mut self.touched, shard);
+        }
+    }
+
+    /// A node seems to be gone: its connection was closed.
+    pub(super) fn lost(&mut self, node: NodeId) {
+        self.peers.lost(node);
+        for shard in self.shards.values_mut() {
+            shard.leader_is_gone(node);
+            Node::touch(&mut self.touched, shard);
+        }
+    }
+
+    /// What was passed on to a node will not be answered any more.
+    fn interrupt(&mut self, node: NodeId, effects: &mut Vec<Effect>) {
+        for request in self.forwarded.take(node) {
+            let failure = match request.kind {
+                Kind::Commit | Kind::Control => Failure::new(
+                    Code::Interrupted,
+                    "the node that leads the namespace is gone; whether it was done is not known",
+                ),
+                _ => Failure::new(Code::Unavailable, "the node that was asked is gone; try again"),
+            };
+            self.fail(request.from, request.request, request.shard, failure, effects);
+            self.connections.end(request.from, 1, effects);
+        }
+    }
+
+    /// Passes a request of a client on to the node that can answer it.
+    pub(super) fn forward(
+        &mut self,
+        from: ConnectionId,
+        packet: &Packet<'_>,
+        to: NodeId,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Failure> {
+        if self.peers.of(from).is_some() {
+            let detail = format!("node {to} leads this namespace");
+            return Err(Failure::new(Code::NotLeader, detail));
+        }
+        if self.forwarded.under_way.len() >= FORWARDED_MAX {
+            let detail = "the node has passed on as much as it may; try again";
+            return Err(Failure::new(Code::Overloaded, detail));
+        }
+        let id = RequestId(self.forwarded.last + 1);
+        let passed = self.peers.pass_on(to, |out| {
+            packet::write(packet.kind, id, packet.shard, packet.body, out);
+        });
+        if !passed {
+            let detail = "the node that leads the namespace can't be reached; try again";
+            return Err(Failure::new(Code::Unavailable, detail));
+        }
+        self.forwarded.last = id.0;
+        let Packet { request, shard, kind, .. } = *packet;
+        self.forwarded.under_way.insert(id, Request { from, request, shard, kind, to });
+        self.connections.begin(from, effects);
+        Ok(())
+    }
+
+    /// Replies to what was passed on go back to those who asked.
+    pub(super) fn replies(&mut self, bytes: &[u8], effects: &mut Vec<Effect>) {
+        let mut at = 0;
+        while let Ok(Some((packet, length))) = packet::read(&bytes[at..]) {
+            at += length;
+            let known = self.forwarded.under_way.remove(&packet.request);
+            if let Some(Request { from, request, shard, .. }) = known
+                && packet.kind == Kind::Reply
+            {
+                replies::pass(from, request, shard, packet.body, effects);
+                self.connections.end(from, 1, effects);
+            }
+        }
+    }
+
+    /// Someone who can answer for a shard of which there is nothing here.
+    pub(super) fn elsewhere(&self, now: Now, shard: ShardId) -> Option<NodeId> {
+        let there = |node: &&NodeId| {
+            **node != self.config.node
+                && self.peers.is_linked(**node)
+                && self.peers.is_there(**node, now.monotonic_ms)
+        };
+        self.directory.holders(shard).iter().find(there).copied()
+    }
+
+    pub(super) fn tick_peers(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.peers.tick(now.monotonic_ms);
+        for shard in self.shards.values_mut().filter(|shard| shard.ticks()) {
+            shard.tick_raft(now);
+            Node::touch(&mut self.touched, shard);
+        }
+        if !self.forwarded.under_way.is_empty() {
+            let nodes: Vec<NodeId> = self.directory.nodes().map(|(node, _)| node).collect();
+            for node in nodes {
+                if !self.peers.is_there(node, now.monotonic_ms) {
+                    self.interrupt(node, effects);
+                }
+            }
+        }
+        if now.monotonic_ms >= self.place_at_ms {
+            self.place_at_ms = now.monotonic_ms + PLACE_MS;
+            self.place(now);
+        }
+    }
+
+    /// Brings the replicas of the shards that this node leads to where they should be, one change
+    /// at a time, by what is in force now.
+    fn place(&mut self, now: Now) {
+        let Node { shards, directory, peers, touched, config, .. } = self;
+        if directory.nodes().next().is_none() {
+            return;
+        }
+        for shard in shards.values_mut().filter(|shard| shard.replica.role() == Role::Leader) {
+            let configuration = shard.replica.configuration().clone();
+            let member = |node: &NodeId| directory.node(*node).is_some();
+            let there =
+                |node: &NodeId| peers.is_linked(*node) && peers.is_there(*node, now.monotonic_ms);
+            let all = directory.nodes().count();
+            let wanted = if shard.id == ShardId::DIRECTORY { all } else { REPLICAS_DEFAULT };
+            let change = if let Some(gone) = configuration.replicas().find(|node| !member(node)) {
+                if gone == config.node {
+                    hand_over(shard, &configuration, there);
+                    continue;
+                }
+                Some(Change::Remove(gone))
+            } else if configuration.voters().len() < REPLICAS_DEFAULT
+                && let Some(learner) =
+                    configuration.learners().iter().find(|node| shard.has_caught_up_with(**node))
+            {
+                Some(Change::Voter(*learner))
+            } else if configuration.replicas().count() < wanted.min(all) {
+                let mut others = directory.nodes().map(|(node, _)| node);
+                others
+                    .find(|node| !configuration.contains(*node) && there(node))
+                    .map(Change::Learner)
+            } else {
+                None
+            };
+            if let Some(change) = change {
+                shard.configure(change);
+            }
+            let options = directory.options(shard.id);
+            for node in configuration.replicas().filter(|node| *node != config.node) {
+                if shard.replica.matched(node) == Some(Index(0)) {
+                    let configuration = shard.log.configuration().to_vec();
+                    peers.say(shard.id, node, Said::Invite { configuration, options });
+                }
+            }
+            Node::touch(touched, shard);
+        }
+    }
+
+    /// A node that joins: the first time, this one writes itself down too.
+    pub(super) fn note_myself(&mut self, now: Now) {
+        if self.directory.nodes().next().is_some() {
+            return;
+        }
+        let Some(shard) = self.shards.get_mut(&ShardId::DIRECTORY) else { return };
+        let (name, address) = (self.config.name.clone(), self.config.address.clone());
+        let mut body = Vec::new();
+        Control::SetNode { node: self.config.node, name, address }.encode(&mut body);
+        shard.stage(frame::Kind::Control, &body, crate::views::Waiter::NOBODY, now);
+    }
+
+    /// Whether the rest of the cluster could decide anything without a node.
+    pub(super) fn check_removal(&self, now: Now, node: NodeId) -> Result<(), Failure> {
+        let Some(shard) = self.shards.get(&ShardId::DIRECTORY) else { return Ok(()) };
+        let voters = shard.replica.configuration().voters();
+        let rest: Vec<NodeId> = voters.iter().copied().filter(|voter| *voter != node).collect();
+        let there = |node: &&NodeId| {
+            **node == self.config.node || self.peers.is_there(**node, now.monotonic_ms)
+        };
+        let count = rest.iter().filter(there).count();
+        if count > rest.len() / 2 {
+            return Ok(());
+        }
+        let detail = format!(
+            "without node {node} there would be no quorum: {count} of the other {} voters are there",
+            rest.len()
+        );
+        Err(Failure::new(Code::BadArgument, detail))
+    }
+
+    /// Leadership goes to others before this node does, as far as there are any.
+    pub(super) fn hand_over_all(&mut self, now: Now) {
+        let Node { shards, peers, touched, .. } = self;
+        for shard in shards.values_mut().filter(|shard| shard.replica.role() == Role::Leader) {
+            let configuration = shard.replica.configuration().clone();
+            let there = |node: &NodeId| peers.is_there(*node, now.monotonic_ms);
+            hand_over(shard, &configuration, there);
+            Node::touch(touched, shard);
+        }
+    }
+
+    /// The configuration that a new shard's log begins with; `None`: this node has no part in it.
+    pub(super) fn begin(&self, replicas: &[NodeId]) -> Option<Vec<u8>> {
+        if replicas.is_empty() {
+            let single = || Configuration::single(self.config.node).encode();
+            return self.config.founder.then(single);
+        }
+        let configuration = Configuration::of_voters(replicas)?;
+        configuration.contains(self.config.node).then(|| configuration.encode())
+    }
+
+    /// The first to lead a new shard is another one for each, so that leaders are spread.
+    pub(super) fn leads_first(&self, name: &str, shard: ShardId, replicas: &[NodeId]) -> bool {
+        let first = (name != ALWAYS).then(|| shard.0 as usize % replicas.len().max(1));
+        first.and_then(|place| replicas.get(place)) == Some(&self.config.node)
+    }
+}
+
+/// Hands leadership over to the voter that has come furthest.
+fn hand_over(shard: &mut Shard, configuration: &Configuration, there: impl Fn(&NodeId) -> bool) {
+    let others = configuration.voters().iter().copied().filter(there);
+    let best = others.max_by_key(|node| shard.replica.matched(*node));
+    if let Some(node) = best.filter(|node| *node != shard.node()) {
+        shard.hand_over_to(node);
+    }
+}
+
+impl Shard {
+    /// Whether a replica lacks so little that it may vote.
+    fn has_caught_up_with(&self, node: NodeId) -> bool {
+        let end = self.log.end().index;
+        self.replica.matched(node).is_some_and(|matched| {
+            matched > Index(0) && end.0.saturating_sub(matched.0) <= CAUGHT_UP_FRAMES
+        })
+    }
+}

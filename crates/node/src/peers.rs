@@ -1,0 +1,167 @@
+//! Other nodes: where they are, whether they are there, and what leaves for them.
+//!
+//! A link leads one way: to another node, for what this worker says. The answers to requests that
+//! were passed on come back over it; what the other node says of itself comes over its own link.
+//! What is said to a node without a link is lost, as it may be on any network.
+
+use crate::{ConnectionId, Effect};
+use naust_wire::peer::{self, Peer, Said};
+use naust_wire::{NodeId, ShardId};
+use rustc_hash::FxHashMap;
+use std::collections::BTreeMap;
+
+/// Milliseconds after which a node is told again that this one is there.
+const ALIVE_MS: u64 = 50;
+/// Milliseconds without a word after which a node counts as gone.
+const GONE_MS: u64 = 400;
+
+/// The other nodes, as a worker knows them.
+pub(crate) struct Peers {
+    me: NodeId,
+    hello: Said,
+    all: BTreeMap<NodeId, Other>,
+    connections: FxHashMap<ConnectionId, NodeId>,
+}
+
+#[derive(Default)]
+struct Other {
+    address: String,
+    is_linked: bool,
+    /// When it was heard last, and when something was said to it, in milliseconds of the
+    /// monotonic clock.
+    heard_ms: Option<u64>,
+    said_ms: u64,
+    out: Vec<u8>,
+}
+
+impl Peers {
+    /// Nobody yet. `hello` is what others are greeted with.
+    pub(crate) fn new(me: NodeId, hello: Said) -> Peers {
+        Peers { me, hello, all: BTreeMap::new(), connections: FxHashMap::default() }
+    }
+
+    /// A node is at this address.
+    pub(crate) fn learn(&mut self, node: NodeId, address: &str, effects: &mut Vec<Effect>) {
+        if node == self.me {
+            return;
+        }
+        let other = self.all.entry(node).or_default();
+        if other.address != address {
+            address.clone_into(&mut other.address);
+            effects.push(Effect::Link { node, address: address.to_owned() });
+        }
+    }
+
+    /// A node left the cluster.
+    pub(crate) fn forget(&mut self, node: NodeId, effects: &mut Vec<Effect>) {
+        if self.all.remove(&node).is_some() {
+            effects.push(Effect::Unlink(node));
+        }
+    }
+
+    /// The link to a node stands now, or no longer does.
+    pub(crate) fn linked(&mut self, node: NodeId, is_linked: bool) {
+        let Some(other) = self.all.get_mut(&node) else { return };
+        other.is_linked = is_linked;
+        other.out.clear();
+        if is_linked {
+            let said = self.hello.clone();
+            self.say(ShardId::DIRECTORY, node, said);
+        }
+    }
+
+    /// Whether there is a link to a node.
+    pub(crate) fn is_linked(&self, node: NodeId) -> bool {
+        self.all.get(&node).is_some_and(|other| other.is_linked)
+    }
+
+    /// A connection belongs to this node.
+    pub(crate) fn greeted(&mut self, from: ConnectionId, node: NodeId) {
+        self.connections.insert(from, node);
+    }
+
+    /// The node that a connection belongs to; `None`: to a client.
+    pub(crate) fn of(&self, connection: ConnectionId) -> Option<NodeId> {
+        self.connections.get(&connection).copied()
+    }
+
+    /// A connection is gone.
+    pub(crate) fn closed(&mut self, connection: ConnectionId) {
+        self.connections.remove(&connection);
+    }
+
+    /// A node said something.
+    pub(crate) fn heard(&mut self, node: NodeId, now_ms: u64) {
+        if let Some(other) = self.all.get_mut(&node) {
+            other.heard_ms = Some(now_ms);
+        }
+    }
+
+    /// A node can't be there: its connection was closed, or ours to it refused.
+    pub(crate) fn lost(&mut self, node: NodeId) {
+        if let Some(other) = self.all.get_mut(&node) {
+            other.heard_ms = None;
+        }
+    }
+
+    /// Whether a node was heard lately.
+    pub(crate) fn is_there(&self, node: NodeId, now_ms: u64) -> bool {
+        node == self.me
+            || self
+                .all
+                .get(&node)
+                .and_then(|other| other.heard_ms)
+                .is_some_and(|heard| now_ms.saturating_sub(heard) < GONE_MS)
+    }
+
+    /// Says something about a shard to a node.
+    pub(crate) fn say(&mut self, shard: ShardId, to: NodeId, said: Said) {
+        self.say_with(shard, to, said, |_| {});
+    }
+
+    /// The same, with the frames that `frames` appends.
+    pub(crate) fn say_with(
+        &mut self,
+        shard: ShardId,
+        to: NodeId,
+        said: Said,
+        frames: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let from = self.me;
+        let Some(other) = self.all.get_mut(&to).filter(|other| other.is_linked) else { return };
+        let packet = peer::begin(shard, &Peer { from, to, said }, &mut other.out);
+        frames(&mut other.out);
+        packet.finish(&mut other.out);
+    }
+
+    /// Passes packets on to a node; says whether there is a link to it.
+    pub(crate) fn pass_on(&mut self, to: NodeId, packets: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let Some(other) = self.all.get_mut(&to).filter(|other| other.is_linked) else {
+            return false;
+        };
+        packets(&mut other.out);
+        true
+    }
+
+    /// Tells those to whom nothing was said for a while that this node is there.
+    pub(crate) fn tick(&mut self, now_ms: u64) {
+        let silent = |(_, other): &(&NodeId, &Other)| {
+            other.is_linked && other.out.is_empty() && now_ms >= other.said_ms + ALIVE_MS
+        };
+        let nodes: Vec<NodeId> = self.all.iter().filter(silent).map(|(id, _)| *id).collect();
+        for node in nodes {
+            self.say(ShardId::DIRECTORY, node, Said::Alive);
+        }
+    }
+
+    /// Hands out what was said since the last time.
+    pub(crate) fn flush(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
+        for (node, other) in &mut self.all {
+            if !other.out.is_empty() {
+                other.said_ms = now_ms;
+                let bytes = std::mem::take(&mut other.out);
+                effects.push(Effect::Peer { to: *node, bytes });
+            }
+        }
+    }
+}

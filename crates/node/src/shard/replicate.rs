@@ -1,0 +1,474 @@
+//! What a shard has to do with its other replicas.
+//!
+//! ```text
+//!   Raft's messages ─┬─ without entries ────────────────────────► Peers::say
+//!                    ├─ entries in memory: their frames, copied ─► Peers::say_with
+//!                    └─ older ones ─► Stream ─► Effect::Fetch ─► Event::Fetched ─► Peers::say_with
+//!   a packet ─► step: frames ─► entries ─► Raft ─► Ready ─► those that it took: Log::stage_frames
+//! ```
+//! A follower that is behind has one [`Stream`]: at most a few messages of it are on their way, and
+//! the next is read when one was answered, so that what it costs does not grow with how far it is
+//! behind.
+
+use super::{Shard, UnderWay};
+use crate::peers::Peers;
+use crate::views::Waiter;
+use crate::{Effect, Now, fetch};
+use naust_consensus::{Change, Entry, EntryKind, Message, MessageKind, Ready, Role};
+use naust_log::Fault;
+use naust_wire::frame::{self, Kind};
+use naust_wire::limits::{
+    APPEND_BYTES_MAX, BACKLOG_BYTES_MAX, UNAPPLIED_BYTES_MAX, UNAPPLIED_FRAMES_MAX,
+};
+use naust_wire::peer::{Raft, Said};
+use naust_wire::reply::Failure;
+use naust_wire::{Code, Index, NodeId, Offset};
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+
+/// Messages of a stream that are not answered yet.
+const STREAM_MESSAGES: usize = 4;
+/// Milliseconds after which a round of reads that was not answered is asked for again.
+pub(super) const ASK_AGAIN_MS: u64 = 300;
+
+/// What a shard remembers of its other replicas.
+#[derive(Default)]
+pub(super) struct Replication {
+    /// Raft's messages that have not left yet.
+    messages: Vec<Message>,
+    streams: BTreeMap<NodeId, Stream>,
+    streams_begun: u64,
+    /// It led when it was looked at last.
+    led: bool,
+    /// Those who wait for frames that were staged while it led are to be told.
+    deposed: bool,
+    /// The clock of a follower stands still until it leads.
+    pub(super) clock_is_late: bool,
+    /// Nothing is under way, and all replicas know it: no ticks.
+    pub(super) sleeps: bool,
+}
+
+/// Frames on their way to a follower that is behind.
+struct Stream {
+    number: u64,
+    /// What was read so far, and up to where to read.
+    at: Index,
+    to: Index,
+    /// The last frames of messages that are not answered.
+    unanswered: VecDeque<Index>,
+    reads: bool,
+}
+
+/// Frames that came with a message, and where each ends.
+#[derive(Default)]
+pub(super) struct Incoming<'a> {
+    bytes: &'a [u8],
+    first: Index,
+    /// Of each frame, which part of `bytes` it is, and where it ends in the log.
+    frames: Vec<(Range<usize>, Offset)>,
+}
+
+impl<'a> Incoming<'a> {
+    /// Takes frames of a message apart. They must follow each other; that they follow the log is
+    /// for Raft to say.
+    fn new(bytes: &'a [u8], after: Index) -> Result<(Incoming<'a>, Vec<Entry>), frame::Bad> {
+        let mut incoming = Incoming { bytes, first: after.next(), frames: Vec::new() };
+        let (mut entries, mut at, mut last) = (Vec::new(), 0, after);
+        while at < bytes.len() {
+            let frame = frame::read(&bytes[at..])?;
+            let header = frame.header;
+            let end = at + header.frame_bytes() as usize;
+            let kind = match header.kind {
+                Kind::Padding => {
+                    at = end;
+                    continue;
+                }
+                Kind::Commit | Kind::Control => EntryKind::Normal,
+                Kind::Empty => EntryKind::Empty,
+                Kind::Configure => EntryKind::Configure(frame.body.to_vec()),
+            };
+            if header.index != last.next() {
+                return Err(frame::Bad::Crc);
+            }
+            last = header.index;
+            entries.push(Entry { index: header.index, term: header.term, kind });
+            incoming.frames.push((at..end, header.end()));
+            at = end;
+        }
+        Ok((incoming, entries))
+    }
+
+    /// The frames from an index on, and where each ends.
+    fn from(&self, index: Index) -> (&'a [u8], impl Iterator<Item = Offset> + '_) {
+        let skip = (index.0 - self.first.0) as usize;
+        let bytes = &self.bytes[self.frames[skip].0.start..];
+        (bytes, self.frames[skip..].iter().map(|(_, end)| *end))
+    }
+}
+
+impl Shard {
+    /// Whether time matters for its Raft: there are other replicas, and something may happen.
+    pub(crate) fn ticks(&self) -> bool {
+        !self.replica.configuration().is_alone(self.node) && !self.replication.sleeps
+    }
+
+    /// Time passed, for its Raft.
+    pub(crate) fn tick_raft(&mut self, now: Now) {
+        self.propose();
+        self.replica.tick();
+        self.settle_role();
+        if self.waiting.is_late(now, ASK_AGAIN_MS) {
+            self.waiting.ask_again();
+        }
+    }
+
+    /// Another replica said something.
+    ///
+    /// # Errors
+    /// The frames beside it are none.
+    pub(crate) fn step(
+        &mut self,
+        from: NodeId,
+        said: Raft,
+        frames: &[u8],
+    ) -> Result<Result<(), Fault>, frame::Bad> {
+        let Some(kind) = MessageKind::from_number(said.kind) else {
+            // Of a later release; Raft lives with messages that are lost.
+            return Ok(Ok(()));
+        };
+        let (incoming, entries) = Incoming::new(frames, said.index)?;
+        if kind == MessageKind::Append && self.is_crowded() {
+            // As if it were slow: it is asked again, and the leader waits for a quorum meanwhile.
+            return Ok(Ok(()));
+        }
+        self.propose();
+        self.replication.sleeps = false;
+        self.replica.step(Message {
+            kind,
+            from,
+            to: self.node,
+            term: said.term,
+            log_term: said.log_term,
+            index: said.index,
+            entries,
+            commit: said.commit,
+            commit_term: said.commit_term,
+            reject: said.reject,
+            reject_hint: said.reject_hint,
+            request_snapshot: said.request_snapshot,
+            priority: said.priority,
+            context: said.context,
+        });
+        let taken = self.take_readies_with(&incoming);
+        self.settle_role();
+        Ok(taken)
+    }
+
+    /// A follower whose views or disk are far behind takes no more.
+    fn is_crowded(&self) -> bool {
+        let bytes = self.handed.1.0 - self.applied.next.0;
+        let frames = self.committed.0.saturating_sub(self.applied.index.0);
+        self.replica.role() != Role::Leader
+            && (bytes > UNAPPLIED_BYTES_MAX
+                || frames > UNAPPLIED_FRAMES_MAX as u64
+                || self.applied.backlog_bytes > BACKLOG_BYTES_MAX)
+    }
+
+    /// Takes over what Raft wants, with the frames of the message that made it want that.
+    pub(super) fn take_readies_with(&mut self, incoming: &Incoming<'_>) -> Result<(), Fault> {
+        while let Some(ready) = self.replica.ready() {
+            self.take_ready(ready, incoming)?;
+        }
+        Ok(())
+    }
+
+    fn take_ready(&mut self, ready: Ready, incoming: &Incoming<'_>) -> Result<(), Fault> {
+        if let Some(hard) = ready.hard {
+            self.log.save(naust_log::HardState { term: hard.term, vote: hard.vote });
+        }
+        if let Some(last) = ready.cut_after {
+            self.cut_after(last)?;
+        }
+        let mut entries = ready.entries.into_iter().peekable();
+        while let Some(entry) = entries.peek() {
+            if entry.index <= self.log.end().index {
+                // Staged when it was admitted.
+                entries.next();
+            } else if incoming.frames.is_empty() {
+                let entry = entries.next().expect("it was just seen");
+                self.take_entry(entry.index, entry.term, &entry.kind);
+            } else {
+                self.take_frames(entry.index, incoming)?;
+            }
+        }
+        if ready.number != 0 {
+            self.readies.push_back((ready.number, self.log.end().index));
+        }
+        self.committed = ready.committed.unwrap_or(self.committed);
+        for (token, index) in ready.reads {
+            self.waiting.found_index(token, index);
+        }
+        self.replication.messages.extend(ready.messages);
+        Ok(())
+    }
+
+    /// Frames of the leader go into the log as they are.
+    fn take_frames(&mut self, first: Index, incoming: &Incoming<'_>) -> Result<(), Fault> {
+        let (bytes, ends) = incoming.from(first);
+        self.log.stage_frames(bytes).map_err(|refused| {
+            let what = format!("the leader's frames do not fit here: {refused}");
+            Fault::of("continue", "the log", std::io::Error::other(what))
+        })?;
+        self.under_way.extend(ends.map(|end| UnderWay { waiter: Waiter::NOBODY, end }));
+        Ok(())
+    }
+
+    /// Another leader has other frames behind `last`; none of ours was committed.
+    fn cut_after(&mut self, last: Index) -> Result<(), Fault> {
+        assert!(last >= self.handed.0, "what is committed is never cut");
+        self.log.cut_after(last)?;
+        let kept = (last.0 + 1 - self.first.0) as usize;
+        for entry in self.under_way.split_off(kept.min(self.under_way.len())) {
+            if entry.waiter != Waiter::NOBODY {
+                self.unanswered.push(entry.waiter);
+            }
+        }
+        for (_, durable) in &mut self.readies {
+            *durable = (*durable).min(last);
+        }
+        Ok(())
+    }
+
+    /// What follows from a change of who leads.
+    pub(super) fn settle_role(&mut self) {
+        let leads = self.replica.role() == Role::Leader;
+        if leads != self.replication.led {
+            self.replication.led = leads;
+            self.replication.streams.clear();
+            self.replication.clock_is_late |= leads;
+            self.replication.deposed |= !leads;
+            self.waiting.ask_again();
+        }
+    }
+
+    /// Those who wait for frames that this replica staged while it led are told that it can't
+    /// say what becomes of them.
+    pub(super) fn answer_deposed(&mut self, effects: &mut Vec<Effect>) {
+        if std::mem::take(&mut self.replication.deposed) {
+            let given = (self.handed.0.0 + 1).saturating_sub(self.first.0) as usize;
+            for entry in self.under_way.range_mut(given.min(self.under_way.len())..) {
+                if entry.waiter != Waiter::NOBODY {
+                    self.unanswered.push(std::mem::replace(&mut entry.waiter, Waiter::NOBODY));
+                }
+            }
+        }
+        for waiter in std::mem::take(&mut self.unanswered) {
+            let detail = "this node led the namespace and does not any more; whether it was done \
+                          is not known";
+            let failure = Failure::new(Code::Interrupted, detail);
+            crate::replies::fail(waiter.connection, waiter.request, self.id, failure, effects);
+            self.answered.push(waiter.connection);
+        }
+    }
+
+    /// Everything that Raft has to say leaves.
+    pub(super) fn send_messages(&mut self, peers: &mut Peers, effects: &mut Vec<Effect>) {
+        let mut messages = std::mem::take(&mut self.replication.messages);
+        for message in messages.drain(..) {
+            if message.kind == MessageKind::Append && !message.entries.is_empty() {
+                self.send_entries(&message, peers);
+            } else {
+                peers.say(self.id, message.to, Said::Raft(raft(&message, message.index)));
+            }
+        }
+        self.replication.messages = messages;
+        self.drive_streams(effects);
+    }
+
+    /// Where the frame of an index ends, if it is not folded in here.
+    fn end_of(&self, index: Index) -> Option<Offset> {
+        if index.next() == self.first {
+            return Some(self.applied.next);
+        }
+        let place = index.0.checked_sub(self.first.0)?;
+        self.under_way.get(place as usize).map(|entry| entry.end)
+    }
+
+    fn send_entries(&mut self, message: &Message, peers: &mut Peers) {
+        let last = message.index.0 + message.entries.len() as u64;
+        // One that is not linked is asked anew when it is.
+        if !peers.is_linked(message.to) {
+            return;
+        }
+        let mut at = (message.index, message.log_term);
+        while at.0.0 < last {
+            let Some(from) = self.end_of(at.0) else {
+                return self.stream(message, at.0, Index(last));
+            };
+            let mut end = (at.0.next(), self.end_of(at.0.next()));
+            while end.0.0 < last
+                && let next @ Some(offset) = self.end_of(end.0.next())
+                && offset.0 - from.0 <= APPEND_BYTES_MAX as u64
+            {
+                end = (end.0.next(), next);
+            }
+            let to = end.1.expect("Raft sends what was staged");
+            let said = Raft { log_term: at.1, ..raft(message, at.0) };
+            let (log, mut copied) = (&self.log, false);
+            peers.say_with(self.id, message.to, Said::Raft(said), |out| {
+                copied = log.copy(from, to, out);
+            });
+            assert!(copied, "what is not folded in is in memory");
+            let entry = &message.entries[(end.0.0 - message.index.0 - 1) as usize];
+            at = (end.0, entry.term);
+        }
+        // What goes on from here is not the old stream's.
+        self.replication.streams.remove(&message.to);
+    }
+
+    /// Frames that are not in memory are read, a few at a time.
+    fn stream(&mut self, message: &Message, after: Index, last: Index) {
+        if let Some(stream) = self.replication.streams.get_mut(&message.to)
+            && stream.to == after
+        {
+            stream.to = last;
+            return;
+        }
+        self.replication.streams_begun += 1;
+        let number = self.replication.streams_begun;
+        let unanswered = VecDeque::new();
+        let stream = Stream { number, at: after, to: last, unanswered, reads: false };
+        self.replication.streams.insert(message.to, stream);
+    }
+
+    fn drive_streams(&mut self, effects: &mut Vec<Effect>) {
+        let (log, replica) = (&self.log, &self.replica);
+        let durable = log.durable().index;
+        self.replication.streams.retain(|node, stream| {
+            let Some(matched) = replica.matched(*node) else { return false };
+            while stream.unanswered.front().is_some_and(|last| *last <= matched) {
+                stream.unanswered.pop_front();
+            }
+            let last = stream.to.min(durable);
+            if stream.reads || stream.at >= last || stream.unanswered.len() >= STREAM_MESSAGES {
+                return stream.reads || stream.at < stream.to || !stream.unanswered.is_empty();
+            }
+            stream.reads = true;
+            let (number, after, start) = (stream.number, stream.at, log.start());
+            let job = fetch::Job { to: *node, number, after, last, start };
+            effects.push(Effect::Fetch { shard: self.id, job });
+            true
+        });
+    }
+
+    /// Frames for a follower were read, or could not be.
+    pub(crate) fn fetched(&mut self, fetched: fetch::Fetched, peers: &mut Peers) {
+        let Some(stream) = self.replication.streams.get_mut(&fetched.to) else { return };
+        if stream.number != fetched.number {
+            return;
+        }
+        let Some(found) = fetched.found else {
+            self.replication.streams.remove(&fetched.to);
+            self.replica.unreachable(fetched.to);
+            return;
+        };
+        stream.reads = false;
+        stream.at = found.last;
+        stream.unanswered.push_back(found.last);
+        let said = Raft {
+            kind: MessageKind::Append as u8,
+            term: self.replica.term(),
+            log_term: found.term_before,
+            index: found.after,
+            commit: self.replica.committed(),
+            ..Raft::default()
+        };
+        peers.say_with(self.id, fetched.to, Said::Raft(said), |out| {
+            out.extend_from_slice(&found.bytes);
+        });
+    }
+
+    /// This node.
+    pub(crate) fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// Proposes another configuration, unless a change is under way.
+    pub(crate) fn configure(&mut self, change: Change) {
+        self.propose();
+        self.replication.sleeps = false;
+        // Refused: it leads no more, or hands leadership over; the next leader looks again.
+        let _ = self.replica.propose_configure(change);
+        self.take_readies();
+    }
+
+    /// Hands leadership over to another voter, which may take a while or fail.
+    pub(crate) fn hand_over_to(&mut self, node: NodeId) {
+        self.propose();
+        self.replication.sleeps = false;
+        self.replica.transfer(node);
+        self.take_readies();
+        self.settle_role();
+    }
+
+    /// Where the log of a replica ends, as far as is known here.
+    pub(crate) fn end_at(&self, node: NodeId) -> Option<Offset> {
+        if node == self.node {
+            return Some(self.handed.1);
+        }
+        self.end_of(self.replica.matched(node)?)
+    }
+
+    /// Whether its log has no frames yet.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.log.end().index == Index(0)
+    }
+
+    /// Leads this shard if others want that, at once.
+    pub(crate) fn campaign(&mut self) {
+        self.propose();
+        self.replica.campaign();
+        self.take_readies();
+        self.settle_role();
+    }
+
+    /// What was sent to a node may be lost.
+    pub(crate) fn unreachable(&mut self, node: NodeId) {
+        self.propose();
+        self.replication.streams.remove(&node);
+        self.replica.unreachable(node);
+    }
+
+    /// The node that led this shard is gone, as it seems: the first of the others asks for votes at
+    /// once, rather than when time is up. With pre-votes a wrong guess disturbs nobody.
+    pub(crate) fn leader_is_gone(&mut self, node: NodeId) {
+        if self.replica.leader() != Some(node) {
+            return;
+        }
+        self.replication.sleeps = false;
+        let voters = self.replica.configuration().voters();
+        let first = voters.iter().find(|voter| **voter != node).copied();
+        self.replica.doubt_leader();
+        if first == Some(self.node) {
+            self.replica.campaign();
+        }
+        self.settle_role();
+    }
+}
+
+/// The fields of a message, about the entries behind `index`.
+fn raft(message: &Message, index: Index) -> Raft {
+    Raft {
+        kind: message.kind as u8,
+        term: message.term,
+        log_term: message.log_term,
+        index,
+        commit: message.commit,
+        commit_term: message.commit_term,
+        reject: message.reject,
+        reject_hint: message.reject_hint,
+        request_snapshot: message.request_snapshot,
+        priority: message.priority,
+        context: message.context.clone(),
+    }
+}

@@ -1,0 +1,223 @@
+//! Runs the stories in `tests/clusters`: several nodes and the network between them. A command
+//! begins with the node that it is for: `2: put c1 #1 1 users ada=1`; those of the network and of
+//! time are for all. Set `UPDATE_EXPECT=1` to write what is seen into them; the diff is the review.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "helpers of tests are tests")]
+
+mod world;
+
+use naust_node::{ConnectionId, Event};
+use naust_wire::NodeId;
+use naust_wire::control::Control;
+use naust_wire::packet::{self, Kind};
+use naust_wire::{RequestId, ShardId};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt::Write;
+use std::path::Path;
+use world::{Out, PEERS, World};
+
+#[test]
+fn stories() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clusters");
+    let mut names: Vec<_> =
+        std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    names.sort();
+    assert!(!names.is_empty());
+    for path in names {
+        let story = std::fs::read_to_string(&path).unwrap();
+        expect_test::expect_file![path].assert_eq(&play(&story));
+    }
+}
+
+fn play(story: &str) -> String {
+    let mut cluster = Cluster::default();
+    let mut out = String::new();
+    for block in story.trim_end().split("\n\n") {
+        let commands = block.split("\n---").next().unwrap();
+        let separator = if out.is_empty() { "" } else { "\n" };
+        writeln!(out, "{separator}{commands}").unwrap();
+        let mut commands = commands.lines().filter(|line| !line.starts_with('#')).peekable();
+        let any = commands.peek().is_some();
+        let seen: String = commands.map(|command| cluster.command(command)).collect();
+        if any {
+            out.push_str("---\n");
+            out.push_str(if seen.is_empty() { "ok\n" } else { &seen });
+        }
+    }
+    out
+}
+
+/// Nodes, and what is on its way between them.
+#[derive(Default)]
+struct Cluster {
+    nodes: BTreeMap<u64, World>,
+    on_its_way: VecDeque<(u64, Out)>,
+    /// Links that nothing passes, from and to.
+    cut: BTreeSet<(u64, u64)>,
+    /// Links that stand.
+    links: BTreeSet<(u64, u64)>,
+    wanted: BTreeSet<(u64, u64)>,
+}
+
+impl Cluster {
+    fn command(&mut self, line: &str) -> String {
+        if let Some((node, command)) = line.split_once(": ") {
+            let id: u64 = node.parse().unwrap();
+            return self.at(id, command);
+        }
+        let words: Vec<&str> = line.split(' ').collect();
+        let number = |at: usize| words.get(at).map_or(0, |word| word.parse().unwrap());
+        match words[0] {
+            // A node that makes the cluster, or one that joins it later.
+            "node" => {
+                let id = number(1);
+                let mut world = World::of(NodeId(id), words.get(2) == Some(&"founder"));
+                world.start();
+                self.nodes.insert(id, world);
+            }
+            "pass" => return self.pass(number(1)),
+            "cut" => {
+                for (from, to) in [(number(1), number(2)), (number(2), number(1))] {
+                    self.cut.insert((from, to));
+                }
+            }
+            "cut-one-way" => {
+                self.cut.insert((number(1), number(2)));
+            }
+            "heal" => self.cut.clear(),
+            "logs" => {
+                let shard = ShardId(number(1) as u32);
+                let ends: Vec<String> = self
+                    .nodes
+                    .iter()
+                    .map(|(id, world)| format!("{id}: {}", world.log_of(shard)))
+                    .collect();
+                return ends.join("\n") + "\n";
+            }
+            _ => panic!("no such command: {line}"),
+        }
+        self.settle()
+    }
+
+    fn at(&mut self, id: u64, command: &str) -> String {
+        let words: Vec<&str> = command.split(' ').collect();
+        let world = self.nodes.get_mut(&id).expect("a node that is there");
+        let mut seen = match words[0] {
+            // The node joins through another one, as the shell has it do.
+            "join" => {
+                let through: u64 = words[1].parse().unwrap();
+                let mut body = Vec::new();
+                let name = format!("n{id}");
+                let address = format!("10.0.0.{id}:7420");
+                Control::SetNode { node: NodeId(id), name, address }.encode(&mut body);
+                let mut packets = Vec::new();
+                packet::write(Kind::Control, RequestId(1), ShardId(0), &body, &mut packets);
+                self.nodes.get_mut(&through).unwrap().send(500 + id, &packets);
+                String::new()
+            }
+            "remove" => {
+                let mut body = Vec::new();
+                Control::RemoveNode(NodeId(words[1].parse().unwrap())).encode(&mut body);
+                let mut packets = Vec::new();
+                packet::write(Kind::Control, RequestId(1), ShardId(0), &body, &mut packets);
+                world.send(500, &packets);
+                String::new()
+            }
+            "kill" => {
+                world.crash(1);
+                self.unlink(id);
+                String::new()
+            }
+            "start" => {
+                world.start();
+                String::new()
+            }
+            _ => world.command(command),
+        };
+        seen = seen.lines().map(|line| format!("{id}: {line}\n")).collect();
+        seen + &self.settle()
+    }
+
+    fn pass(&mut self, ms: u64) -> String {
+        let mut seen = String::new();
+        for _ in 0..ms / naust_node::TICK_MS {
+            for world in self.nodes.values_mut().filter(|world| world.is_running) {
+                world.pass_ms(naust_node::TICK_MS);
+            }
+            seen += &self.settle();
+        }
+        seen
+    }
+
+    /// A node is gone: whoever is linked to it, and whomever it was linked to, hears of it.
+    fn unlink(&mut self, id: u64) {
+        let gone: Vec<(u64, u64)> =
+            self.links.iter().copied().filter(|(from, to)| *from == id || *to == id).collect();
+        for (from, to) in gone {
+            self.links.remove(&(from, to));
+            if from == id {
+                self.event(to, Event::Closed(ConnectionId(PEERS + from)));
+            } else {
+                self.event(from, Event::Link { node: NodeId(to), is_up: false });
+            }
+        }
+        self.on_its_way.retain(|(from, _)| *from != id);
+        self.wanted.retain(|(from, _)| *from != id);
+    }
+
+    fn event(&mut self, id: u64, event: Event<'_>) {
+        let world = self.nodes.get_mut(&id).expect("a node that is there");
+        if world.is_running {
+            world.burst(vec![event]);
+        }
+    }
+
+    /// Everything arrives that is on its way, and what follows from it.
+    fn settle(&mut self) -> String {
+        loop {
+            self.connect();
+            for (id, world) in &mut self.nodes {
+                self.on_its_way.extend(world.out.drain(..).map(|out| (*id, out)));
+            }
+            let Some((from, out)) = self.on_its_way.pop_front() else { break };
+            match out {
+                Out::Link(to) => {
+                    self.wanted.insert((from, to.0));
+                }
+                Out::Peer(to, bytes) => self.arrive(from, to.0, |world| {
+                    world.send(PEERS + from, &bytes);
+                }),
+                Out::Back(to, bytes) => self.arrive(from, to.0, |world| {
+                    world.burst(vec![Event::Replies { from: NodeId(from), bytes: &bytes }]);
+                }),
+            }
+        }
+        let mut seen = String::new();
+        for (id, world) in &mut self.nodes {
+            for line in world.take_seen() {
+                writeln!(seen, "{id}: {line}").unwrap();
+            }
+        }
+        seen
+    }
+
+    fn connect(&mut self) {
+        let new: Vec<(u64, u64)> = self.wanted.difference(&self.links).copied().collect();
+        for (from, to) in new {
+            let there = self.nodes.get(&to).is_some_and(|world| world.is_running);
+            if there && !self.cut.contains(&(from, to)) {
+                self.links.insert((from, to));
+                self.event(from, Event::Link { node: NodeId(to), is_up: true });
+            }
+        }
+    }
+
+    fn arrive(&mut self, from: u64, to: u64, give: impl FnOnce(&mut World)) {
+        if self.cut.contains(&(from, to)) {
+            return;
+        }
+        if let Some(world) = self.nodes.get_mut(&to).filter(|world| world.is_running) {
+            give(world);
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! What nodes tell each other: the body of packets of kind `Peer` and `PeerToAll`.
+//!
+//! ```text
+//!  0            4          8
+//!  +------------+----------+-----------------+- - -
+//!  | head bytes | 0 0 0 0  | head: a message | log frames …
+//!  +------------+----------+-----------------+- - -
+//! ```
+//! The frames are the bytes that lie on the sender's disk, padding between segments included.
+//! Nothing of them is encoded again; [`open`] gives them back in place.
+
+use crate::ids::{Index, NodeId, RequestId, ShardId, Term};
+use crate::limits::{
+    CONTEXT_BYTES_MAX, NAME_BYTES_MAX, PEER_CONFIGURATION_BYTES_MAX, TEXT_BYTES_MAX,
+};
+use crate::message::{Message, Refusal, bounded, build, data, text};
+use crate::naust_capnp as schema;
+use crate::options::NamespaceOptions;
+use crate::packet::{self, Kind};
+use crate::{Code, name};
+
+/// Bytes in front of the message.
+const PREFIX_BYTES: usize = 8;
+
+/// A message of one node to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Who speaks.
+    pub from: NodeId,
+    /// To whom.
+    pub to: NodeId,
+    /// What.
+    pub said: Said,
+}
+
+/// What a node says to another.
+#[allow(missing_docs)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// The first packet of a link: of which cluster it is, its name, and where it listens.
+    Hello { cluster: u64, name: String, address: String },
+    /// It is there. Said all the time.
+    Alive,
+    /// What replicas of a shard tell each other. The entries are the frames behind.
+    Raft(Raft),
+    /// Become a replica of a shard, whose log began with this configuration.
+    Invite { configuration: Vec<u8>, options: NamespaceOptions },
+    /// Nothing is under way in a shard, whose log ends here for all its replicas: there will be no
+    /// heartbeats until there is.
+    Sleep { term: Term, index: Index },
+}
+
+/// The fields of a Raft message, whose meaning depends on `kind`: numbered as in `consensus`.
+#[allow(missing_docs)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Raft {
+    pub kind: u8,
+    pub term: Term,
+    pub log_term: Term,
+    pub index: Index,
+    pub commit: Index,
+    pub commit_term: Term,
+    pub reject: bool,
+    pub reject_hint: Index,
+    pub request_snapshot: Index,
+    pub priority: i64,
+    pub context: Vec<u8>,
+}
+
+/// A packet that is being written: frames may be appended to `out` before [`Packet::finish`].
+#[must_use]
+pub struct Packet {
+    start: usize,
+    kind: Kind,
+    shard: ShardId,
+}
+
+impl Packet {
+    /// Ends the packet: everything behind its head is frames.
+    ///
+    /// # Panics
+    /// If it is longer than a packet may be: a bug of the caller.
+    pub fn finish(self, out: &mut [u8]) {
+        packet::finish(self.start, self.kind, RequestId(0), self.shard, out);
+    }
+}
+
+/// Begins a packet at the end of `out`, with its head.
+pub fn begin(shard: ShardId, peer: &Peer, out: &mut Vec<u8>) -> Packet {
+    let kind = match peer.said {
+        Said::Hello { .. } | Said::Alive => Kind::PeerToAll,
+        Said::Raft(_) | Said::Invite { .. } | Said::Sleep { .. } => Kind::Peer,
+    };
+    let start = packet::begin(out);
+    let head = out.len();
+    out.extend_from_slice(&[0; PREFIX_BYTES]);
+    peer.encode(out);
+    let bytes = (out.len() - head - PREFIX_BYTES) as u32;
+    out[head..head + 4].copy_from_slice(&bytes.to_le_bytes());
+    Packet { start, kind, shard }
+}
+
+/// Appends a packet without frames to `out`.
+pub fn write(shard: ShardId, peer: &Peer, out: &mut Vec<u8>) {
+    begin(shard, peer, out).finish(out);
+}
+
+/// Takes the body of a packet apart: what is said, and the frames behind it.
+///
+/// # Errors
+/// `Malformed`, `UnknownKind` or `TooLarge`.
+pub fn open(body: &[u8]) -> Result<(Peer, &[u8]), Refusal> {
+    let short = || Refusal::new(Code::Malformed, "the head of a message between nodes is cut off");
+    let (prefix, rest) = body.split_first_chunk::<PREFIX_BYTES>().ok_or_else(short)?;
+    let bytes = u32::from_le_bytes([prefix[0], prefix[1], prefix[2], prefix[3]]) as usize;
+    let (head, frames) = rest.split_at_checked(bytes).ok_or_else(short)?;
+    Ok((Peer::decode(head)?, frames))
+}
+
+impl Peer {
+    fn encode(&self, out: &mut Vec<u8>) {
+        build::<schema::peer::Owned>(64, out, |mut root| {
+            root.set_from(self.from.0);
+            root.set_to(self.to.0);
+            match &self.said {
+                Said::Hello { cluster, name, address } => {
+                    let mut to = root.init_hello();
+                    to.set_cluster(*cluster);
+                    to.set_name(name);
+                    to.set_address(address);
+                }
+                Said::Alive => root.set_alive(()),
+                Said::Raft(raft) => raft.write(root.init_raft()),
+                Said::Invite { configuration, options } => {
+                    let mut to = root.init_invite();
+                    to.set_configuration(configuration);
+                    options.write(to.init_options());
+                }
+                Said::Sleep { term, index } => {
+                    let mut to = root.init_sleep();
+                    to.set_sleep_term(term.0);
+                    to.set_sleep_index(index.0);
+                }
+            }
+        });
+    }
+
+    fn decode(head: &[u8]) -> Result<Peer, Refusal> {
+        use schema::peer::Which;
+        let message = Message::once(head)?;
+        let root: schema::peer::Reader<'_> = message.root()?;
+        let said = match root.which()? {
+            Which::Hello(from) => {
+                let name = text(from.get_name()?, NAME_BYTES_MAX)?;
+                name::check(&name)?;
+                let address = text(from.get_address()?, TEXT_BYTES_MAX)?;
+                Said::Hello { cluster: from.get_cluster(), name, address }
+            }
+            Which::Alive(()) => Said::Alive,
+            Which::Raft(from) => Said::Raft(Raft::read(from)?),
+            Which::Invite(from) => {
+                let bytes = from.get_configuration()?;
+                let configuration = data(bytes, PEER_CONFIGURATION_BYTES_MAX)?;
+                let options = NamespaceOptions::read(from.get_options()?)?;
+                Said::Invite { configuration, options }
+            }
+            Which::Sleep(from) => Said::Sleep {
+                term: Term(from.get_sleep_term()),
+                index: Index(from.get_sleep_index()),
+            },
+        };
+        Ok(Peer { from: NodeId(root.get_from()), to: NodeId(root.get_to()), said })
+    }
+}
+
+impl Raft {
+    fn write(&self, mut to: schema::peer::raft::Builder<'_>) {
+        to.set_kind(self.kind);
+        to.set_term(self.term.0);
+        to.set_log_term(self.log_term.0);
+        to.set_index(self.index.0);
+        to.set_commit(self.commit.0);
+        to.set_commit_term(self.commit_term.0);
+        to.set_reject(self.reject);
+        to.set_reject_hint(self.reject_hint.0);
+        to.set_request_snapshot(self.request_snapshot.0);
+        to.set_priority(self.priority);
+        if !self.context.is_empty() {
+            to.set_context(&self.context);
+        }
+    }
+
+    fn read(from: schema::peer::raft::Reader<'_>) -> Result<Raft, Refusal> {
+        let context = from.get_context()?;
+        bounded("bytes in a context", context.len(), CONTEXT_BYTES_MAX)?;
+        Ok(Raft {
+            kind: from.get_kind(),
+            term: Term(from.get_term()),
+            log_term: Term(from.get_log_term()),
+            index: Index(from.get_index()),
+            commit: Index(from.get_commit()),
+            commit_term: Term(from.get_commit_term()),
+            reject: from.get_reject(),
+            reject_hint: Index(from.get_reject_hint()),
+            request_snapshot: Index(from.get_request_snapshot()),
+            priority: from.get_priority(),
+            context: context.to_vec(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn all() -> Vec<Said> {
+        let raft = Raft {
+            kind: 1,
+            term: Term(2),
+            log_term: Term(3),
+            index: Index(4),
+            commit: Index(5),
+            commit_term: Term(6),
+            reject: true,
+            reject_hint: Index(7),
+            request_snapshot: Index(8),
+            priority: -9,
+            context: b"ten".to_vec(),
+        };
+        vec![
+            Said::Hello { cluster: 5, name: "ada".to_owned(), address: "[::1]:7420".to_owned() },
+            Said::Alive,
+            Said::Raft(Raft::default()),
+            Said::Raft(raft),
+            Said::Invite { configuration: vec![1, 2, 3], options: NamespaceOptions::default() },
+            Said::Sleep { term: Term(3), index: Index(99) },
+        ]
+    }
+
+    #[test]
+    fn what_is_said_is_heard_and_the_frames_are_where_they_were() {
+        for said in all() {
+            let peer = Peer { from: NodeId(1), to: NodeId(2), said };
+            let mut out = Vec::new();
+            let packet = begin(ShardId(3), &peer, &mut out);
+            out.extend_from_slice(b"frames");
+            packet.finish(&mut out);
+            let (packet, length) = packet::read(&out).unwrap().unwrap();
+            assert_eq!((packet.shard, length), (ShardId(3), out.len()));
+            assert_eq!(open(packet.body), Ok((peer, &b"frames"[..])));
+            for cut in 0..packet.body.len() - b"frames".len() {
+                assert!(open(&packet.body[..cut]).is_err(), "{cut} bytes of it");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_answered(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = open(&bytes);
+        }
+
+        #[test]
+        fn a_garbled_head_is_answered(at in 0usize..200, to: u8, which in 0usize..6) {
+            let peer = Peer { from: NodeId(1), to: NodeId(2), said: all().remove(which) };
+            let mut out = Vec::new();
+            write(ShardId(0), &peer, &mut out);
+            let mut body = out[crate::limits::PACKET_HEADER_BYTES..].to_vec();
+            let at = at % body.len();
+            body[at] = to;
+            let _ = open(&body);
+        }
+    }
+}
