@@ -154,8 +154,8 @@ impl Directory {
             self.nodes.iter().find(|(id, there)| **id != node && there.name == *name)
         {
             let detail = format!(
-                "there is a node {name:?} already, {other}: take another name, or remove or replace \
-                 that node"
+                "there is a node {name:?} already, {other}: take another name, or remove or \
+                 replace that node"
             );
             return Err(Refusal::new(Code::BadArgument, detail));
         }

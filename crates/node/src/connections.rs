@@ -25,7 +25,8 @@ pub(crate) struct Connections {
 struct Connection {
     requests: usize,
     greeted: bool,
-    /// It is another node's, and never asked to wait: what it passes on is bounded where it came in.
+    /// It is another node's, and never asked to wait: what it passes on is bounded where it came
+    /// in.
     is_peer: bool,
     /// What it had given to other threads is still counted until they are done with it.
     is_gone: bool,

@@ -512,8 +512,8 @@ impl Shard {
     }
 }
 
-/// Where the tokens of reads begin: no other life of this replica had them, since it began at another
-/// moment, or with another log.
+/// Where the tokens of reads begin: no other life of this replica had them, since it began at
+/// another moment, or with another log.
 fn tokens(log: &Log, now: Now) -> u64 {
     let end = log.end();
     let life = [now.wall_ms, now.monotonic_ms, end.offset.0, log.hard_state().term.0];

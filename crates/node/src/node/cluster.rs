@@ -19,6 +19,11 @@ use rustc_hash::FxHashMap;
 const PLACE_MS: u64 = 250;
 /// Frames that a learner may lack when it is made a voter.
 const CAUGHT_UP_FRAMES: u64 = 1024;
+/// How often a request is passed on: to a node that has the shard, from it to the leader, and once
+/// more if another leads by then.
+const PASSES_MAX: u64 = 3;
+/// The bits of a request's number above these tell how often it was passed on.
+const PASSES_SHIFT: u32 = 56;
 
 /// Requests of clients that other nodes answer.
 #[derive(Default)]
@@ -154,15 +159,21 @@ impl Node {
         to: NodeId,
         effects: &mut Vec<Effect>,
     ) -> Result<(), Failure> {
-        if self.peers.of(from).is_some() {
-            let detail = format!("node {to} leads this namespace");
+        // Another node's request has been passed on so often already, as it was numbered.
+        let passes = match self.peers.of(from) {
+            None => 1,
+            Some(_) => (packet.request.0 >> PASSES_SHIFT) + 1,
+        };
+        if passes > PASSES_MAX || self.peers.of(from) == Some(to) {
+            let detail = format!("node {to} leads this namespace, as far as is known; try again");
             return Err(Failure::new(Code::NotLeader, detail));
         }
         if self.forwarded.under_way.len() >= FORWARDED_MAX {
             let detail = "the node has passed on as much as it may; try again";
             return Err(Failure::new(Code::Overloaded, detail));
         }
-        let id = RequestId(self.forwarded.last + 1);
+        self.forwarded.last = (self.forwarded.last + 1) % (1 << PASSES_SHIFT);
+        let id = RequestId(passes << PASSES_SHIFT | self.forwarded.last);
         let passed = self.peers.pass_on(to, |out| {
             packet::write(packet.kind, id, packet.shard, packet.body, out);
         });
@@ -170,7 +181,6 @@ impl Node {
             let detail = "the node that leads the namespace can't be reached; try again";
             return Err(Failure::new(Code::Unavailable, detail));
         }
-        self.forwarded.last = id.0;
         let Packet { request, shard, kind, .. } = *packet;
         self.forwarded.under_way.insert(id, Request { from, request, shard, kind, to });
         self.connections.begin(from, effects);
@@ -199,7 +209,9 @@ impl Node {
                 && self.peers.is_linked(**node)
                 && self.peers.is_there(**node, now.monotonic_ms)
         };
-        self.directory.holders(shard).iter().find(there).copied()
+        let anybody: Vec<NodeId> = self.directory.nodes().map(|(node, _)| node).collect();
+        let holders = self.directory.holders(shard);
+        holders.iter().chain(&anybody).find(there).copied()
     }
 
     pub(super) fn tick_peers(&mut self, now: Now, effects: &mut Vec<Effect>) {
@@ -229,7 +241,15 @@ impl Node {
         if directory.nodes().next().is_none() {
             return;
         }
-        for shard in shards.values_mut().filter(|shard| shard.replica.role() == Role::Leader) {
+        for shard in shards.values_mut() {
+            if shard.replica.is_lone_voter() && shard.replica.role() != Role::Leader {
+                // It leads when it is first written to; others are to have it now.
+                shard.campaign();
+                Node::touch(touched, shard);
+            }
+            if shard.replica.role() != Role::Leader {
+                continue;
+            }
             let configuration = shard.replica.configuration().clone();
             let member = |node: &NodeId| directory.node(*node).is_some();
             let there =
@@ -294,7 +314,7 @@ impl Node {
             return Ok(());
         }
         let detail = format!(
-            "without node {node} there would be no quorum: {count} of the other {} voters are there",
+            "without node {node} there is no quorum: {count} of the other {} voters are there",
             rest.len()
         );
         Err(Failure::new(Code::BadArgument, detail))

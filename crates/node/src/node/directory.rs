@@ -142,6 +142,10 @@ impl Directory {
         match self.absent.get(&shard) {
             Some(Absent { failure: Some(failure), .. }) => failure.clone(),
             Some(_) => Failure::new(Code::Unavailable, "the namespace is being opened; try again"),
+            None if self.holders.contains_key(&shard) => {
+                let detail = "no node that has the namespace can be reached; try again";
+                Failure::new(Code::Unavailable, detail)
+            }
             None if self.is_known() => {
                 Failure::new(Code::NamespaceNotFound, format!("there is no shard {shard}"))
             }

@@ -140,6 +140,9 @@ impl World {
 
     /// What a shard's log holds, by the checksum of its frames.
     pub fn log_of(&self, shard: ShardId) -> String {
+        if !self.is_running {
+            return "down".to_string();
+        }
         let Some(readers) = self.readers.get(&shard) else { return "nothing".to_string() };
         let (mut at, mut crc, mut frames) = (Offset::FIRST, 0u32, 0);
         while at < readers.log.end() {
