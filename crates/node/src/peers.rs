@@ -97,6 +97,13 @@ impl Peers {
         }
     }
 
+    /// Nodes that were heard before and have been silent for too long by now; told once.
+    pub(crate) fn newly_gone(&mut self, now_ms: u64) -> Vec<NodeId> {
+        let silent = |heard: &mut u64| now_ms.saturating_sub(*heard) >= GONE_MS;
+        let all = self.all.iter_mut();
+        all.filter_map(|(node, other)| other.heard_ms.take_if(silent).map(|_| *node)).collect()
+    }
+
     /// A node can't be there: its connection was closed, or ours to it refused.
     pub(crate) fn lost(&mut self, node: NodeId) {
         if let Some(other) = self.all.get_mut(&node) {

@@ -10,6 +10,7 @@ use naust_node::{ConnectionId, Event};
 use naust_wire::NodeId;
 use naust_wire::control::Control;
 use naust_wire::packet::{self, Kind};
+use naust_wire::peer::{self, Said};
 use naust_wire::{RequestId, ShardId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write;
@@ -57,6 +58,8 @@ struct Cluster {
     /// Links that stand.
     links: BTreeSet<(u64, u64)>,
     wanted: BTreeSet<(u64, u64)>,
+    /// Packets between nodes since they were counted last, by what they say.
+    packets: BTreeMap<&'static str, usize>,
 }
 
 impl Cluster {
@@ -85,6 +88,11 @@ impl Cluster {
                 self.cut.insert((number(1), number(2)));
             }
             "heal" => self.cut.clear(),
+            "packets" => {
+                let said = std::mem::take(&mut self.packets);
+                let said: Vec<String> = said.iter().map(|(k, n)| format!("{n} {k}")).collect();
+                return format!("said: {}\n", said.join(", "));
+            }
             "logs" => {
                 let shard = ShardId(number(1) as u32);
                 let ends: Vec<String> = self
@@ -184,9 +192,12 @@ impl Cluster {
                 Out::Link(to) => {
                     self.wanted.insert((from, to.0));
                 }
-                Out::Peer(to, bytes) => self.arrive(from, to.0, |world| {
-                    world.send(PEERS + from, &bytes);
-                }),
+                Out::Peer(to, bytes) => {
+                    self.count(&bytes);
+                    self.arrive(from, to.0, |world| {
+                        world.send(PEERS + from, &bytes);
+                    });
+                }
                 Out::Back(to, bytes) => self.arrive(from, to.0, |world| {
                     world.burst(vec![Event::Replies { from: NodeId(from), bytes: &bytes }]);
                 }),
@@ -194,11 +205,25 @@ impl Cluster {
         }
         let mut seen = String::new();
         for (id, world) in &mut self.nodes {
-            for line in world.take_seen() {
+            let filled = |line: &String| line.starts_with("c99 ") && line.contains("committed");
+            for line in world.take_seen().into_iter().filter(|line| !filled(line)) {
                 writeln!(seen, "{id}: {line}").unwrap();
             }
         }
         seen
+    }
+
+    fn count(&mut self, mut bytes: &[u8]) {
+        while let Ok(Some((packet, length))) = packet::read(bytes) {
+            let said = match peer::open(packet.body).map(|(peer, _)| peer.said) {
+                Ok(Said::Alive) => "alive",
+                Ok(Said::Raft(_)) => "raft",
+                Ok(_) => "else",
+                Err(_) => "passed on",
+            };
+            *self.packets.entry(said).or_default() += 1;
+            bytes = &bytes[length..];
+        }
     }
 
     fn connect(&mut self) {

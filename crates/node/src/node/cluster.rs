@@ -110,7 +110,11 @@ impl Node {
                     self.directory.invited(packet.shard, options, configuration, effects);
                 }
             }
-            Said::Sleep { .. } => {}
+            Said::Sleep { term, index } => {
+                if let Some(shard) = self.shards.get_mut(&packet.shard) {
+                    shard.told_to_sleep(peer.from, term, index);
+                }
+            }
         }
         Ok(())
     }
@@ -127,7 +131,7 @@ impl Node {
         }
     }
 
-    /// A node seems to be gone: its connection was closed.
+    /// A node seems to be gone: its connection was closed, or it is silent.
     pub(super) fn lost(&mut self, node: NodeId) {
         self.peers.lost(node);
         for shard in self.shards.values_mut() {
@@ -216,17 +220,13 @@ impl Node {
 
     pub(super) fn tick_peers(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.peers.tick(now.monotonic_ms);
-        for shard in self.shards.values_mut().filter(|shard| shard.ticks()) {
-            shard.tick_raft(now);
-            Node::touch(&mut self.touched, shard);
+        for node in self.peers.newly_gone(now.monotonic_ms) {
+            self.lost(node);
+            self.interrupt(node, effects);
         }
-        if !self.forwarded.under_way.is_empty() {
-            let nodes: Vec<NodeId> = self.directory.nodes().map(|(node, _)| node).collect();
-            for node in nodes {
-                if !self.peers.is_there(node, now.monotonic_ms) {
-                    self.interrupt(node, effects);
-                }
-            }
+        for shard in self.shards.values_mut().filter(|shard| shard.ticks()) {
+            shard.tick_raft(now, &mut self.peers);
+            Node::touch(&mut self.touched, shard);
         }
         if now.monotonic_ms >= self.place_at_ms {
             self.place_at_ms = now.monotonic_ms + PLACE_MS;

@@ -22,7 +22,7 @@ use naust_wire::limits::{
 };
 use naust_wire::peer::{Raft, Said};
 use naust_wire::reply::Failure;
-use naust_wire::{Code, Index, NodeId, Offset};
+use naust_wire::{Code, Index, NodeId, Offset, Term};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
@@ -30,6 +30,8 @@ use std::ops::Range;
 const STREAM_MESSAGES: usize = 4;
 /// Milliseconds after which a round of reads that was not answered is asked for again.
 pub(super) const ASK_AGAIN_MS: u64 = 300;
+/// Quiet ticks after which a shard goes to sleep.
+const QUIET_TICKS: u32 = 40;
 
 /// What a shard remembers of its other replicas.
 #[derive(Default)]
@@ -46,6 +48,8 @@ pub(super) struct Replication {
     pub(super) clock_is_late: bool,
     /// Nothing is under way, and all replicas know it: no ticks.
     pub(super) sleeps: bool,
+    /// Ticks in a row in which nothing was under way.
+    quiet_ticks: u32,
 }
 
 /// Frames on their way to a follower that is behind.
@@ -113,12 +117,63 @@ impl Shard {
     }
 
     /// Time passed, for its Raft.
-    pub(crate) fn tick_raft(&mut self, now: Now) {
+    pub(crate) fn tick_raft(&mut self, now: Now, peers: &mut Peers) {
         self.propose();
         self.replica.tick();
         self.settle_role();
         if self.waiting.is_late(now, ASK_AGAIN_MS) {
             self.waiting.ask_again();
+        }
+        self.replication.quiet_ticks = match self.is_quiet(now, peers) {
+            true => self.replication.quiet_ticks + 1,
+            false => 0,
+        };
+    }
+
+    /// Whether this leader has nothing under way, and all replicas on nodes that are there know as
+    /// much as it does. One on a node that is not is woken with its node.
+    fn is_quiet(&self, now: Now, peers: &Peers) -> bool {
+        let last = self.log.end().index;
+        let knows = |node: NodeId| {
+            node == self.node
+                || self.replica.matched(node) == Some(last)
+                || !peers.is_there(node, now.monotonic_ms)
+        };
+        self.replica.may_propose()
+            && self.applied.index == last
+            && self.log.durable().index == last
+            && self.waiting.is_empty()
+            && self.replication.streams.is_empty()
+            && self.replica.configuration().replicas().all(knows)
+    }
+
+    /// The others are told, and time stands still for this shard until something happens.
+    fn go_to_sleep(&mut self, peers: &mut Peers) {
+        self.replication.quiet_ticks = 0;
+        self.replication.sleeps = true;
+        let said = Said::Sleep { term: self.replica.term(), index: self.log.end().index };
+        for node in self.replica.configuration().replicas().filter(|node| *node != self.node) {
+            peers.say(self.id, node, said.clone());
+        }
+    }
+
+    /// The leader went to sleep. A follower that lacks anything stays awake, and its unrest wakes
+    /// the leader.
+    pub(crate) fn told_to_sleep(&mut self, from: NodeId, term: Term, index: Index) {
+        let is_same = self.replica.leader() == Some(from)
+            && self.replica.role() == Role::Follower(from)
+            && self.replica.term() == term
+            && self.log.end().index == index
+            && self.log.durable().index == index
+            && self.replica.committed() == index;
+        self.replication.sleeps |= is_same;
+    }
+
+    /// A node came or went that has a replica.
+    pub(crate) fn wake_for(&mut self, node: NodeId) {
+        if self.replica.configuration().contains(node) {
+            self.replication.sleeps = false;
+            self.replication.quiet_ticks = 0;
         }
     }
 
@@ -142,7 +197,9 @@ impl Shard {
             return Ok(Ok(()));
         }
         self.propose();
-        self.replication.sleeps = false;
+        // Answers to what was said before it fell asleep don't wake it.
+        let wakes = !matches!(kind, MessageKind::HeartbeatAnswer | MessageKind::AppendAnswer);
+        self.replication.sleeps &= !wakes;
         self.replica.step(Message {
             kind,
             from,
@@ -283,6 +340,10 @@ impl Shard {
         }
         self.replication.messages = messages;
         self.drive_streams(effects);
+        // Behind the last heartbeat, or that would wake the others.
+        if self.replication.quiet_ticks >= QUIET_TICKS {
+            self.go_to_sleep(peers);
+        }
     }
 
     /// Where the frame of an index ends, if it is not folded in here.
@@ -435,6 +496,7 @@ impl Shard {
     /// What was sent to a node may be lost.
     pub(crate) fn unreachable(&mut self, node: NodeId) {
         self.propose();
+        self.wake_for(node);
         self.replication.streams.remove(&node);
         self.replica.unreachable(node);
     }
@@ -442,10 +504,11 @@ impl Shard {
     /// The node that led this shard is gone, as it seems: the first of the others asks for votes at
     /// once, rather than when time is up. With pre-votes a wrong guess disturbs nobody.
     pub(crate) fn leader_is_gone(&mut self, node: NodeId) {
+        self.propose();
+        self.wake_for(node);
         if self.replica.leader() != Some(node) {
             return;
         }
-        self.replication.sleeps = false;
         let voters = self.replica.configuration().voters();
         let first = voters.iter().find(|voter| **voter != node).copied();
         self.replica.doubt_leader();
