@@ -161,6 +161,7 @@ impl Node {
     pub fn flush(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.listed_bytes = 0;
         let mut touched = std::mem::take(&mut self.touched);
+        let mut asks = Vec::new();
         for id in touched.drain(..) {
             let Some(shard) = self.shards.get_mut(&id) else { continue };
             shard.is_touched = false;
@@ -169,6 +170,7 @@ impl Node {
             for id in shard.answered.drain(..) {
                 self.connections.end(id, 1, effects);
             }
+            asks.append(&mut shard.asks);
             let next = shard.next_tick_ms();
             if next != shard.timer_ms {
                 shard.timer_ms.map(|at| self.timers.remove(&(at, id)));
@@ -177,6 +179,9 @@ impl Node {
             }
         }
         self.touched = touched;
+        for asked in asks {
+            self.answer_asked(now, asked, effects);
+        }
         self.peers.flush(now.monotonic_ms, effects);
         if self.life == Life::Draining {
             self.flush_views_when_settled(effects);

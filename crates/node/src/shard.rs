@@ -83,6 +83,8 @@ pub(crate) struct Shard {
     trimming: Trimming,
     pub(crate) waiting: Waiting,
     replication: Replication,
+    /// Questions to the node whose moment has come.
+    pub(crate) asks: Vec<Asked>,
     /// Who waits for frames that were cut off, and is not told yet.
     unanswered: Vec<Waiter>,
     /// Whose reads were answered here, for the node's count.
@@ -141,6 +143,7 @@ impl Shard {
             trimming: Trimming::default(),
             waiting,
             replication: Replication::default(),
+            asks: Vec::new(),
             unanswered: Vec::new(),
             answered: Vec::new(),
             held: BTreeSet::new(),
@@ -426,6 +429,10 @@ impl Shard {
     fn answer_reads(&mut self, effects: &mut Vec<Effect>) {
         let (applied, end) = (&self.applied, self.handed.1);
         while let Some(asked) = self.waiting.next_due(applied.index, applied.next) {
+            if asked.ask.is_some() {
+                self.asks.push(asked);
+                continue;
+            }
             if let Some(asked) = dispatch(self.id, asked, end, effects) {
                 self.waiting.wait_for_log(asked);
             }

@@ -3,14 +3,14 @@
 use super::directory::Member;
 use super::packets::refused;
 use super::{Life, Node};
-use crate::shard::{Busy, busy};
+use crate::shard::{Asked, Busy, busy};
 use crate::views::Waiter;
 use crate::{ConnectionId, Effect, Now, replies};
 use naust_wire::ask::Ask;
 use naust_wire::options::NamespaceOptions;
 use naust_wire::packet::Packet;
 use naust_wire::reply::{self, Failure, Namespace, Reply};
-use naust_wire::{Code, NodeId, Offset, ShardId};
+use naust_wire::{Code, NodeId, Offset, RequestId, ShardId};
 
 /// Bytes of replies that list namespaces between two flushes; past it such questions are answered
 /// `Overloaded`. The last reply may pass it.
@@ -24,23 +24,85 @@ impl Node {
         packet: &Packet<'_>,
         effects: &mut Vec<Effect>,
     ) -> Result<(), Failure> {
-        let request = packet.request;
         let ask = Ask::decode(packet.body).map_err(refused)?;
         if let Ask::Hello { token, .. } = &ask {
             self.hello(from, token)?;
         } else {
             self.gate(from)?;
         }
-        let reply = match ask {
-            Ask::Hello { .. } => Reply::Hello {
-                node: self.config.node,
-                version: self.config.version.clone(),
-                cluster: self.config.cluster,
-            },
+        let request = packet.request;
+        match ask {
+            Ask::Hello { .. } => {
+                let reply = Reply::Hello {
+                    node: self.config.node,
+                    version: self.config.version.clone(),
+                    cluster: self.config.cluster,
+                };
+                replies::send(from, request, ShardId::DIRECTORY, &reply, effects);
+                Ok(())
+            }
             Ask::Transfer { namespace, to } => {
                 let shard = self.resolve(&namespace)?;
-                return self.transfer(from, packet, shard, to, effects);
+                self.transfer(from, packet, shard, to, effects)
             }
+            // A shard keeps its number, and who asks one that is gone hears that.
+            Ask::Resolve(name) if self.directory.get(&name).is_some() => {
+                self.answer(now, from, request, Ask::Resolve(name), effects)
+            }
+            ask => match self.shards.get_mut(&ShardId::DIRECTORY) {
+                Some(shard) if !shard.is_alone() => {
+                    shard.waiting.add(Asked::ask(from, request, ask, now));
+                    Node::touch(&mut self.touched, shard);
+                    self.connections.begin(from, effects);
+                    Ok(())
+                }
+                Some(_) => self.answer(now, from, request, ask, effects),
+                None => self.answer_without(now, from, packet, ask, effects),
+            },
+        }
+    }
+
+    /// There is no directory here, or not yet: another node may have it. A worker that is not the
+    /// directory's goes by what it was told.
+    fn answer_without(
+        &mut self,
+        now: Now,
+        from: ConnectionId,
+        packet: &Packet<'_>,
+        ask: Ask,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Failure> {
+        if self.owns(ShardId::DIRECTORY)
+            && !self.directory.is_absent(ShardId::DIRECTORY)
+            && let Some(node) = self.elsewhere(now, ShardId::DIRECTORY)
+        {
+            return self.forward(from, packet, node, effects);
+        }
+        self.answer(now, from, packet.request, ask, effects)
+    }
+
+    /// A question waited until the directory was known as it is now.
+    pub(super) fn answer_asked(&mut self, now: Now, asked: Asked, effects: &mut Vec<Effect>) {
+        let Some(ask) = asked.ask else { return };
+        if let Err(failure) = self.answer(now, asked.to, asked.request, *ask, effects) {
+            self.fail(asked.to, asked.request, ShardId::DIRECTORY, failure, effects);
+        }
+        self.connections.end(asked.to, 1, effects);
+    }
+
+    fn answer(
+        &mut self,
+        now: Now,
+        from: ConnectionId,
+        request: RequestId,
+        ask: Ask,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Failure> {
+        if self.listed_bytes >= LIST_REPLY_BYTES_MAX && !matches!(ask, Ask::Resolve(_)) {
+            let detail = "the node lists as much at once as it may; try again";
+            return Err(Failure::new(Code::Overloaded, detail));
+        }
+        let reply = match ask {
             Ask::Resolve(name) => match self.resolve(&name)? {
                 shard if self.directory.is_opening(shard) => {
                     self.connections.begin(from, effects);
@@ -49,17 +111,13 @@ impl Node {
                 }
                 shard => Reply::Resolved { shard, leader: self.leader_of(shard) },
             },
-            Ask::Namespaces | Ask::Cluster if self.listed_bytes >= LIST_REPLY_BYTES_MAX => {
-                let detail = "the node lists as much at once as it may; try again";
-                return Err(Failure::new(Code::Overloaded, detail));
-            }
-            Ask::Namespaces => Reply::Namespaces(self.namespaces()?),
             Ask::Cluster => {
                 Reply::Cluster { nodes: self.nodes(now), namespaces: self.namespaces()? }
             }
+            _ => Reply::Namespaces(self.namespaces()?),
         };
         let bytes = replies::send(from, request, ShardId::DIRECTORY, &reply, effects);
-        if matches!(reply, Reply::Namespaces(_) | Reply::Cluster { .. }) {
+        if !matches!(reply, Reply::Resolved { .. }) {
             self.listed_bytes += bytes;
         }
         Ok(())
@@ -121,7 +179,10 @@ impl Node {
 
     /// Who leads a shard, as far as is known here: zero, if it is not.
     fn leader_of(&self, shard: ShardId) -> NodeId {
-        let Some(shard) = self.shards.get(&shard) else { return NodeId(0) };
+        let Some(shard) = self.shards.get(&shard) else {
+            let is_alone = self.directory.nodes().next().is_none();
+            return if is_alone { self.config.node } else { NodeId(0) };
+        };
         match shard.replica.is_lone_voter() {
             // It leads as soon as it is written to.
             true => self.config.node,

@@ -111,9 +111,14 @@ impl<'a> Incoming<'a> {
 }
 
 impl Shard {
+    /// Whether there are no other replicas.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.replica.configuration().is_alone(self.node)
+    }
+
     /// Whether time matters for its Raft: there are other replicas, and something may happen.
     pub(crate) fn ticks(&self) -> bool {
-        !self.replica.configuration().is_alone(self.node) && !self.replication.sleeps
+        !self.is_alone() && !self.replication.sleeps
     }
 
     /// Time passed, for its Raft.

@@ -11,6 +11,7 @@
 //! a change of leaders ended, is asked for again, until its reads have waited too long.
 
 use crate::{ConnectionId, Now};
+use naust_wire::ask::Ask;
 use naust_wire::limits::{READ_OFFSET_WAIT_MS, WAIT_MS_MAX};
 use naust_wire::read::{Level, Query, Read};
 use naust_wire::{Index, Offset, RequestId};
@@ -22,6 +23,8 @@ pub(crate) struct Asked {
     pub(crate) to: ConnectionId,
     pub(crate) request: RequestId,
     pub(crate) read: Read,
+    /// It is no read but a question to the node, once the directory is known as it is now.
+    pub(crate) ask: Option<Box<Ask>>,
     /// When a long poll is answered with nothing, in milliseconds of the monotonic clock.
     pub(crate) deadline_ms: u64,
     /// When it is refused, if it could not be answered.
@@ -36,7 +39,13 @@ impl Asked {
         };
         let deadline_ms = now.monotonic_ms + wait_ms.min(WAIT_MS_MAX);
         let give_up_ms = now.monotonic_ms + READ_OFFSET_WAIT_MS;
-        Asked { to, request, read, deadline_ms, give_up_ms }
+        Asked { to, request, read, ask: None, deadline_ms, give_up_ms }
+    }
+
+    /// A question about what the directory says now.
+    pub(crate) fn ask(to: ConnectionId, request: RequestId, ask: Ask, now: Now) -> Asked {
+        let read = Read { level: Level::Linearizable, query: Query::Describe };
+        Asked { ask: Some(Box::new(ask)), ..Asked::new(to, request, read, now) }
     }
 }
 
