@@ -36,10 +36,13 @@ pub(crate) struct Entries {
 
 impl Entries {
     pub(crate) fn new(start: &Start, configuration: ConfState) -> Entries {
+        // A lone voter's log is committed up to where somebody else may have begun to vote.
+        let changes = start.configure.iter().map(|(index, _)| index.0);
+        let change = changes.filter(|index| *index > start.applied.0).min();
         Entries {
             hard: start.hard,
             configuration,
-            committed: start.committed.0,
+            committed: start.committed.0.min(change.unwrap_or(u64::MAX)),
             before_first: start.before_first.0,
             before_first_term: start.before_first_term.0,
             last: start.last.0,

@@ -85,7 +85,8 @@ impl Replica {
         let from = self.raft.prs().get(message.from);
         match message.get_msg_type() {
             eraftpb::MessageType::MsgAppend if self.transfers.installing.is_some() => {
-                return Some(heartbeat(&message));
+                self.hear_from(&message);
+                return None;
             }
             eraftpb::MessageType::MsgHeartbeat => {
                 // A follower that lost what it had acknowledged: that shows in the next append.
@@ -112,6 +113,19 @@ impl Replica {
             _ => {}
         }
         Some(message)
+    }
+
+    /// Takes a message for a sign of life of the leader, without an answer: a leader answers that
+    /// with the next append.
+    fn hear_from(&mut self, message: &eraftpb::Message) {
+        let before = self.raft.msgs.len();
+        let _ = self.raft.step(heartbeat(message));
+        let answer = eraftpb::MessageType::MsgHeartbeatResponse;
+        let answered = self.raft.msgs.len() > before
+            && self.raft.msgs.last().is_some_and(|last| last.get_msg_type() == answer);
+        if answered {
+            self.raft.msgs.pop();
+        }
     }
 
     /// A late no must not lead the leader back behind what the follower has since agreed to: there

@@ -105,11 +105,13 @@ pub struct Start {
     /// The tables have folded in entries up to here.
     pub applied: Index,
     /// Entries up to here are known to be committed: `applied` at the least; all of a lone
-    /// voter's.
+    /// voter's. Behind a change of the configuration that is not applied it is not believed: the
+    /// voter may not have been alone any more.
     pub committed: Index,
     /// The configuration as of `applied`, encoded by [`Configuration::encode`].
     pub configuration: Vec<u8>,
-    /// Bytes of configuration entries after `applied`.
+    /// Bytes of configuration entries after `applied`. Those before are in force; followers that
+    /// lack them read them in their frames: see [`Message::entries`].
     pub configure: Vec<(Index, Vec<u8>)>,
     /// Seeds the election timeouts, and tells the reads of this life from those of an earlier one:
     /// to be drawn anew whenever the replica is opened.

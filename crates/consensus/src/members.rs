@@ -126,7 +126,7 @@ impl Replica {
             *id == self.raft.id
                 || (progress.matched == last
                     && progress.committed_index == last
-                    && progress.state == raft::ProgressState::Replicate)
+                    && progress.state != raft::ProgressState::Snapshot)
         });
         let leads = self.raft.state == StateRole::Leader && !self.raft.has_pending_conf();
         leads && told && idle && equal && !self.configuration.is_joint()

@@ -23,8 +23,10 @@ pub struct Message {
     /// Of an append: the entry before its entries. Of an answer: how far the log agrees. Of a
     /// snapshot: the last entry in it.
     pub index: Index,
-    /// Entries to append. `Empty` ones may say `Normal` when they come out of the log again: the
-    /// frames beside the message tell.
+    /// Entries to append. What each of them is, its frame tells, which travels beside the message:
+    /// the sender says `Normal` of all that it had applied before it was opened, of configurations
+    /// too. So whoever takes in a message sets the kinds from the frames before
+    /// [`Replica::step`](crate::Replica::step).
     pub entries: Vec<Entry>,
     /// Up to where the sender knows entries to be committed.
     pub commit: Index,

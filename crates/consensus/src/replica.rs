@@ -111,7 +111,8 @@ impl Replica {
             reads: Reads::new(start.seed),
             transfers: Transfers::default(),
             refused: 0,
-            seed: start.seed ^ start.node.0,
+            // Not the exclusive or of both: seeds may well be made from ids.
+            seed: mix(start.seed.wrapping_add(mix(start.node.0))),
             told,
             unpersisted: VecDeque::new(),
             released: Vec::new(),
@@ -431,13 +432,35 @@ fn check(start: &Start) -> Result<(), BadStart> {
     Ok(())
 }
 
-/// The election timeout of a term: more than [`ELECTION_TICKS`], at most twice as many. Mixed
-/// as in splitmix64 (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators",
-/// 2014).
+/// The election timeout of a term: more than [`ELECTION_TICKS`], at most twice as many.
 fn election_ticks(seed: u64, term: u64) -> usize {
-    let mut mixed = seed.wrapping_add(term.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let mixed = mix(seed.wrapping_add(term.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+    ELECTION_TICKS + 1 + (mixed % ELECTION_TICKS as u64) as usize
+}
+
+/// Spreads a number over all bits, as in splitmix64 (Steele, Lea and Flood, "Fast Splittable
+/// Pseudorandom Number Generators", 2014).
+fn mix(number: u64) -> u64 {
+    let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^= mixed >> 31;
-    ELECTION_TICKS + 1 + (mixed % ELECTION_TICKS as u64) as usize
+    mixed ^ (mixed >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replicas_do_not_time_out_together() {
+        // Whatever the seeds are made of: one for all, or the node's id again.
+        for seed in [|_| 7, |node: u64| node, |node: u64| node ^ 7] {
+            let of = |node: u64| mix(seed(node).wrapping_add(mix(node)));
+            let equal = (1..200).filter(|term| {
+                let ticks = [1, 2, 3].map(|node| election_ticks(of(node), *term));
+                ticks[0] == ticks[1] || ticks[1] == ticks[2]
+            });
+            assert!(equal.count() < 80);
+        }
+    }
 }
