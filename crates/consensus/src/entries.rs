@@ -7,7 +7,8 @@
 use crate::{EntryKind, HardState, Start};
 use raft::eraftpb::{ConfState, Entry, EntryType, HardState as RaftHardState, Snapshot};
 use raft::{Error, GetEntriesContext, RaftState, Result, Storage, StorageError};
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Marks entries that have a body, to tell them from a new leader's own first entry and from a
 /// change of the configuration that Raft refused and made empty.
@@ -15,7 +16,7 @@ const BODY: &[u8] = b"b";
 
 /// Entries that one message to a follower takes from here, so that one far behind costs bounded
 /// memory. Raft's own look at what is committed but not applied must see all of it.
-const ENTRIES_MAX: u64 = 4096;
+pub(crate) const ENTRIES_MAX: u64 = 4096;
 
 /// An implementation of Raft's `Storage` without entries.
 pub(crate) struct Entries {
@@ -27,20 +28,41 @@ pub(crate) struct Entries {
     last: u64,
     runs: Vec<(u64, u64)>,
     configure: BTreeMap<u64, Vec<u8>>,
+    /// Snapshots that may be told to followers, by node.
+    pub offers: BTreeMap<u64, Snapshot>,
+    /// Followers that need one, as Raft found out.
+    pub wanted: RefCell<BTreeSet<u64>>,
 }
 
 impl Entries {
     pub(crate) fn new(start: &Start, configuration: ConfState) -> Entries {
+        // A lone voter's log is committed up to where somebody else may have begun to vote.
+        let changes = start.configure.iter().map(|(index, _)| index.0);
+        let change = changes.filter(|index| *index > start.applied.0).min();
         Entries {
             hard: start.hard,
             configuration,
-            committed: start.committed.0,
+            committed: start.committed.0.min(change.unwrap_or(u64::MAX)),
             before_first: start.before_first.0,
             before_first_term: start.before_first_term.0,
             last: start.last.0,
             runs: start.terms.iter().map(|(index, term)| (index.0, term.0)).collect(),
             configure: start.configure.iter().map(|(i, bytes)| (i.0, bytes.clone())).collect(),
+            offers: BTreeMap::new(),
+            wanted: RefCell::default(),
         }
+    }
+
+    /// The entry before the first.
+    pub(crate) fn before_first(&self) -> u64 {
+        self.before_first
+    }
+
+    /// The log holds nothing any more and goes on behind this entry.
+    pub(crate) fn begin_behind(&mut self, index: u64, term: u64) {
+        (self.before_first, self.before_first_term, self.last) = (index, term, index);
+        self.runs.clear();
+        self.configure.clear();
     }
 
     /// Takes in entries that go to the log now. Returns the index after which it is to be cut, if
@@ -88,7 +110,7 @@ impl Entries {
         self.configure = self.configure.split_off(&(index + 1));
     }
 
-    fn term_of(&self, index: u64) -> u64 {
+    pub(crate) fn term_of(&self, index: u64) -> u64 {
         if index == self.before_first {
             return self.before_first_term;
         }
@@ -177,8 +199,13 @@ impl Storage for Entries {
         Ok(self.last)
     }
 
-    fn snapshot(&self, _request_index: u64, _to: u64) -> Result<Snapshot> {
-        Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable))
+    fn snapshot(&self, request_index: u64, to: u64) -> Result<Snapshot> {
+        let offer = self.offers.get(&to);
+        let offer = offer.filter(|offer| offer.get_metadata().index >= request_index);
+        offer.cloned().ok_or_else(|| {
+            self.wanted.borrow_mut().insert(to);
+            Error::Store(StorageError::SnapshotTemporarilyUnavailable)
+        })
     }
 }
 

@@ -7,8 +7,11 @@
 //! configuration carry their bytes with them. Reading order:
 //!
 //! * [`Replica`]: the face: propose, step, ready, persisted, applied;
+//! * `members`: changes of the configuration, one or several at once; who is how far;
+//! * `reads`: an index to read at, asked for until it is told;
+//! * `transfer`: a follower too far behind gets the whole state, and begins anew behind it;
 //! * [`Configuration`]: who votes and who learns, as bytes of a frame;
-//! * [`Message`]: what replicas tell each other;
+//! * [`Message`]: what replicas tell each other; `guard`: which of it is taken in;
 //! * `entries`: what Raft may know of the log: terms, ends, configurations.
 //!
 //! # Use
@@ -23,6 +26,21 @@
 //!   applied(index) ──► the views have folded them in; configurations up to there are in force
 //! ```
 //!
+//! # A follower too far behind
+//!
+//! Raft's log begins where [`Replica::forget`] says. A follower that needs what is gone gets a
+//! *snapshot*: tables and live frames at one index, which travel outside this crate.
+//!
+//! ```text
+//!   leader    Ready::snapshots_wanted(node)     build a transfer at an index that is applied
+//!             offer(node, snapshot)             it is told to the follower: index, term, members
+//!             snapshot_sent(node, ok)           it has all, or there is no point in going on
+//!   follower  Ready::offered                    fetch the bytes, beside the old state
+//!             begin_install(&snapshot)          still wanted? then the log stands still
+//!             (flip the disk)
+//!             install(&snapshot)                begins anew behind it, and tells the leader
+//! ```
+//!
 //! The crate's `RawNode` is not used: it clones every committed entry back out of storage, and
 //! here an entry has nothing to clone. [`Replica`] does what `RawNode` does over the same
 //! `Raft`.
@@ -34,16 +52,28 @@
 //!   passes `committed`.
 //! * A message that promises something durable is handed out only after `persisted` for the Ready
 //!   that carried it.
-//! * Votes and terms are durable before any message that rests on them is handed out.
+//! * Votes and terms are durable before any message that rests on them is handed out. A replica
+//!   campaigns only when all of its log is durable.
+//! * A configuration is in force from its application on, and one change waits for the one before.
+//!   A joint one is left by whoever leads when it is in force. Who does not vote does not lead.
+//! * Every read that was asked for is answered as soon as a leader can, also after other roles.
+//! * No message of another replica can panic here; those that contradict what is known are dropped
+//!   and counted.
 
 mod configuration;
 mod entries;
+mod guard;
+mod members;
 mod message;
+mod reads;
 mod replica;
+mod transfer;
 
 pub use configuration::{Bad, Change, Configuration};
+pub use members::{Progress, ProgressState};
 pub use message::{Message, MessageKind};
 pub use replica::{BadStart, ELECTION_TICKS, HEARTBEAT_TICKS, NotLeader, Replica};
+pub use transfer::{Offered, Snapshot};
 
 use naust_wire::{Index, NodeId, Term};
 
@@ -75,13 +105,16 @@ pub struct Start {
     /// The tables have folded in entries up to here.
     pub applied: Index,
     /// Entries up to here are known to be committed: `applied` at the least; all of a lone
-    /// voter's.
+    /// voter's. Behind a change of the configuration that is not applied it is not believed: the
+    /// voter may not have been alone any more.
     pub committed: Index,
     /// The configuration as of `applied`, encoded by [`Configuration::encode`].
     pub configuration: Vec<u8>,
-    /// Bytes of configuration entries after `applied`.
+    /// Bytes of configuration entries after `applied`. Those before are in force; followers that
+    /// lack them read them in their frames: see [`Message::entries`].
     pub configure: Vec<(Index, Vec<u8>)>,
-    /// Seeds the election timeouts.
+    /// Seeds the election timeouts, and tells the reads of this life from those of an earlier one:
+    /// to be drawn anew whenever the replica is opened.
     pub seed: u64,
 }
 
@@ -136,6 +169,10 @@ pub struct Ready {
     pub role: Option<Role>,
     /// Reads that may be answered once this index is applied: (token of `read`, index).
     pub reads: Vec<(u64, Index)>,
+    /// Followers that need a snapshot: once each, until [`Replica::snapshot_sent`].
+    pub snapshots_wanted: Vec<NodeId>,
+    /// A snapshot that the leader offers to this replica, which needs it.
+    pub offered: Option<Offered>,
     /// To be sent now, in order.
     pub messages: Vec<Message>,
 }

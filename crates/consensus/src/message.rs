@@ -20,10 +20,13 @@ pub struct Message {
     pub term: Term,
     /// The term of the entry at `index`.
     pub log_term: Term,
-    /// Of an append: the entry before its entries. Of an answer: how far the log agrees.
+    /// Of an append: the entry before its entries. Of an answer: how far the log agrees. Of a
+    /// snapshot: the last entry in it.
     pub index: Index,
-    /// Entries to append. `Empty` ones may say `Normal` when they come out of the log again: the
-    /// frames beside the message tell.
+    /// Entries to append. What each of them is, its frame tells, which travels beside the message:
+    /// the sender says `Normal` of all that it had applied before it was opened, of configurations
+    /// too. So whoever takes in a message sets the kinds from the frames before
+    /// [`Replica::step`](crate::Replica::step).
     pub entries: Vec<Entry>,
     /// Up to where the sender knows entries to be committed.
     pub commit: Index,
@@ -37,7 +40,7 @@ pub struct Message {
     pub request_snapshot: Index,
     /// Which of the candidates is preferred.
     pub priority: i64,
-    /// Tokens of reads, or the reason of a campaign.
+    /// Tokens of reads, the reason of a campaign, or the members in a snapshot.
     pub context: Vec<u8>,
 }
 
@@ -89,12 +92,21 @@ kinds! {
     Read = 10, MsgReadIndex;
     /// The answer to that.
     ReadAnswer = 11, MsgReadIndexResp;
+    /// The leader offers a snapshot; its bytes travel elsewhere.
+    Snapshot = 12, MsgSnapshot;
 }
 
 impl Message {
-    /// `None`: a message that never leaves this replica, or that carries a snapshot.
+    /// `None`: a message that never leaves this replica; a proposal too, which Raft would forward
+    /// to the leader without the stamps that a leader gives.
     pub(crate) fn from_raft(mut message: eraftpb::Message) -> Option<Message> {
         let kind = MessageKind::from_raft(message.get_msg_type())?;
+        if kind == MessageKind::Snapshot {
+            let mut snapshot = message.take_snapshot();
+            message.index = snapshot.get_metadata().index;
+            message.log_term = snapshot.get_metadata().term;
+            message.context = std::mem::take(&mut snapshot.data);
+        }
         let mut entries = message.take_entries().into_vec();
         let context = match entries.pop() {
             Some(token) if kind.has_token() => token.data.to_vec(),

@@ -1,8 +1,10 @@
 //! The face itself: one replica of one shard.
 
-use crate::configuration::{Bad, Change, Configuration};
+use crate::configuration::{Bad, Configuration};
 use crate::entries::{Entries, raft_entry};
-use crate::{Entry, EntryKind, HardState, Message, Ready, Role, Start};
+use crate::reads::Reads;
+use crate::transfer::Transfers;
+use crate::{Entry, EntryKind, HardState, Message, MessageKind, Ready, Role, Start};
 use naust_wire::{Index, NodeId, Term};
 use raft::{Config, Raft, StateRole, eraftpb};
 use std::collections::VecDeque;
@@ -17,8 +19,6 @@ pub const ELECTION_TICKS: usize = 8;
 const APPENDS_MAX: usize = 256;
 /// Entries count a few bytes for Raft, since their bodies are not here: this many a message.
 const APPEND_BYTES_MAX: u64 = 16 * 1024;
-/// Reads that wait for a new leader's first commit. Callers merge reads, so a few are enough.
-const WAITING_READS_MAX: usize = 1024;
 
 /// This replica does not lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,8 +42,12 @@ pub enum BadStart {
 
 /// One replica of one shard. See the crate's doc for its use.
 pub struct Replica {
-    raft: Raft<Entries>,
-    configuration: Configuration,
+    pub(crate) raft: Raft<Entries>,
+    pub(crate) configuration: Configuration,
+    pub(crate) reads: Reads,
+    pub(crate) transfers: Transfers,
+    /// Messages that can't be true.
+    pub(crate) refused: u64,
     seed: u64,
     /// What the last Ready told, to tell changes only.
     told: Told,
@@ -51,8 +55,8 @@ pub struct Replica {
     unpersisted: VecDeque<Unpersisted>,
     /// Messages whose promise became durable, for the next Ready.
     released: Vec<Message>,
-    /// Reads that wait until this leader has committed in its term: Raft drops them before.
-    waiting_reads: Vec<u64>,
+    /// As of the last movement.
+    led: bool,
     /// Entries without a body, to be proposed again and again.
     proposal: Vec<eraftpb::Entry>,
 }
@@ -104,11 +108,15 @@ impl Replica {
         let mut replica = Replica {
             raft,
             configuration,
-            seed: start.seed ^ start.node.0,
+            reads: Reads::new(start.seed),
+            transfers: Transfers::default(),
+            refused: 0,
+            // Not the exclusive or of both: seeds may well be made from ids.
+            seed: mix(start.seed.wrapping_add(mix(start.node.0))),
             told,
             unpersisted: VecDeque::new(),
             released: Vec::new(),
-            waiting_reads: Vec::new(),
+            led: false,
             proposal: Vec::new(),
         };
         replica.settle();
@@ -117,18 +125,32 @@ impl Replica {
 
     /// A tick passed. Tells whether something moved.
     pub fn tick(&mut self) -> bool {
-        let moved = self.raft.tick();
+        let waiting = self.raft.state != StateRole::Leader && !self.may_campaign();
+        let due = self.raft.election_elapsed + 1 >= self.raft.randomized_election_timeout();
+        let moved = !(waiting && due) && self.raft.tick();
+        self.tick_reads();
         self.settle();
-        moved
+        moved || !self.raft.msgs.is_empty()
     }
 
-    /// Asks for votes now. A lone voter leads after this.
+    /// Asks for votes now, if this replica votes and all of its log is durable. A lone voter leads
+    /// after this.
     pub fn campaign(&mut self) {
-        let mut message = eraftpb::Message::default();
-        message.set_msg_type(eraftpb::MessageType::MsgHup);
-        // A campaign that can't be is one that is not.
-        let _ = self.raft.step(message);
-        self.settle();
+        if self.may_campaign() {
+            let mut message = eraftpb::Message::default();
+            message.set_msg_type(eraftpb::MessageType::MsgHup);
+            self.raft.election_elapsed = 0;
+            // A campaign that can't be is one that is not.
+            let _ = self.raft.step(message);
+            self.settle();
+        }
+    }
+
+    /// Raft takes a candidate's log for durable, and asks whoever it is told to to campaign.
+    pub(crate) fn may_campaign(&self) -> bool {
+        let log = &self.raft.raft_log;
+        let durable = self.unpersisted.is_empty() && log.persisted == log.last_index();
+        durable && self.raft.promotable() && self.transfers.installing.is_none()
     }
 
     /// Appends `count` entries that have bodies; tells their term and indices.
@@ -150,63 +172,6 @@ impl Replica {
         Ok((Term(self.raft.term), indices))
     }
 
-    /// Appends a change of the configuration; its bytes come out of the next Ready. `None`:
-    /// another change is not in force yet, or this one is none.
-    ///
-    /// # Errors
-    /// [`NotLeader`].
-    pub fn propose_configure(&mut self, change: Change) -> Result<Option<Index>, NotLeader> {
-        self.check_may_propose()?;
-        if self.raft.has_pending_conf() {
-            return Ok(None);
-        }
-        let Some(after) = self.configuration.after(change) else { return Ok(None) };
-        let entry = raft_entry(&EntryKind::Configure(after.encode()));
-        let index = self.append(&mut [entry]).start;
-        self.raft.pending_conf_index = index.0;
-        Ok(Some(index))
-    }
-
-    /// Asks for an index to read at; it comes out of a Ready with this token, or never if the
-    /// role changes before: then all reads are to be asked again.
-    ///
-    /// # Errors
-    /// [`NotLeader`] if nobody is known to lead, or too many reads wait for a new leader.
-    pub fn read(&mut self, token: u64) -> Result<(), NotLeader> {
-        let leads = self.raft.state == StateRole::Leader;
-        if leads && !self.raft.commit_to_current_term() {
-            if self.waiting_reads.len() == WAITING_READS_MAX {
-                return Err(NotLeader { leader: None });
-            }
-            self.waiting_reads.push(token);
-            return Ok(());
-        }
-        if !leads && self.leader().is_none() {
-            return Err(NotLeader { leader: None });
-        }
-        self.read_index(token);
-        self.settle();
-        Ok(())
-    }
-
-    /// Takes in a message of another replica. Messages of strangers are dropped.
-    pub fn step(&mut self, message: Message) {
-        let message = message.into_raft();
-        let answer = matches!(
-            message.get_msg_type(),
-            eraftpb::MessageType::MsgAppendResponse
-                | eraftpb::MessageType::MsgHeartbeatResponse
-                | eraftpb::MessageType::MsgRequestVoteResponse
-                | eraftpb::MessageType::MsgRequestPreVoteResponse
-        );
-        if message.to != self.raft.id || (answer && self.raft.prs().get(message.from).is_none()) {
-            return;
-        }
-        // What Raft does not want, it does without.
-        let _ = self.raft.step(message);
-        self.settle();
-    }
-
     /// What must happen now, if anything. To be called until `None` after everything that moved.
     pub fn ready(&mut self) -> Option<Ready> {
         let mut ready = Ready {
@@ -221,11 +186,9 @@ impl Replica {
             self.told.hard = hard;
             ready.hard = Some(hard);
         }
-        for read in self.raft.read_states.drain(..) {
-            if let Some(token) = read.request_ctx.first_chunk() {
-                ready.reads.push((u64::from_le_bytes(*token), Index(read.index)));
-            }
-        }
+        self.take_reads(&mut ready.reads);
+        ready.snapshots_wanted = self.take_wanted();
+        ready.offered = self.take_offered();
         self.take_messages(&mut ready, last);
         (ready != Ready::default()).then_some(ready)
     }
@@ -256,11 +219,8 @@ impl Replica {
         while let Some((at, bytes)) = self.raft.store().configure_after(self.raft.raft_log.applied)
             && at <= index.0
         {
-            let next = Configuration::decode(bytes).expect("it was encoded by a leader's replica");
-            let change = self.configuration.difference(&next);
-            self.raft.commit_apply(at);
-            self.raft.apply_conf_change(&change).expect("changes follow each other one by one");
-            self.configuration = next;
+            let next = Configuration::decode(bytes).expect("it was read when it came in");
+            self.enforce(at, next);
         }
         if index.0 > self.raft.raft_log.applied {
             self.raft.commit_apply(index.0);
@@ -273,15 +233,6 @@ impl Replica {
         if index.0 <= self.raft.raft_log.applied {
             self.raft.mut_store().forget(index.0);
         }
-    }
-
-    /// Hands leadership over to another voter, if this replica leads.
-    pub fn transfer(&mut self, to: NodeId) {
-        let mut message = eraftpb::Message::default();
-        message.set_msg_type(eraftpb::MessageType::MsgTransferLeader);
-        message.from = to.0;
-        let _ = self.raft.step(message);
-        self.settle();
     }
 
     /// What this replica is now.
@@ -324,52 +275,37 @@ impl Replica {
         self.check_may_propose().is_ok()
     }
 
-    /// Up to where this leader knows the log of another replica to agree with its own. `None`: it
-    /// does not lead, or the other is no replica.
-    #[must_use]
-    pub fn matched(&self, node: NodeId) -> Option<Index> {
-        if self.raft.state != StateRole::Leader {
-            return None;
-        }
-        self.raft.prs().get(node.0).map(|progress| Index(progress.matched))
-    }
-
-    /// Who leads is in doubt: votes for others are not held back for the leader's sake any more.
-    pub fn doubt_leader(&mut self) {
-        if self.raft.state == StateRole::Follower {
-            self.raft.leader_id = 0;
-        }
-    }
-
     /// Up to where entries are known to be committed, whether they are durable here or not.
     #[must_use]
     pub fn committed(&self) -> Index {
         Index(self.raft.raft_log.committed)
     }
 
-    /// What was sent to another replica may be lost: this leader asks it anew where the logs agree.
-    pub fn unreachable(&mut self, node: NodeId) {
-        let mut message = eraftpb::Message::default();
-        message.set_msg_type(eraftpb::MessageType::MsgUnreachable);
-        message.from = node.0;
-        if self.raft.prs().get(node.0).is_some() {
-            let _ = self.raft.step(message);
-            self.settle();
-        }
+    pub(crate) fn id(&self) -> NodeId {
+        NodeId(self.raft.id)
     }
 
-    fn check_may_propose(&self) -> Result<(), NotLeader> {
-        let leads = self.raft.state == StateRole::Leader;
-        if !leads {
+    pub(crate) fn told_committed(&self) -> u64 {
+        self.told.committed
+    }
+
+    /// Nothing waits for the disk, for the caller or for an answer.
+    pub(crate) fn is_idle(&self) -> bool {
+        let sent = self.raft.msgs.is_empty() && self.released.is_empty();
+        sent && self.unpersisted.is_empty() && self.reads.is_empty()
+    }
+
+    pub(crate) fn check_may_propose(&self) -> Result<(), NotLeader> {
+        if self.raft.state != StateRole::Leader {
             return Err(NotLeader { leader: self.leader() });
         }
-        if self.raft.lead_transferee.is_some() || self.raft.prs().get(self.raft.id).is_none() {
+        if self.raft.lead_transferee.is_some() {
             return Err(NotLeader { leader: None });
         }
         Ok(())
     }
 
-    fn append(&mut self, entries: &mut [eraftpb::Entry]) -> Range<Index> {
+    pub(crate) fn append(&mut self, entries: &mut [eraftpb::Entry]) -> Range<Index> {
         let taken = self.raft.append_entry(entries);
         assert!(taken, "Raft has no limit on what is uncommitted");
         self.raft.bcast_append();
@@ -377,33 +313,41 @@ impl Replica {
         Index(entries[0].index)..Index(last + 1)
     }
 
-    fn read_index(&mut self, token: u64) {
-        // Raft tells requests apart by these bytes, whichever replica they come from.
-        let data = [token.to_le_bytes(), self.raft.id.to_le_bytes()].concat().into();
-        let entry = eraftpb::Entry { data, ..eraftpb::Entry::default() };
-        let mut message = eraftpb::Message::default();
-        message.set_msg_type(eraftpb::MessageType::MsgReadIndex);
-        message.set_entries(vec![entry].into());
-        let _ = self.raft.step(message);
-    }
-
-    /// What follows from any movement: a fresh election timeout, reads that waited.
-    fn settle(&mut self) {
+    /// What follows from any movement.
+    pub(crate) fn settle(&mut self) {
         // Raft draws it from the system's randomness whenever it resets itself.
         let ticks = election_ticks(self.seed, self.raft.term);
         if self.raft.randomized_election_timeout() != ticks {
             self.raft.set_randomized_election_timeout(ticks);
         }
-        if self.waiting_reads.is_empty() {
-            return;
+        let leads = self.raft.state == StateRole::Leader;
+        if leads && !self.led {
+            // What they knew under another leader may be forgotten since.
+            let id = self.raft.id;
+            let others = self.raft.mut_prs().iter_mut().filter(|(other, _)| **other != id);
+            others.for_each(|(_, progress)| progress.committed_index = 0);
         }
-        if self.raft.state != StateRole::Leader {
-            self.waiting_reads.clear();
-        } else if self.raft.commit_to_current_term() {
-            for token in std::mem::take(&mut self.waiting_reads) {
-                self.read_index(token);
-            }
-        }
+        self.led = leads;
+        self.settle_joint();
+        self.settle_transfers();
+        self.settle_reads();
+    }
+
+    /// The log begins anew behind what was installed.
+    pub(crate) fn installed(&mut self, index: Index, configuration: Configuration) {
+        assert!(self.raft.raft_log.applied == index.0, "it is applied");
+        self.told.committed = index.0;
+        self.configuration = configuration;
+        self.unpersisted.iter_mut().for_each(|unpersisted| unpersisted.last = None);
+    }
+
+    /// Answers to appends that wait for the disk, or for the caller.
+    pub(crate) fn drop_append_answers(&mut self) {
+        let other = |message: &Message| message.kind != MessageKind::AppendAnswer;
+        self.unpersisted.iter_mut().for_each(|unpersisted| unpersisted.messages.retain(other));
+        self.released.retain(other);
+        let answer = eraftpb::MessageType::MsgAppendResponse;
+        self.raft.msgs.retain(|message| message.get_msg_type() != answer);
     }
 
     fn hard(&self) -> HardState {
@@ -434,6 +378,13 @@ impl Replica {
         ready.cut_after = log.store.append(&log.unstable.entries).map(Index);
         ready.entries.extend(log.unstable.entries.iter().map(Entry::from_raft));
         log.stable_entries(last.0, last.1);
+        if let Some(cut) = ready.cut_after {
+            // What an earlier Ready brings behind the cut goes again. If a later leader brings the
+            // same entries back, Raft would take the first time for the second one.
+            let kept = (cut.0, log.store.term_of(cut.0));
+            let lasts = self.unpersisted.iter_mut().filter_map(|ready| ready.last.as_mut());
+            lasts.filter(|last| last.0 > cut.0).for_each(|last| *last = kept);
+        }
         Some(last)
     }
 
@@ -493,13 +444,35 @@ fn check(start: &Start) -> Result<(), BadStart> {
     Ok(())
 }
 
-/// The election timeout of a term: more than [`ELECTION_TICKS`], at most twice as many. Mixed
-/// as in splitmix64 (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators",
-/// 2014).
+/// The election timeout of a term: more than [`ELECTION_TICKS`], at most twice as many.
 fn election_ticks(seed: u64, term: u64) -> usize {
-    let mut mixed = seed.wrapping_add(term.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let mixed = mix(seed.wrapping_add(term.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+    ELECTION_TICKS + 1 + (mixed % ELECTION_TICKS as u64) as usize
+}
+
+/// Spreads a number over all bits, as in splitmix64 (Steele, Lea and Flood, "Fast Splittable
+/// Pseudorandom Number Generators", 2014).
+fn mix(number: u64) -> u64 {
+    let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^= mixed >> 31;
-    ELECTION_TICKS + 1 + (mixed % ELECTION_TICKS as u64) as usize
+    mixed ^ (mixed >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replicas_do_not_time_out_together() {
+        // Whatever the seeds are made of: one for all, or the node's id again.
+        for seed in [|_| 7, |node: u64| node, |node: u64| node ^ 7] {
+            let of = |node: u64| mix(seed(node).wrapping_add(mix(node)));
+            let equal = (1..200).filter(|term| {
+                let ticks = [1, 2, 3].map(|node| election_ticks(of(node), *term));
+                ticks[0] == ticks[1] || ticks[1] == ticks[2]
+            });
+            assert!(equal.count() < 80);
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! What a replica refuses to start from: a log, tables and a superblock that contradict each
 //! other.
 
-use naust_consensus::{BadStart, Configuration, HardState, Replica, Start};
+use naust_consensus::{BadStart, Change, Configuration, HardState, Replica, Start};
 use naust_wire::{Index, NodeId, Term};
 
 fn good() -> Start {
@@ -56,5 +56,19 @@ fn a_stranger_to_its_own_shard_never_leads() -> Result<(), BadStart> {
         replica.tick();
     });
     assert!(replica.propose(1).is_err());
+    Ok(())
+}
+
+#[test]
+fn a_lone_voters_log_is_not_committed_behind_a_change_of_the_voters() -> Result<(), BadStart> {
+    let two = Configuration::single(NodeId(1)).after(Change::Voter(NodeId(2)));
+    let two = two.expect("a second voter").encode();
+    let configure = vec![(Index(15), two)];
+    let mut replica = Replica::new(&Start { committed: Index(20), configure, ..good() })?;
+    let committed = replica.ready().and_then(|ready| ready.committed);
+    assert_eq!(committed, Some(Index(15)));
+    replica.applied(Index(15));
+    assert!(!replica.is_lone_voter());
+    assert_eq!(replica.ready(), None);
     Ok(())
 }

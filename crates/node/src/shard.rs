@@ -118,8 +118,6 @@ impl Shard {
         let end = log.end();
         let last = (end.index.0 > 0).then_some(end.time);
         let waiter = Waiter::NOBODY;
-        let mut waiting = Waiting::default();
-        waiting.begin_tokens(tokens(&log, now));
         Shard {
             id: shard,
             node: log.identity().node,
@@ -141,7 +139,7 @@ impl Shard {
             // What expired while it was closed is found out without a write.
             ages_ms: Some(now.monotonic_ms + AGES_MS),
             trimming: Trimming::default(),
-            waiting,
+            waiting: Waiting::default(),
             replication: Replication::default(),
             asks: Vec::new(),
             unanswered: Vec::new(),
@@ -244,7 +242,7 @@ impl Shard {
     pub(crate) fn drive(&mut self, now: Now, peers: &mut Peers, effects: &mut Vec<Effect>) {
         self.propose();
         self.take_readies();
-        self.ask_index(now);
+        self.ask_index();
         self.send_messages(peers, effects);
         self.hand_over(effects);
         self.answer_deposed(effects);
@@ -273,7 +271,7 @@ impl Shard {
 
     /// Asks Raft up to where fresh linearizable reads have to wait. Without a leader they wait for
     /// one.
-    fn ask_index(&mut self, now: Now) {
+    fn ask_index(&mut self) {
         if !self.waiting.has_fresh() {
             return;
         }
@@ -283,7 +281,7 @@ impl Shard {
             self.waiting.all_wait_for(self.log.durable().index);
             return;
         }
-        let token = self.waiting.next_token(now);
+        let token = self.waiting.next_token();
         match self.replica.read(token) {
             Ok(()) => self.take_readies(),
             Err(_) => self.waiting.ask_again(),
@@ -402,6 +400,7 @@ impl Shard {
 
     /// The views came further. Calls `done` with each waiter whose request was answered.
     pub(crate) fn progress(&mut self, progress: Progress, now: Now, mut done: impl FnMut(Waiter)) {
+        self.propose();
         while self.first <= progress.index
             && let Some(entry) = self.under_way.pop_front()
         {
@@ -517,16 +516,6 @@ impl Shard {
     pub(crate) fn has_views_done(&self) -> bool {
         self.applied.index >= self.handed.0
     }
-}
-
-/// Where the tokens of reads begin: no other life of this replica had them, since it began at
-/// another moment, or with another log.
-fn tokens(log: &Log, now: Now) -> u64 {
-    let end = log.end();
-    let life = [now.wall_ms, now.monotonic_ms, end.offset.0, log.hard_state().term.0];
-    life.iter().fold(0, |mixed: u64, part| {
-        (mixed ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
-    })
 }
 
 /// How a request is refused that the shard can't take now.

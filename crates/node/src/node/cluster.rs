@@ -135,7 +135,7 @@ impl Node {
     pub(super) fn lost(&mut self, node: NodeId) {
         self.peers.lost(node);
         for shard in self.shards.values_mut() {
-            shard.leader_is_gone(node);
+            shard.lost(node);
             Node::touch(&mut self.touched, shard);
         }
     }
@@ -256,7 +256,9 @@ impl Node {
                 |node: &NodeId| peers.is_linked(*node) && peers.is_there(*node, now.monotonic_ms);
             let all = directory.nodes().count();
             let wanted = if shard.id == ShardId::DIRECTORY { all } else { REPLICAS_DEFAULT };
-            let change = if let Some(gone) = configuration.replicas().find(|node| !member(node)) {
+            let change = if let Some(gone) =
+                configuration.replicas().into_iter().find(|node| !member(node))
+            {
                 if gone == config.node {
                     hand_over(shard, &configuration, there);
                     continue;
@@ -267,7 +269,7 @@ impl Node {
                     configuration.learners().iter().find(|node| shard.has_caught_up_with(**node))
             {
                 Some(Change::Voter(*learner))
-            } else if configuration.replicas().count() < wanted.min(all) {
+            } else if configuration.replicas().len() < wanted.min(all) {
                 let mut others = directory.nodes().map(|(node, _)| node);
                 others
                     .find(|node| !configuration.contains(*node) && there(node))
@@ -279,8 +281,8 @@ impl Node {
                 shard.configure(change);
             }
             let options = directory.options(shard.id);
-            for node in configuration.replicas().filter(|node| *node != config.node) {
-                if shard.replica.matched(node) == Some(Index(0)) {
+            for node in shard.others() {
+                if shard.matched(node) == Some(Index(0)) {
                     let configuration = shard.log.configuration().to_vec();
                     peers.say(shard.id, node, Said::Invite { configuration, options });
                 }
@@ -351,8 +353,8 @@ impl Node {
 /// Hands leadership over to the voter that has come furthest.
 fn hand_over(shard: &mut Shard, configuration: &Configuration, there: impl Fn(&NodeId) -> bool) {
     let others = configuration.voters().iter().copied().filter(there);
-    let best = others.max_by_key(|node| shard.replica.matched(*node));
-    if let Some(node) = best.filter(|node| *node != shard.node()) {
+    let others = others.filter(|node| *node != shard.node());
+    if let Some(node) = others.max_by_key(|node| shard.matched(*node)) {
         shard.hand_over_to(node);
     }
 }
@@ -361,7 +363,7 @@ impl Shard {
     /// Whether a replica lacks so little that it may vote.
     fn has_caught_up_with(&self, node: NodeId) -> bool {
         let end = self.log.end().index;
-        self.replica.matched(node).is_some_and(|matched| {
+        self.matched(node).is_some_and(|matched| {
             matched > Index(0) && end.0.saturating_sub(matched.0) <= CAUGHT_UP_FRAMES
         })
     }

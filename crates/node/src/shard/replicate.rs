@@ -28,8 +28,6 @@ use std::ops::Range;
 
 /// Messages of a stream that are not answered yet.
 const STREAM_MESSAGES: usize = 4;
-/// Milliseconds after which a round of reads that was not answered is asked for again.
-pub(super) const ASK_AGAIN_MS: u64 = 300;
 /// Quiet ticks after which a shard goes to sleep.
 const QUIET_TICKS: u32 = 40;
 
@@ -126,9 +124,6 @@ impl Shard {
         self.propose();
         self.replica.tick();
         self.settle_role();
-        if self.waiting.is_late(now, ASK_AGAIN_MS) {
-            self.waiting.ask_again();
-        }
         self.replication.quiet_ticks = match self.is_quiet(now, peers) {
             true => self.replication.quiet_ticks + 1,
             false => 0,
@@ -141,7 +136,10 @@ impl Shard {
         let last = self.log.end().index;
         let knows = |node: NodeId| {
             node == self.node
-                || self.replica.matched(node) == Some(last)
+                || self
+                    .replica
+                    .progress(node)
+                    .is_some_and(|progress| progress.matched == last && progress.committed == last)
                 || !peers.is_there(node, now.monotonic_ms)
         };
         self.replica.may_propose()
@@ -149,7 +147,7 @@ impl Shard {
             && self.log.durable().index == last
             && self.waiting.is_empty()
             && self.replication.streams.is_empty()
-            && self.replica.configuration().replicas().all(knows)
+            && self.replica.configuration().replicas().into_iter().all(knows)
     }
 
     /// The others are told, and time stands still for this shard until something happens.
@@ -157,7 +155,7 @@ impl Shard {
         self.replication.quiet_ticks = 0;
         self.replication.sleeps = true;
         let said = Said::Sleep { term: self.replica.term(), index: self.log.end().index };
-        for node in self.replica.configuration().replicas().filter(|node| *node != self.node) {
+        for node in self.others() {
             peers.say(self.id, node, said.clone());
         }
     }
@@ -309,7 +307,6 @@ impl Shard {
             self.replication.streams.clear();
             self.replication.clock_is_late |= leads;
             self.replication.deposed |= !leads;
-            self.waiting.ask_again();
         }
     }
 
@@ -411,7 +408,9 @@ impl Shard {
         let (log, replica) = (&self.log, &self.replica);
         let durable = log.durable().index;
         self.replication.streams.retain(|node, stream| {
-            let Some(matched) = replica.matched(*node) else { return false };
+            let Some(matched) = replica.progress(*node).map(|progress| progress.matched) else {
+                return false;
+            };
             while stream.unanswered.front().is_some_and(|last| *last <= matched) {
                 stream.unanswered.pop_front();
             }
@@ -435,7 +434,7 @@ impl Shard {
         }
         let Some(found) = fetched.found else {
             self.replication.streams.remove(&fetched.to);
-            self.replica.unreachable(fetched.to);
+            self.replica.report_unreachable(fetched.to);
             return;
         };
         stream.reads = false;
@@ -482,7 +481,19 @@ impl Shard {
         if node == self.node {
             return Some(self.handed.1);
         }
-        self.end_of(self.replica.matched(node)?)
+        self.end_of(self.matched(node)?)
+    }
+
+    /// The other replicas.
+    pub(crate) fn others(&self) -> Vec<NodeId> {
+        let mut all = self.replica.configuration().replicas();
+        all.retain(|node| *node != self.node);
+        all
+    }
+
+    /// Up to where this leader knows the log of another replica to agree with its own.
+    pub(crate) fn matched(&self, node: NodeId) -> Option<Index> {
+        self.replica.progress(node).map(|progress| progress.matched)
     }
 
     /// Whether its log has no frames yet.
@@ -503,23 +514,14 @@ impl Shard {
         self.propose();
         self.wake_for(node);
         self.replication.streams.remove(&node);
-        self.replica.unreachable(node);
+        self.replica.report_unreachable(node);
     }
 
-    /// The node that led this shard is gone, as it seems: the first of the others asks for votes at
-    /// once, rather than when time is up. With pre-votes a wrong guess disturbs nobody.
-    pub(crate) fn leader_is_gone(&mut self, node: NodeId) {
+    /// A node is gone, as it seems. If it led this shard, another one is elected soon.
+    pub(crate) fn lost(&mut self, node: NodeId) {
         self.propose();
         self.wake_for(node);
-        if self.replica.leader() != Some(node) {
-            return;
-        }
-        let voters = self.replica.configuration().voters();
-        let first = voters.iter().find(|voter| **voter != node).copied();
-        self.replica.doubt_leader();
-        if first == Some(self.node) {
-            self.replica.campaign();
-        }
+        self.replica.leader_gone(node);
         self.settle_role();
     }
 }

@@ -7,8 +7,8 @@
 //!   local ────────────────────────────────────────────────┤
 //!   the log's end, with patience ──────────► polls ───────┘
 //! ```
-//! All linearizable reads of one burst share one round. A round whose answer does not come, or that
-//! a change of leaders ended, is asked for again, until its reads have waited too long.
+//! All linearizable reads of one burst share one round. Raft asks for it until it is answered, as
+//! soon as there is a leader; its reads give up when they have waited too long.
 
 use crate::{ConnectionId, Now};
 use naust_wire::ask::Ask;
@@ -54,8 +54,7 @@ impl Asked {
 pub(crate) struct Waiting {
     fresh: Vec<Asked>,
     token: u64,
-    /// With the moment they were asked for.
-    rounds: VecDeque<(u64, u64, Vec<Asked>)>,
+    rounds: VecDeque<(u64, Vec<Asked>)>,
     by_index: VecDeque<(Index, Asked)>,
     by_offset: BTreeMap<(Offset, u64), Asked>,
     polls: Vec<Asked>,
@@ -76,7 +75,7 @@ impl Waiting {
     }
 
     fn len(&self) -> usize {
-        let rounds = self.rounds.iter().map(|(_, _, asked)| asked.len()).sum::<usize>();
+        let rounds = self.rounds.iter().map(|(_, asked)| asked.len()).sum::<usize>();
         let waiting = self.fresh.len() + rounds + self.by_index.len() + self.by_offset.len();
         waiting + self.polls.len() + self.due.len()
     }
@@ -101,30 +100,20 @@ impl Waiting {
         !self.fresh.is_empty()
     }
 
-    /// Tokens go on from here: other lives of this replica must not have had them.
-    pub(crate) fn begin_tokens(&mut self, at: u64) {
-        self.token = at;
-    }
-
     /// Fresh reads become a round; its token.
-    pub(crate) fn next_token(&mut self, now: Now) -> u64 {
-        self.token = self.token.wrapping_add(1);
-        self.rounds.push_back((self.token, now.monotonic_ms, std::mem::take(&mut self.fresh)));
+    pub(crate) fn next_token(&mut self) -> u64 {
+        self.token += 1;
+        self.rounds.push_back((self.token, std::mem::take(&mut self.fresh)));
         self.token
     }
 
-    /// Whether the oldest round was asked for so long ago.
-    pub(crate) fn is_late(&self, now: Now, ms: u64) -> bool {
-        self.rounds.front().is_some_and(|(_, asked_ms, _)| now.monotonic_ms >= asked_ms + ms)
-    }
-
-    /// Whoever was asked may not answer: all rounds become fresh again, in their order.
+    /// Nobody could be asked: all rounds become fresh again, in their order.
     pub(crate) fn ask_again(&mut self) {
         if self.rounds.is_empty() {
             return;
         }
         let newer = std::mem::take(&mut self.fresh);
-        self.fresh = self.rounds.drain(..).flat_map(|(_, _, asked)| asked).chain(newer).collect();
+        self.fresh = self.rounds.drain(..).flat_map(|(_, asked)| asked).chain(newer).collect();
     }
 
     /// Fresh reads wait for this index, without a round.
@@ -135,11 +124,11 @@ impl Waiting {
     /// A round ended: its reads may be answered at this index.
     pub(crate) fn found_index(&mut self, token: u64, index: Index) {
         // A token that is not waited for was asked for again.
-        let Some(place) = self.rounds.iter().position(|(known, _, _)| *known == token) else {
+        let Some(place) = self.rounds.iter().position(|(known, _)| *known == token) else {
             return;
         };
         // One that was passed over is answered by a later one as well.
-        for (_, _, asked) in self.rounds.drain(..=place) {
+        for (_, asked) in self.rounds.drain(..=place) {
             self.by_index.extend(asked.into_iter().map(|asked| (index, asked)));
         }
     }
@@ -187,13 +176,13 @@ impl Waiting {
         self.due.extend(polls.map(without_patience));
         let is_late = |asked: &mut Asked| asked.give_up_ms <= now.monotonic_ms;
         let mut late: Vec<Asked> = self.fresh.extract_if(.., is_late).collect();
-        for (_, _, asked) in &mut self.rounds {
+        for (_, asked) in &mut self.rounds {
             late.extend(asked.extract_if(.., is_late));
         }
         let of_offsets = self.by_offset.extract_if(.., |_, asked| is_late(asked));
         late.extend(of_offsets.map(|(_, asked)| asked));
         let polls = self.polls.iter().map(|asked| asked.deadline_ms);
-        let rounds = self.rounds.iter().flat_map(|(_, _, asked)| asked);
+        let rounds = self.rounds.iter().flat_map(|(_, asked)| asked);
         let others = self.fresh.iter().chain(rounds).chain(self.by_offset.values());
         self.deadline_ms = polls.chain(others.map(|asked| asked.give_up_ms)).min();
         late
@@ -208,7 +197,7 @@ impl Waiting {
     pub(crate) fn forget(&mut self, gone: ConnectionId) -> usize {
         let before = self.len();
         self.fresh.retain(|asked| asked.to != gone);
-        self.rounds.iter_mut().for_each(|(_, _, asked)| asked.retain(|asked| asked.to != gone));
+        self.rounds.iter_mut().for_each(|(_, asked)| asked.retain(|asked| asked.to != gone));
         self.by_index.retain(|(_, asked)| asked.to != gone);
         self.by_offset.retain(|_, asked| asked.to != gone);
         self.polls.retain(|asked| asked.to != gone);
@@ -219,7 +208,7 @@ impl Waiting {
     /// All of them, when the shard goes away.
     pub(crate) fn take_all(&mut self) -> Vec<Asked> {
         let all = std::mem::take(self);
-        let rounds = all.rounds.into_iter().flat_map(|(_, _, asked)| asked);
+        let rounds = all.rounds.into_iter().flat_map(|(_, asked)| asked);
         let by_index = all.by_index.into_iter().map(|(_, asked)| asked);
         let by_offset = all.by_offset.into_values();
         let rest = all.fresh.into_iter().chain(all.polls).chain(all.due);
@@ -265,10 +254,10 @@ mod tests {
         let mut waiting = Waiting::default();
         waiting.add(asked(1, Level::Linearizable, get()));
         waiting.add(asked(2, Level::Linearizable, get()));
-        let first = waiting.next_token(Now::default());
+        let first = waiting.next_token();
         waiting.add(asked(3, Level::Linearizable, get()));
         assert!(waiting.has_fresh());
-        let second = waiting.next_token(Now::default());
+        let second = waiting.next_token();
         assert!(!waiting.has_fresh());
         waiting.found_index(first, Index(7));
         assert_eq!(due(&mut waiting, 6, 0), []);
@@ -317,7 +306,7 @@ mod tests {
         for request in [0, 10] {
             waiting.add(asked(request + 1, Level::Linearizable, get()));
             waiting.add(asked(request + 2, Level::Linearizable, get()));
-            let token = waiting.next_token(Now::default());
+            let token = waiting.next_token();
             if request == 0 {
                 waiting.found_index(token, Index(5));
             }

@@ -1,0 +1,151 @@
+//! Which messages are taken in. Raft trusts its peers: what contradicts what it knows ends the
+//! process, and what is late may lead it astray. Here such messages are dropped, and counted.
+
+use crate::configuration::Configuration;
+use crate::entries::ENTRIES_MAX;
+use crate::replica::Replica;
+use crate::transfer::heartbeat;
+use crate::{EntryKind, Message, MessageKind};
+use naust_wire::{Index, NodeId, Term};
+use raft::{StateRole, eraftpb};
+
+/// No cluster gets there; beyond lies an overflow.
+const TERM_MAX: u64 = u64::MAX / 2;
+
+impl Replica {
+    /// Takes in a message of another replica. Messages of strangers, and those that can't be true,
+    /// are dropped.
+    pub fn step(&mut self, message: Message) {
+        if !self.is_possible(&message) {
+            self.refused += 1;
+            return;
+        }
+        if let Some(message) = self.admit(message) {
+            // What Raft does not want, it does without.
+            let _ = self.raft.step(message);
+        }
+        self.settle();
+    }
+
+    /// Messages that were dropped because they can't be true.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    fn is_possible(&self, message: &Message) -> bool {
+        let index = message.index.0;
+        if message.to != self.id() || message.from == self.id() || message.from == NodeId(0) {
+            return false;
+        }
+        // For Raft a message without a term is one of its own; requests for reads have none.
+        if (message.term == Term(0)) != (message.kind == MessageKind::Read) {
+            return false;
+        }
+        if message.term.0 > TERM_MAX || index > u64::MAX / 2 {
+            return false;
+        }
+        match message.kind {
+            MessageKind::Append => self.is_possible_append(message),
+            MessageKind::Snapshot => index > 0 && message.log_term <= message.term,
+            // What this log does not reach can't agree with it.
+            MessageKind::AppendAnswer if message.term.0 == self.raft.term && !message.reject => {
+                index <= self.raft.raft_log.last_index()
+            }
+            _ => true,
+        }
+    }
+
+    fn is_possible_append(&self, message: &Message) -> bool {
+        let mut before = (message.index, message.log_term);
+        let in_order = message.entries.iter().all(|entry| {
+            let follows = entry.index == before.0.next() && entry.term >= before.1;
+            before = (entry.index, entry.term);
+            let reads = match &entry.kind {
+                EntryKind::Configure(bytes) => Configuration::decode(bytes).is_ok(),
+                _ => true,
+            };
+            follows && reads
+        });
+        let log = &self.raft.raft_log;
+        let committed = |index: Index| index.0 <= log.committed && index.0 >= log.first_index();
+        in_order
+            && before.1 <= message.term
+            && message.entries.len() as u64 <= ENTRIES_MAX
+            && message
+                .entries
+                .iter()
+                .take_while(|entry| entry.index.0 <= log.committed)
+                .all(|entry| !committed(entry.index) || log.match_term(entry.index.0, entry.term.0))
+    }
+
+    /// `None`: there is nothing for Raft to do.
+    fn admit(&mut self, message: Message) -> Option<eraftpb::Message> {
+        let mut message = message.into_raft();
+        let from = self.raft.prs().get(message.from);
+        match message.get_msg_type() {
+            eraftpb::MessageType::MsgAppend if self.transfers.installing.is_some() => {
+                self.hear_from(&message);
+                return None;
+            }
+            eraftpb::MessageType::MsgHeartbeat => {
+                // A follower that lost what it had acknowledged: that shows in the next append.
+                message.commit = message.commit.min(self.raft.raft_log.last_index());
+            }
+            eraftpb::MessageType::MsgSnapshot => return self.offered(message),
+            eraftpb::MessageType::MsgReadIndex => {
+                from?;
+                return self.forwarded_read(message);
+            }
+            eraftpb::MessageType::MsgTimeoutNow => {
+                let follows = message.term == self.raft.term && message.from == self.raft.leader_id;
+                return (follows && self.may_campaign()).then_some(message);
+            }
+            eraftpb::MessageType::MsgAppendResponse => {
+                from?;
+                return self.admit_append_answer(message);
+            }
+            eraftpb::MessageType::MsgHeartbeatResponse
+            | eraftpb::MessageType::MsgRequestVoteResponse
+            | eraftpb::MessageType::MsgRequestPreVoteResponse => {
+                from?;
+            }
+            _ => {}
+        }
+        Some(message)
+    }
+
+    /// Takes a message for a sign of life of the leader, without an answer: a leader answers that
+    /// with the next append.
+    fn hear_from(&mut self, message: &eraftpb::Message) {
+        let before = self.raft.msgs.len();
+        let _ = self.raft.step(heartbeat(message));
+        let answer = eraftpb::MessageType::MsgHeartbeatResponse;
+        let answered = self.raft.msgs.len() > before
+            && self.raft.msgs.last().is_some_and(|last| last.get_msg_type() == answer);
+        if answered {
+            self.raft.msgs.pop();
+        }
+    }
+
+    /// A late no must not lead the leader back behind what the follower has since agreed to: there
+    /// the log may be gone, and the follower would get a snapshot that it does not need. (The
+    /// crate's change 557, which is in no release.)
+    fn admit_append_answer(&self, mut message: eraftpb::Message) -> Option<eraftpb::Message> {
+        let matched = self.raft.prs().get(message.from)?.matched;
+        let current = message.term == self.raft.term && self.raft.state == StateRole::Leader;
+        if !message.reject || !current || message.request_snapshot != 0 {
+            return Some(message);
+        }
+        if message.index <= matched {
+            return None;
+        }
+        let log = &self.raft.raft_log;
+        let mut hint = message.reject_hint;
+        if message.log_term > 0 {
+            hint = log.find_conflict_by_term(hint, message.log_term).0;
+        }
+        (message.reject_hint, message.log_term) = (hint.max(matched), 0);
+        Some(message)
+    }
+}
