@@ -29,7 +29,10 @@ pub fn open(wiring: &Wiring, worker: usize, shard: ShardId, options: NamespaceOp
             wiring.life.fail(format!("the directory of {data} can't be opened: {}", error.detail));
         }
         Err(failure) => {
-            eprintln!("naust: shard {shard}: {}", failure.detail);
+            // It is tried again and again: the same cause is told once.
+            if wiring.catalog.close(shard, &failure) {
+                eprintln!("naust: shard {shard}: {}", failure.detail);
+            }
             wiring.tell(worker, Input::NotOpened { shard, failure });
         }
     }

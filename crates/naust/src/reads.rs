@@ -8,6 +8,7 @@ use naust_node::answer::{self, Job, Readers};
 use naust_store::LsmReader;
 use naust_wire::ShardId;
 use naust_wire::limits::REQUESTS_MAX;
+use naust_wire::reply::Failure;
 use std::collections::VecDeque;
 
 /// Questions that may wait: as many as a node takes.
@@ -37,7 +38,7 @@ pub fn run(wiring: &Wiring, worker: usize, queue: &Queue<Input>) {
                 last = Some((shard, wiring.catalog.readers(shard)));
             }
             let readers = last.as_ref().and_then(|(_, readers)| readers.as_ref());
-            answers.add(&job, readers);
+            answers.add(&job, readers, || wiring.catalog.closed(shard));
             if answers.bytes >= ANSWERS_BYTES {
                 answers.give_out(wiring, worker);
             }
@@ -53,7 +54,12 @@ struct Answers {
 }
 
 impl Answers {
-    fn add(&mut self, job: &Job, readers: Option<&Readers<LsmReader>>) {
+    fn add(
+        &mut self,
+        job: &Job,
+        readers: Option<&Readers<LsmReader>>,
+        closed: impl FnOnce() -> Option<Failure>,
+    ) {
         let to = job.to();
         let (mut out, requests) = match self.told.as_mut_slice() {
             [.., WorkerInput::Send { to: last, bytes }, WorkerInput::Answered { requests, .. }]
@@ -67,7 +73,10 @@ impl Answers {
         let before = out.len();
         match readers {
             Some(readers) => answer::run(job, readers, &mut out),
-            None => answer::run_without(job, &mut out),
+            None => match closed() {
+                Some(failure) => answer::refuse(job, failure, &mut out),
+                None => answer::run_without(job, &mut out),
+            },
         }
         self.bytes += out.len() - before;
         match (self.told.as_mut_slice(), requests) {

@@ -64,6 +64,8 @@ pub enum Input {
     Opened(Box<naust_node::open::ForWorker>),
     /// A shard could not be opened.
     NotOpened { shard: ShardId, failure: Failure },
+    /// The views of a shard failed.
+    Failed { shard: ShardId, failure: Failure },
     /// Questions of a connection were answered.
     Answered { to: ConnectionId, requests: u32 },
     /// All that a shard had folded in is on disk.
@@ -229,6 +231,10 @@ impl Worker {
                 self.handle(Event::NotOpened { shard, failure });
                 self.wiring.tell_ready(shard);
             }
+            Input::Failed { shard, failure } => {
+                eprintln!("naust: shard {shard}: {}", failure.detail);
+                self.handle(Event::Failed { shard, failure });
+            }
             Input::Answered { to, requests } => self.handle(Event::Answered { to, requests }),
             Input::Flushed(shard) => self.handle(Event::Flushed(shard)),
             Input::Directory(change) => {
@@ -355,6 +361,10 @@ impl Worker {
             Effect::Remove(shard) => {
                 self.applied.remove(&shard);
                 self.give(&wiring.views[worker], views::Input::Remove(shard));
+            }
+            Effect::Shut(shard) => {
+                self.applied.remove(&shard);
+                self.give(&wiring.views[worker], views::Input::Shut(shard));
             }
             Effect::Views { shard, job } => {
                 self.give(&wiring.views[worker], views::Input::Job { shard, job });

@@ -63,6 +63,8 @@ pub enum Effect {
     },
     /// Close a shard and remove its directory.
     Remove(ShardId),
+    /// Close what is left open of a shard whose views failed. Its directory stays as it is.
+    Shut(ShardId),
     /// Everything under way is finished.
     Drained,
     /// The node can't go on; the sentence is for the operator.

@@ -63,6 +63,14 @@ pub enum Event<'a> {
         /// Why, as its clients are told.
         failure: Failure,
     },
+    /// The views of a shard failed, and are closed: the disk is damaged beneath its tables or its
+    /// log. Nobody else will answer who waits for frames of it.
+    Failed {
+        /// Which.
+        shard: ShardId,
+        /// Why, as its clients are told.
+        failure: Failure,
+    },
     /// The views thread or a reads thread answered questions of a connection (commits are told by
     /// `Progress`).
     Answered {
