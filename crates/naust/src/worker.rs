@@ -358,6 +358,9 @@ impl Worker {
             Effect::Open { shard, options } => {
                 self.give_background(background::Job::Open { worker, shard, options });
             }
+            Effect::Sweep { below, kept } => {
+                self.give_background(background::Job::Sweep { below, kept });
+            }
             Effect::Remove(shard) => {
                 self.applied.remove(&shard);
                 self.give(&wiring.views[worker], views::Input::Remove(shard));

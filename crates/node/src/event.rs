@@ -142,6 +142,11 @@ pub enum DirectoryChange {
         /// Who made it and is to be told, once it can be used.
         told: Option<Told>,
     },
+    /// At start, after all others: numbers of shards below this were given away, and no other.
+    Known {
+        /// The number of the next shard.
+        next: ShardId,
+    },
     /// It is gone; its shard is closed and its directory removed.
     Deleted {
         /// Its name.

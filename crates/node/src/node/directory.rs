@@ -196,6 +196,13 @@ impl Node {
                 self.directory.absent.insert(shard, absent);
                 effects.push(Effect::Open { shard, options });
             }
+            DirectoryChange::Known { next } => {
+                // A crash between a deletion and the removal of its files leaves them behind.
+                if self.owns(ShardId::DIRECTORY) {
+                    let kept = self.directory.iter().map(|(_, shard, _)| shard).collect();
+                    effects.push(Effect::Sweep { below: next, kept });
+                }
+            }
             DirectoryChange::Deleted { name, shard, told } => {
                 self.directory.names.remove(&name);
                 if !self.owns(shard) {

@@ -102,6 +102,8 @@ impl<T: Tables> Shard<T> {
                     told: None,
                 })
             }));
+            let next = self.machine.directory().next_shard();
+            outputs.push(Output::Directory(DirectoryChange::Known { next }));
         }
     }
 

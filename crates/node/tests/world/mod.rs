@@ -189,6 +189,16 @@ impl World {
                 self.tables.remove(&shard);
                 self.seen.push(format!("shard {shard} is removed"));
             }
+            Effect::Sweep { below, kept } => {
+                let left = self.disks.keys().copied().filter(|shard| {
+                    *shard != ShardId::DIRECTORY && *shard < below && !kept.contains(shard)
+                });
+                for shard in left.collect::<Vec<_>>() {
+                    self.disks.remove(&shard);
+                    self.tables.remove(&shard);
+                    self.seen.push(format!("what was left of shard {shard} is removed"));
+                }
+            }
             Effect::Shut(shard) => {
                 self.views.shut(shard);
                 self.seen.push(format!("shard {shard} is shut"));

@@ -1,4 +1,5 @@
-//! Tables in memory whose flushes can find the disk full or damaged, and whose rows can meet damage.
+//! Tables in memory whose flushes can find the disk full or damaged, and whose rows can meet
+//! damage.
 
 use naust_machine::{
     Fault, Mark, MemDone, MemJob, MemReader, MemTables, Tables, TablesJob, TreeId,

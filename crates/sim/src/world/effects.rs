@@ -60,6 +60,16 @@ impl World {
                 self.show(shard, &job);
                 self.queue_for_views(life, Inside::Views(shard, job));
             }
+            Effect::Sweep { below, kept } => {
+                let member = &mut self.members[node];
+                let left = member.disks.keys().copied().filter(|shard| {
+                    *shard != ShardId::DIRECTORY && *shard < below && !kept.contains(shard)
+                });
+                for shard in left.collect::<Vec<_>>() {
+                    self.remove(life, shard);
+                    self.tally.mark("shards swept");
+                }
+            }
             // Its readers stay: what they are still asked for they can tell.
             Effect::Shut(shard) => self.queue_for_views(life, Inside::Shut(shard)),
             Effect::Remove(shard) => self.queue_for_views(life, Inside::Remove(shard)),
