@@ -533,8 +533,5 @@ fn whatever_happens_nothing_committed_is_lost() {
         sum.iter_mut().zip(seen).for_each(|(sum, count)| *sum += count);
     }
     println!("elections, committed, joint, installs, reads, crashes, transfers: {sum:?}");
-    assert!(
-        only.is_some() || sum.iter().all(|count| *count > 50),
-        "everything was there: {sum:?}"
-    );
+    assert!(only.is_some() || sum.iter().all(|count| *count > 50), "everything was there: {sum:?}");
 }

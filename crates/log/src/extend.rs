@@ -6,9 +6,8 @@
 use crate::Fault;
 use crate::layout::Layout;
 use crate::shared::Shared;
-use crate::write::zero;
+use crate::write::{Failure, full_or, zero};
 use naust_wire::Offset;
-use std::io::ErrorKind;
 use std::sync::Arc;
 
 /// Bytes between two syncs: a write of the same file that syncs meanwhile waits for no more of
@@ -29,14 +28,14 @@ pub struct Extend {
 #[derive(Debug)]
 pub struct Extended {
     pub(crate) to: Offset,
-    pub(crate) outcome: Result<(), Fault>,
+    pub(crate) outcome: Result<(), Failure>,
 }
 
 impl Extended {
     /// There was no space. The log goes on until what was filled before is used up.
     #[must_use]
     pub fn disk_full(&self) -> bool {
-        self.outcome.as_ref().is_err_and(|fault| fault.kind() == ErrorKind::StorageFull)
+        matches!(self.outcome, Err(Failure::Full))
     }
 }
 
@@ -54,17 +53,21 @@ impl Extend {
         Extended { to, outcome }
     }
 
-    fn attempt(&self, to: &mut Offset) -> Result<(), Fault> {
+    fn attempt(&self, to: &mut Offset) -> Result<(), Failure> {
         let base = self.shared.layout.base(self.from);
         let name = Layout::name(base);
-        let (file, unnamed) = self.shared.file_to_write(base)?;
+        let (file, unnamed) = self.shared.file_to_write(base).map_err(full_or)?;
         while *to < self.to {
             let next = Offset((to.0 + SLICE_BYTES).min(self.to.0));
-            zero(&*file, to.0 - base.0, next.0 - base.0)
-                .and_then(|()| file.sync())
-                .map_err(Fault::at("extend", &name))?;
+            let zeroed = zero(&*file, to.0 - base.0, next.0 - base.0);
+            zeroed.map_err(Fault::at("extend", &name)).map_err(full_or)?;
+            // Frames of a write may be in the same file: no sync of it is ever tried again.
+            file.sync().map_err(Fault::at("sync", &name))?;
             *to = next;
         }
-        if unnamed { self.shared.sync_name(base) } else { Ok(()) }
+        if unnamed {
+            self.shared.sync_name(base)?;
+        }
+        Ok(())
     }
 }

@@ -111,6 +111,12 @@ impl Fault {
         Fault::at(action, file)(source)
     }
 
+    /// There was no space, or the user's share of it is used up.
+    pub(crate) fn is_full(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self.kind(), StorageFull | QuotaExceeded)
+    }
+
     /// The kind of the operating system's error.
     #[must_use]
     pub fn kind(&self) -> io::ErrorKind {

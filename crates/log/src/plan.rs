@@ -197,14 +197,16 @@ impl Log {
     /// Anything but a full disk: the node has to stop.
     pub fn extended(&mut self, done: Extended) -> Result<(), Fault> {
         self.extending = None;
-        let full = done.disk_full();
-        if let Err(fault) = done.outcome {
-            self.filled = self.filled.min(done.to);
-            // Not an emergency: a write that outgrows the space finds out for itself.
-            self.starved = full;
-            self.faulted |= !full;
-            return if full { Ok(()) } else { Err(fault) };
+        let Err(failure) = done.outcome else { return Ok(()) };
+        self.filled = self.filled.min(done.to);
+        // A full disk is no emergency: a write that outgrows the space finds out for itself.
+        self.starved = matches!(failure, Failure::Full);
+        match failure {
+            Failure::Full => Ok(()),
+            Failure::Fault(fault) => {
+                self.faulted = true;
+                Err(fault)
+            }
         }
-        Ok(())
     }
 }

@@ -1,8 +1,10 @@
 //! What the owner's jobs and the readers share: the map of segments, their open files, and how far
 //! reading may go.
 //!
-//! Jobs change the map, on the threads that run them, in the same breath as the files; the owner
-//! only moves `readable`. So whoever finds a segment in the map finds its file as the map says.
+//! Jobs change the map, on the threads that run them, before the files, and forget what was opened
+//! after them; the owner only moves `readable`. So whoever finds a file that is not as the map said
+//! finds the map changed, too, and looks again. No file is opened, renamed or removed under the
+//! map's lock, which every read takes.
 
 use crate::Fault;
 use crate::disk::{Disk, File, Open};
@@ -34,6 +36,8 @@ pub(crate) struct Map {
     pub named: BTreeSet<Offset>,
     handles: BTreeMap<Offset, Arc<dyn File>>,
     footers: BTreeMap<Offset, Arc<Content>>,
+    /// How often files were forgotten: what was opened before that is not to be kept after it.
+    forgotten: u64,
 }
 
 /// A segment as readers see it.
@@ -106,12 +110,18 @@ impl Shared {
 
     /// The file of the segment at `base`.
     pub(crate) fn file(&self, base: Offset, open: Open) -> Result<Arc<dyn File>, Fault> {
-        if let Some(file) = self.map().handles.get(&base) {
+        let map = self.map();
+        if let Some(file) = map.handles.get(&base) {
             return Ok(Arc::clone(file));
         }
-        let mut map = self.map_mut();
+        let forgotten = map.forgotten;
+        drop(map);
         let name = Layout::name(base);
         let file = self.disk.open(&name, open).map_err(Fault::at("open", &name))?;
+        let mut map = self.map_mut();
+        if map.forgotten != forgotten {
+            return Ok(file);
+        }
         map.handles.insert(base, Arc::clone(&file));
         if map.handles.len() > HANDLES_MAX {
             // The newest segments are the busiest; the one just asked for must stay.
@@ -137,13 +147,19 @@ impl Shared {
 
     /// The footer of a sealed segment.
     pub(crate) fn footer(&self, base: Offset) -> Result<Option<Arc<Content>>, Fault> {
-        if let Some(content) = self.map().footers.get(&base) {
+        let map = self.map();
+        if let Some(content) = map.footers.get(&base) {
             return Ok(Some(Arc::clone(content)));
         }
+        let forgotten = map.forgotten;
+        drop(map);
         let file = self.file(base, Open::Existing)?;
         let Some(content) = read_footer(&*file, self.layout, base)? else { return Ok(None) };
         let content = Arc::new(content);
         let mut map = self.map_mut();
+        if map.forgotten != forgotten {
+            return Ok(Some(content));
+        }
         if map.footers.len() >= FOOTERS_MAX {
             map.footers.pop_first();
         }
@@ -159,6 +175,7 @@ impl Map {
 
     /// Forgets all segments from `base` on, and what was remembered of their files.
     pub(crate) fn forget_from(&mut self, base: Offset) {
+        self.forgotten += 1;
         self.segments.split_off(&base);
         self.named.split_off(&base);
         self.handles.split_off(&base);
@@ -167,6 +184,7 @@ impl Map {
 
     /// Forgets what was remembered of a file that is replaced or removed.
     pub(crate) fn forget(&mut self, base: Offset) {
+        self.forgotten += 1;
         self.handles.remove(&base);
         self.footers.remove(&base);
     }

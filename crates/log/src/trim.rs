@@ -15,7 +15,6 @@ use crate::segment::Content;
 use crate::shared::{Segment, Shared};
 use crate::{Damage, Fault};
 use naust_wire::Offset;
-use std::io::ErrorKind;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -77,7 +76,7 @@ impl Trimmed {
     #[must_use]
     pub fn disk_full(&self) -> bool {
         match &self.outcome {
-            Err(Failure::Fault(fault)) => fault.kind() == ErrorKind::StorageFull,
+            Err(Failure::Fault(fault)) => fault.is_full(),
             _ => false,
         }
     }
@@ -201,11 +200,10 @@ impl Trim {
         };
         let segment = Segment::of(&content);
         let left = segment.bytes(self.shared.layout, self.base);
-        let mut map = self.shared.map_mut();
+        // What lives can be read from either file; what does not is not to be read any more.
+        self.shared.map_mut().segments.insert(self.base, segment);
         disk.rename(&beside, &name).map_err(Fault::at("rename", &beside))?;
-        map.segments.insert(self.base, segment);
-        map.forget(self.base);
-        drop(map);
+        self.shared.map_mut().forget(self.base);
         disk.sync().map_err(Fault::at("sync names of", &name))?;
         Ok(left)
     }

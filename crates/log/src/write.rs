@@ -225,8 +225,8 @@ fn zeros(bytes: u64) -> Vec<&'static [u8]> {
 
 /// A write that is refused for lack of space has spoilt nothing and may be tried again: it was to
 /// new space, or to a file system that writes everything to new space. A sync is another matter.
-fn full_or(fault: Fault) -> Failure {
-    if fault.kind() == ErrorKind::StorageFull { Failure::Full } else { Failure::Fault(fault) }
+pub(crate) fn full_or(fault: Fault) -> Failure {
+    if fault.is_full() { Failure::Full } else { Failure::Fault(fault) }
 }
 
 impl Piece {

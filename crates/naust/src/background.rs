@@ -10,7 +10,7 @@ use naust_store::LsmJob;
 use naust_wire::ShardId;
 use naust_wire::limits::NAMESPACES_MAX;
 use naust_wire::options::NamespaceOptions;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Jobs that may wait: of each kind, each shard has one at most.
@@ -28,6 +28,8 @@ pub enum Job {
     Tables { worker: usize, shard: ShardId, job: LsmJob },
     /// Remove the directory of a shard that nothing uses any more.
     Remove { shard: ShardId },
+    /// Remove what is left of shards below `below` that are not `kept`.
+    Sweep { below: ShardId, kept: BTreeSet<ShardId> },
 }
 
 impl Job {
@@ -35,7 +37,7 @@ impl Job {
         match self {
             Job::Extend { .. } | Job::Trim { .. } | Job::Open { .. } => false,
             Job::Tables { job, .. } => !job.is_flush(),
-            Job::Remove { .. } => true,
+            Job::Remove { .. } | Job::Sweep { .. } => true,
         }
     }
 }
@@ -144,6 +146,12 @@ fn do_job(wiring: &Wiring, job: Job) {
         Job::Remove { shard } => {
             if let Err(error) = wiring.data.remove(shard) {
                 wiring.life.fail(error.to_string());
+            }
+        }
+        Job::Sweep { below, kept } => {
+            // What can't be removed now harms nobody, and is tried again at the next start.
+            if let Err(error) = wiring.data.sweep_shards(below, &kept) {
+                eprintln!("naust: {error}");
             }
         }
     }

@@ -4,6 +4,7 @@
 use naust_node::answer::Readers;
 use naust_node::event::DirectoryChange;
 use naust_store::LsmReader;
+use naust_wire::reply::Failure;
 use naust_wire::{Code, Offset, ShardId};
 use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -21,6 +22,8 @@ pub struct Catalog {
 struct State {
     namespaces: BTreeMap<String, ShardId>,
     readers: BTreeMap<ShardId, Open>,
+    /// Why shards can't be read that exist: they are damaged, or can't be opened now.
+    closed: BTreeMap<ShardId, Failure>,
 }
 
 /// A shard that is open.
@@ -31,10 +34,12 @@ struct Open {
 }
 
 /// What stands between a caller and the readers of a shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotYet {
-    /// The shard is not open.
+    /// The shard is not open yet.
     Closed,
+    /// It can't be opened, or was closed, for this reason.
+    Failed(Failure),
     /// What its log held when it was opened is still being folded in.
     Recovering,
 }
@@ -47,6 +52,7 @@ impl Catalog {
             DirectoryChange::Created { name, shard, .. } => {
                 state.namespaces.insert(name.clone(), *shard);
             }
+            DirectoryChange::Known { .. } => {}
             DirectoryChange::Deleted { name, shard, .. } => {
                 if state.namespaces.get(name) == Some(shard) {
                     state.namespaces.remove(name);
@@ -59,12 +65,30 @@ impl Catalog {
     /// A shard was opened.
     pub fn add_readers(&self, shard: ShardId, readers: Readers<LsmReader>) {
         let recovered_to = readers.log.end();
-        self.write().readers.insert(shard, Open { readers, recovered_to });
+        let mut state = self.write();
+        state.closed.remove(&shard);
+        state.readers.insert(shard, Open { readers, recovered_to });
     }
 
-    /// A shard was closed.
+    /// A shard was removed.
     pub fn remove_readers(&self, shard: ShardId) {
-        self.write().readers.remove(&shard);
+        let mut state = self.write();
+        state.closed.remove(&shard);
+        state.readers.remove(&shard);
+    }
+
+    /// A shard can't be opened, or has failed. Says whether the reason is another than before.
+    pub fn close(&self, shard: ShardId, failure: &Failure) -> bool {
+        let mut state = self.write();
+        state.readers.remove(&shard);
+        let before = state.closed.insert(shard, failure.clone());
+        before.is_none_or(|before| before != *failure)
+    }
+
+    /// Why a shard is closed, if it failed.
+    #[must_use]
+    pub fn closed(&self, shard: ShardId) -> Option<Failure> {
+        self.read().closed.get(&shard).cloned()
     }
 
     /// The shard of a namespace.
@@ -85,6 +109,9 @@ impl Catalog {
     /// [`NotYet`].
     pub fn recovered_readers(&self, shard: ShardId) -> Result<Readers<LsmReader>, NotYet> {
         let state = self.read();
+        if let Some(failure) = state.closed.get(&shard) {
+            return Err(NotYet::Failed(failure.clone()));
+        }
         let open = state.readers.get(&shard).ok_or(NotYet::Closed)?;
         if open.recovered_to > Offset::FIRST {
             // An offset within a frame stands for the whole frame.
@@ -101,6 +128,12 @@ impl Catalog {
     #[must_use]
     pub fn open_shards(&self) -> usize {
         self.read().readers.len()
+    }
+
+    /// Shards that exist and can't be used.
+    #[must_use]
+    pub fn closed_shards(&self) -> usize {
+        self.read().closed.len()
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {

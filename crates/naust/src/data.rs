@@ -5,11 +5,17 @@
 //!   DATA/NODE                    format, node id and cluster id, with a checksum; written once
 //!   DATA/shards/0000002a/log/    the log of shard 42
 //!   DATA/shards/0000002a/tables/ its tables
+//!   DATA/shards/0000002a.made    empty: shard 42 was made to its end, log and tables
 //!   DATA/shards/0000002a.gone/   a removed shard, until a background thread has deleted it
 //! ```
 //! A node's id is made with its directory, so a wiped node is a new node.
+//!
+//! The mark `made` is written when the log and the tables of a new shard are durable, and before
+//! anybody may use it. So where it is missing, nothing was acknowledged, and what a crash left of
+//! the making is made anew; where it is there, a log or tables that are missing were lost.
 
 use naust_wire::{NodeId, ShardId};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -145,12 +151,55 @@ impl DataDirectory {
         make_directory(&shard_path(&self.path, shard))
     }
 
+    /// Whether a shard was made to its end.
+    ///
+    /// # Errors
+    /// [`DataError::Io`].
+    pub fn is_made(&self, shard: ShardId) -> Result<bool, DataError> {
+        let path = made_path(&self.path, shard);
+        path.try_exists().map_err(failed("look for", &path))
+    }
+
+    /// Notes durably that a shard was made to its end: what it holds must be durable.
+    ///
+    /// # Errors
+    /// [`DataError::Io`].
+    pub fn set_made(&self, shard: ShardId) -> Result<(), DataError> {
+        // A process that was killed may have made a directory and not synced its name.
+        sync_directory(&shard_path(&self.path, shard))?;
+        sync_directory(&self.path.join("shards"))?;
+        let path = made_path(&self.path, shard);
+        fs::File::create(&path).map_err(failed("make", &path))?;
+        sync_directory(&self.path.join("shards"))
+    }
+
+    /// Removes what is left of shards below `below` but for the directory's and those that are
+    /// `kept`. Their numbers are never given away again.
+    ///
+    /// # Errors
+    /// [`DataError::Io`].
+    pub fn sweep_shards(&self, below: ShardId, kept: &BTreeSet<ShardId>) -> Result<(), DataError> {
+        let mut left: BTreeSet<ShardId> = self.shards()?.into_iter().collect();
+        left.extend(numbers(&self.path, made_number)?);
+        left.retain(|shard| {
+            *shard != ShardId::DIRECTORY && *shard < below && !kept.contains(shard)
+        });
+        left.into_iter().try_for_each(|shard| self.remove(shard))
+    }
+
     /// Removes a shard: its name is gone durably at once, then its files. Nothing may have it open
     /// for writing.
     ///
     /// # Errors
     /// [`DataError::Io`].
     pub fn remove(&self, shard: ShardId) -> Result<(), DataError> {
+        let made = made_path(&self.path, shard);
+        match fs::remove_file(&made) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed("remove", &made)(error));
+            }
+            _ => {}
+        }
         let from = shard_path(&self.path, shard);
         let gone = from.with_extension("gone");
         match fs::rename(&from, &gone) {
@@ -186,17 +235,36 @@ pub fn log_path(data: &Path, shard: ShardId) -> PathBuf {
 /// # Errors
 /// [`DataError::Io`].
 pub fn shards(data: &Path) -> Result<Vec<ShardId>, DataError> {
+    let mut shards = numbers(data, number)?;
+    shards.sort_unstable();
+    Ok(shards)
+}
+
+/// The shards that `number` sees in the names of what lies beside them.
+fn numbers(
+    data: &Path,
+    number: impl Fn(&str) -> Option<ShardId>,
+) -> Result<Vec<ShardId>, DataError> {
     let path = data.join("shards");
     let mut shards = Vec::new();
     for entry in fs::read_dir(&path).map_err(failed("read", &path))? {
         let name = entry.map_err(failed("read", &path))?.file_name();
-        let number = name.to_str().filter(|name| name.len() == 8);
-        if let Some(number) = number.and_then(|name| u32::from_str_radix(name, 16).ok()) {
-            shards.push(ShardId(number));
-        }
+        shards.extend(name.to_str().and_then(&number));
     }
-    shards.sort_unstable();
     Ok(shards)
+}
+
+fn number(name: &str) -> Option<ShardId> {
+    let digits = Some(name).filter(|name| name.len() == 8);
+    digits.and_then(|digits| u32::from_str_radix(digits, 16).ok()).map(ShardId)
+}
+
+fn made_number(name: &str) -> Option<ShardId> {
+    name.strip_suffix(".made").and_then(number)
+}
+
+fn made_path(data: &Path, shard: ShardId) -> PathBuf {
+    data.join("shards").join(format!("{:08x}.made", shard.0))
 }
 
 fn shard_path(data: &Path, shard: ShardId) -> PathBuf {
@@ -365,6 +433,26 @@ mod tests {
         let data = DataDirectory::open(root.path()).unwrap();
         assert_eq!(data.shards().unwrap(), [ShardId(0), ShardId(0xffff_ffff)]);
         assert!(!root.path().join("shards/00000009.gone").exists());
+    }
+
+    #[test]
+    fn what_deletions_left_is_swept_and_nothing_else() {
+        let root = tempfile::tempdir().unwrap();
+        let data = DataDirectory::open(root.path()).unwrap();
+        for shard in [0, 1, 2, 3, 5, 9] {
+            data.make(ShardId(shard)).unwrap();
+            data.set_made(ShardId(shard)).unwrap();
+        }
+        // Its directory went, its mark did not.
+        data.make(ShardId(4)).unwrap();
+        data.set_made(ShardId(4)).unwrap();
+        fs::remove_dir(root.path().join("shards/00000004")).unwrap();
+        data.sweep_shards(ShardId(9), &BTreeSet::from([ShardId(1), ShardId(3)])).unwrap();
+        assert_eq!(data.shards().unwrap(), [0, 1, 3, 9].map(ShardId));
+        for shard in 0..10 {
+            let is_made = data.is_made(ShardId(shard)).unwrap();
+            assert_eq!(is_made, [0, 1, 3, 9].contains(&shard), "{shard}");
+        }
     }
 
     #[test]

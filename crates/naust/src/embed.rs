@@ -115,8 +115,10 @@ impl Naust {
     /// What the node has counted.
     #[must_use]
     pub fn metrics(&self) -> Metrics {
-        let shards = self.wiring.catalog.open_shards() as u64;
-        Metrics { shards, ..self.wiring.counters.read() }
+        let catalog = &self.wiring.catalog;
+        let shards = catalog.open_shards() as u64;
+        let shards_closed = catalog.closed_shards() as u64;
+        Metrics { shards, shards_closed, ..self.wiring.counters.read() }
     }
 
     /// A client of this node, without sockets.
@@ -154,13 +156,16 @@ impl Naust {
         loop {
             match catalog.recovered_readers(shard) {
                 Ok(readers) => return Snapshot::new(readers.tables),
+                Err(NotYet::Failed(failure)) => {
+                    return Err(SnapshotError::new(failure.code, failure.detail));
+                }
                 Err(_) if Instant::now() < deadline && self.is_serving() => {
                     std::thread::sleep(RECOVERY_LOOK);
                 }
                 Err(not_yet) => {
                     let detail = match not_yet {
-                        NotYet::Closed => "the namespace is not open; try again",
                         NotYet::Recovering => "the namespace is being recovered; try again",
+                        _ => "the namespace is not open; try again",
                     };
                     return Err(SnapshotError::new(Code::Unavailable, detail));
                 }

@@ -43,6 +43,8 @@ pub struct Metrics {
     pub turns: u64,
     /// Shards that are open.
     pub shards: u64,
+    /// Shards that exist and can't be used: damaged, or not to be opened for now.
+    pub shards_closed: u64,
     /// Memory of this process, in bytes; zero where the operating system does not tell.
     pub resident_bytes: u64,
 }
@@ -62,6 +64,7 @@ impl Counters {
             frames_applied: load(&self.frames_applied),
             turns: load(&self.turns),
             shards: 0,
+            shards_closed: 0,
             resident_bytes: resident_bytes(),
         }
     }
@@ -71,7 +74,7 @@ impl Metrics {
     /// The text that Prometheus reads.
     #[must_use]
     pub fn render(&self) -> String {
-        let rows: [(&str, &str, &str, u64); 10] = [
+        let rows: [(&str, &str, &str, u64); 11] = [
             ("log_syncs_total", "counter", "Syncs of log files and their names.", self.log_syncs),
             (
                 "log_written_bytes_total",
@@ -91,6 +94,12 @@ impl Metrics {
             ),
             ("worker_turns_total", "counter", "Turns of the workers' loops.", self.turns),
             ("shards", "gauge", "Shards that are open.", self.shards),
+            (
+                "shards_closed",
+                "gauge",
+                "Shards that are damaged or can't be opened for now.",
+                self.shards_closed,
+            ),
             ("resident_bytes", "gauge", "Memory of the process.", self.resident_bytes),
         ];
         let mut text = String::new();

@@ -1,5 +1,6 @@
 //! Opening a shard, or making it: log, tables, replay. On a background thread.
 
+use crate::data::DataError;
 use crate::disk::FileDisk;
 use crate::views;
 use crate::wiring::Wiring;
@@ -10,6 +11,7 @@ use naust_store::{LsmTables, StoreOptions};
 use naust_wire::ShardId;
 use naust_wire::options::NamespaceOptions;
 use naust_wire::reply::Failure;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Most memory that the rows of one shard may take before they are rotated.
@@ -36,7 +38,10 @@ pub fn open(
             wiring.life.fail(format!("the directory of {data} can't be opened: {}", error.detail));
         }
         Err(failure) => {
-            eprintln!("naust: shard {shard}: {}", failure.detail);
+            // It is tried again and again: the same cause is told once.
+            if wiring.catalog.close(shard, &failure) {
+                eprintln!("naust: shard {shard}: {}", failure.detail);
+            }
             wiring.tell(worker, Input::NotOpened { shard, failure });
         }
     }
@@ -49,52 +54,85 @@ fn open_parts(
     begin: Option<&[u8]>,
 ) -> Result<Option<(ForWorker, ForViews<LsmTables>)>, Failure> {
     let identity = wiring.data.identity();
-    if begin.is_none() && !wiring.data.log(shard).is_dir() {
+    let options = Options {
+        node: identity.node,
+        namespace: wiring.config.with_history(namespace),
+        machine: MachineOptions {
+            memtable_bytes: (wiring.config.memtable_bytes / 2).min(MEMTABLE_BYTES_MAX),
+            ..MachineOptions::default()
+        },
+        seed: seed(),
+    };
+    open_or_make(wiring, shard, &options, begin).map_err(|error| error.failure())
+}
+
+/// Makes what was never made to its end, and opens what was.
+fn open_or_make(
+    wiring: &Wiring,
+    shard: ShardId,
+    options: &Options,
+    begin: Option<&[u8]>,
+) -> Result<Option<(ForWorker, ForViews<LsmTables>)>, OpenError> {
+    let is_made = wiring.data.is_made(shard).map_err(unusable)?;
+    if is_made {
+        not_lost(wiring, shard)?;
+    } else if begin.is_none() {
         return Ok(None);
     }
-    let opened = || -> Result<_, OpenError> {
-        let disk = disk(wiring, shard)?;
-        let options = Options {
-            node: identity.node,
-            namespace: wiring.config.with_history(namespace),
-            machine: MachineOptions {
-                memtable_bytes: (wiring.config.memtable_bytes / 2).min(MEMTABLE_BYTES_MAX),
-                ..MachineOptions::default()
-            },
-            seed: identity.node.0 ^ u64::from(shard.0),
-        };
-        let open = || open::shard(Arc::clone(&disk) as _, tables(wiring, shard)?, shard, &options);
-        match open() {
-            Err(OpenError::Log(naust_log::OpenError::Missing)) => {
-                let Some(begin) = begin else { return Ok(None) };
-                not_lost(wiring, shard)?;
-                let identity =
-                    naust_log::Identity { node: identity.node, shard, cluster: identity.cluster };
-                open::create(&*disk, identity, begin).map_err(naust_log::OpenError::Io)?;
-                open().map(Some)
-            }
-            opened => opened.map(Some),
+    let disk = disk(wiring, shard)?;
+    let open = || open::shard(Arc::clone(&disk) as _, tables(wiring, shard)?, shard, options);
+    let opened = match open() {
+        Err(OpenError::Log(naust_log::OpenError::Missing)) if !is_made => {
+            let Some(begin) = begin else { return Ok(None) };
+            not_without_directory(wiring, shard)?;
+            let (node, cluster) = (options.node, wiring.data.identity().cluster);
+            let identity = naust_log::Identity { node, shard, cluster };
+            open::create(&*disk, identity, begin).map_err(naust_log::OpenError::Io)?;
+            open()
         }
+        opened => opened,
+    }?;
+    if !is_made {
+        wiring.data.set_made(shard).map_err(unusable)?;
+    }
+    Ok(Some(opened))
+}
+
+/// Tells the reads of one life of a replica from those of another, and spreads elections.
+fn seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    RandomState::new().build_hasher().finish()
+}
+
+/// A shard that was made has a log and tables: empty ones in their place would be a lie.
+fn not_lost(wiring: &Wiring, shard: ShardId) -> Result<(), OpenError> {
+    let (log, tables) = (wiring.data.log(shard), wiring.data.tables(shard));
+    let lost = |what: &str, path: &Path| {
+        Err(OpenError::Lost(format!("{what} missing from {}", path.display())))
     };
-    opened().map_err(|error| error.failure())
+    if !log.join("superblock").try_exists().map_err(OpenError::Directory)? {
+        return lost("its log is", &log);
+    }
+    if !naust_store::has_manifest(&tables).map_err(OpenError::Directory)? {
+        return lost("its tables are", &tables);
+    }
+    Ok(())
 }
 
 /// A directory of namespaces that is not there while shards are was lost: a new one in its place
 /// would give their numbers to other namespaces.
-fn not_lost(wiring: &Wiring, shard: ShardId) -> Result<(), OpenError> {
-    let failed = |what: String| OpenError::Tables(Fault { what, disk_full: false });
-    let shards = wiring.data.shards().map_err(|error| failed(error.to_string()))?;
+fn not_without_directory(wiring: &Wiring, shard: ShardId) -> Result<(), OpenError> {
+    let shards = wiring.data.shards().map_err(unusable)?;
     match shards.iter().find(|other| **other != ShardId::DIRECTORY) {
         Some(other) if shard == ShardId::DIRECTORY => {
-            Err(failed(format!("its log is missing, but shard {other} is there: restore it")))
+            Err(OpenError::Lost(format!("its log is missing, but shard {other} is there")))
         }
         _ => Ok(()),
     }
 }
 
 fn disk(wiring: &Wiring, shard: ShardId) -> Result<Arc<FileDisk>, OpenError> {
-    let failed = |what: String| OpenError::Tables(Fault { what, disk_full: false });
-    wiring.data.make(shard).map_err(|error| failed(error.to_string()))?;
+    wiring.data.make(shard).map_err(unusable)?;
     let path = wiring.data.log(shard);
     let meter = Arc::clone(&wiring.counters.logs);
     let disk = FileDisk::open(&path, meter, wiring.config.sync_delay()).map_err(|error| {
@@ -102,6 +140,15 @@ fn disk(wiring: &Wiring, shard: ShardId) -> Result<Arc<FileDisk>, OpenError> {
         OpenError::Directory(std::io::Error::new(error.kind(), what))
     })?;
     Ok(Arc::new(disk))
+}
+
+/// A directory that the operating system refuses: by its kind, so that it is tried again.
+fn unusable(error: DataError) -> OpenError {
+    let kind = match &error {
+        DataError::Io { source, .. } => source.kind(),
+        _ => std::io::ErrorKind::Other,
+    };
+    OpenError::Directory(std::io::Error::new(kind, error.to_string()))
 }
 
 fn tables(wiring: &Wiring, shard: ShardId) -> Result<LsmTables, Fault> {

@@ -9,6 +9,7 @@ use naust_node::fetch;
 use naust_store::LsmReader;
 use naust_wire::ShardId;
 use naust_wire::limits::REQUESTS_MAX;
+use naust_wire::reply::Failure;
 use std::collections::VecDeque;
 
 /// Questions that may wait: as many as a node takes.
@@ -42,7 +43,9 @@ pub fn run(wiring: &Wiring, worker: usize, queue: &Queue<Input>) {
             }
             let readers = last.as_ref().and_then(|(_, readers)| readers.as_ref());
             match (input, readers) {
-                (Input::Job { job, .. }, readers) => answers.add(&job, readers),
+                (Input::Job { job, .. }, readers) => {
+                    answers.add(&job, readers, || wiring.catalog.closed(shard));
+                }
                 (Input::Fetch { job, .. }, Some(readers)) => {
                     let fetched = fetch::run(&job, shard, &readers.log);
                     answers.told.push(WorkerInput::Fetched(fetched));
@@ -66,7 +69,12 @@ struct Answers {
 }
 
 impl Answers {
-    fn add(&mut self, job: &Job, readers: Option<&Readers<LsmReader>>) {
+    fn add(
+        &mut self,
+        job: &Job,
+        readers: Option<&Readers<LsmReader>>,
+        closed: impl FnOnce() -> Option<Failure>,
+    ) {
         let to = job.to();
         let (mut out, requests) = match self.told.as_mut_slice() {
             [.., WorkerInput::Send { to: last, bytes }, WorkerInput::Answered { requests, .. }]
@@ -80,7 +88,10 @@ impl Answers {
         let before = out.len();
         match readers {
             Some(readers) => answer::run(job, readers, &mut out),
-            None => answer::run_without(job, &mut out),
+            None => match closed() {
+                Some(failure) => answer::refuse(job, failure, &mut out),
+                None => answer::run_without(job, &mut out),
+            },
         }
         self.bytes += out.len() - before;
         match (self.told.as_mut_slice(), requests) {

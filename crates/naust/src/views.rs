@@ -28,6 +28,8 @@ pub enum Input {
     Job { shard: ShardId, job: Job },
     /// A flush or compaction ended.
     Done { shard: ShardId, done: LsmDone },
+    /// The worker asks nothing any more of a shard that failed.
+    Shut(ShardId),
     /// Close a shard, then have it removed.
     Remove(ShardId),
 }
@@ -84,6 +86,7 @@ impl Thread<'_> {
             Input::Done { shard, done } => {
                 self.views.done(self.wiring.clock.now(), shard, done, &mut self.outputs);
             }
+            Input::Shut(shard) => self.views.shut(shard),
             Input::Remove(shard) => {
                 self.budget.forget(shard);
                 self.wiring.catalog.remove_readers(shard);
@@ -147,8 +150,10 @@ impl Thread<'_> {
             Output::Background { shard, job } => {
                 self.background(background::Job::Tables { worker: self.worker, shard, job });
             }
-            Output::Fault { shard, sentence } => {
-                self.wiring.life.fail(format!("the tables of shard {shard}: {sentence}"));
+            Output::Failed { shard, failure } => {
+                self.budget.forget(shard);
+                self.wiring.catalog.close(shard, &failure);
+                self.told.push(WorkerInput::Failed { shard, failure });
             }
         }
     }

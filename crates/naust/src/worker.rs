@@ -68,6 +68,8 @@ pub enum Input {
     NotHere(ShardId),
     /// A reads thread read frames for another replica.
     Fetched(naust_node::fetch::Fetched),
+    /// The views of a shard failed.
+    Failed { shard: ShardId, failure: Failure },
     /// Questions of a connection were answered.
     Answered { to: ConnectionId, requests: u32 },
     /// All that a shard had folded in is on disk.
@@ -235,6 +237,10 @@ impl Worker {
             }
             Input::NotHere(shard) => self.handle(Event::NotHere(shard)),
             Input::Fetched(fetched) => self.handle(Event::Fetched(fetched)),
+            Input::Failed { shard, failure } => {
+                eprintln!("naust: shard {shard}: {}", failure.detail);
+                self.handle(Event::Failed { shard, failure });
+            }
             Input::Answered { to, requests } => self.handle(Event::Answered { to, requests }),
             Input::Flushed(shard) => self.handle(Event::Flushed(shard)),
             Input::Directory(change) => {
@@ -364,9 +370,16 @@ impl Worker {
             Effect::Link { .. } | Effect::Unlink(_) | Effect::Peer { .. } => {
                 wiring.life.fail("this release can't reach other nodes yet".to_owned());
             }
+            Effect::Sweep { below, kept } => {
+                self.give_background(background::Job::Sweep { below, kept });
+            }
             Effect::Remove(shard) => {
                 self.applied.remove(&shard);
                 self.give(&wiring.views[worker], views::Input::Remove(shard));
+            }
+            Effect::Shut(shard) => {
+                self.applied.remove(&shard);
+                self.give(&wiring.views[worker], views::Input::Shut(shard));
             }
             Effect::Views { shard, job } => {
                 self.give(&wiring.views[worker], views::Input::Job { shard, job });

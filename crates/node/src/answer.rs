@@ -93,7 +93,11 @@ pub fn run<R: TablesReader>(job: &Job, readers: &Readers<R>, out: &mut Vec<u8>) 
 
 /// Answers in place of [`run`] when the shard is gone.
 pub fn run_without(job: &Job, out: &mut Vec<u8>) {
-    let failure = Failure::new(Code::NamespaceNotFound, "the namespace is gone");
+    refuse(job, Failure::new(Code::NamespaceNotFound, "the namespace is gone"), out);
+}
+
+/// Answers in place of [`run`] when the shard is closed for this reason.
+pub fn refuse(job: &Job, failure: Failure, out: &mut Vec<u8>) {
     reply::write(job.waiter.request, job.shard, &Reply::Error(failure), out);
 }
 

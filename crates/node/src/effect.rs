@@ -3,6 +3,7 @@
 use crate::event::ConnectionId;
 use naust_wire::options::NamespaceOptions;
 use naust_wire::{NodeId, ShardId};
+use std::collections::BTreeSet;
 
 /// What the shell is to do. The order of effects on one shard and one connection is to be kept.
 #[allow(clippy::large_enum_variant, reason = "there is one write for many commits")]
@@ -39,6 +40,14 @@ pub enum Effect {
         shard: ShardId,
         /// What.
         trim: naust_log::Trim,
+    },
+    /// Remove, in the background, what is left of shards whose namespaces were deleted: those
+    /// below `below` that are neither shard 0 nor among `kept`.
+    Sweep {
+        /// Where numbers begin that were never given away.
+        below: ShardId,
+        /// Shards of namespaces that exist.
+        kept: BTreeSet<ShardId>,
     },
     /// To this worker's views thread.
     Views {
@@ -89,6 +98,8 @@ pub enum Effect {
     },
     /// Close a shard and remove its directory.
     Remove(ShardId),
+    /// Close what is left open of a shard whose views failed. Its directory stays as it is.
+    Shut(ShardId),
     /// Everything under way is finished.
     Drained,
     /// The node can't go on; the sentence is for the operator.

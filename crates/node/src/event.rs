@@ -81,6 +81,14 @@ pub enum Event<'a> {
     },
     /// A reads thread read frames for another replica.
     Fetched(crate::fetch::Fetched),
+    /// The views of a shard failed, and are closed: the disk is damaged beneath its tables or its
+    /// log. Nobody else will answer who waits for frames of it.
+    Failed {
+        /// Which.
+        shard: ShardId,
+        /// Why, as its clients are told.
+        failure: Failure,
+    },
     /// The views thread or a reads thread answered questions of a connection (commits are told by
     /// `Progress`).
     Answered {
@@ -153,6 +161,11 @@ pub enum DirectoryChange {
         replicas: Vec<NodeId>,
         /// Who made it and is to be told, once it can be used.
         told: Option<Told>,
+    },
+    /// At start, after all others: numbers of shards below this were given away, and no other.
+    Known {
+        /// The number of the next shard.
+        next: ShardId,
     },
     /// It is gone; its shard is closed and its directory removed.
     Deleted {

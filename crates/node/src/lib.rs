@@ -57,7 +57,8 @@
 //! * Time never goes back in a log: [`clock`] slews towards the wall by at most a tenth and
 //!   ignores its jumps.
 //! * A shard whose disk failed stops the node; a full disk refuses writes with `DiskFull` and
-//!   goes on reading; a shard that is damaged is not opened, and the others go on.
+//!   goes on reading; a shard that is damaged is not opened, or closed when that is met, and the
+//!   others go on. Nothing goes on without shard 0.
 //! * An idle shard of a lone voter costs no tick and writes nothing: it campaigns when it is
 //!   first written to, and reads of it need no campaign.
 //!

@@ -7,6 +7,7 @@
 mod asks;
 mod cluster;
 mod directory;
+mod failed;
 mod packets;
 
 use crate::connections::Connections;
@@ -57,8 +58,10 @@ pub struct Node {
     connections: Connections,
     directory: Directory,
     shards: FxHashMap<ShardId, Box<Shard>>,
-    /// Deleted, but the shell still works on something of them.
+    /// Deleted or failed, but the shell still works on something of them.
     leaving: FxHashMap<ShardId, Box<Shard>>,
+    /// While it is [`Life::Flushing`]: the shards that write their views to disk.
+    flushing: BTreeSet<ShardId>,
     touched: Vec<ShardId>,
     timers: BTreeSet<(u64, ShardId)>,
     /// Log bytes of all shards that are staged and not yet folded in.
@@ -77,8 +80,8 @@ enum Life {
     Serving,
     /// Nothing new is taken.
     Draining,
-    /// So many shards write their views to disk.
-    Flushing(usize),
+    /// Views are written to disk.
+    Flushing,
     Drained,
 }
 
@@ -104,6 +107,7 @@ impl Node {
             directory: Directory::default(),
             shards: FxHashMap::default(),
             leaving: FxHashMap::default(),
+            flushing: BTreeSet::new(),
             touched: Vec::new(),
             timers: BTreeSet::new(),
             unapplied_bytes: 0,
@@ -147,10 +151,11 @@ impl Node {
                     Node::touch(&mut self.touched, shard);
                 }
             }
+            Event::Failed { shard, failure } => self.failed(shard, failure, effects),
             Event::Answered { to, requests } => {
                 self.connections.end(to, requests as usize, effects);
             }
-            Event::Flushed(_) => self.flushed(effects),
+            Event::Flushed(shard) => self.flushed(shard, effects),
             Event::Directory(change) => self.directory_changed(change, effects),
             Event::Tick => self.tick(now, effects),
             Event::Drain => self.drain(now, effects),
@@ -327,20 +332,21 @@ impl Node {
         if !settled {
             return;
         }
-        self.life = Life::Flushing(self.shards.len());
+        self.life = Life::Flushing;
         for shard in self.shards.keys() {
+            self.flushing.insert(*shard);
             effects.push(Effect::Views { shard: *shard, job: views::Job::Flush });
         }
-        if self.shards.is_empty() {
-            self.life = Life::Drained;
-            effects.push(Effect::Drained);
-        }
+        self.end_when_flushed(effects);
     }
 
-    fn flushed(&mut self, effects: &mut Vec<Effect>) {
-        let Life::Flushing(left) = &mut self.life else { return };
-        *left -= 1;
-        if *left == 0 {
+    fn flushed(&mut self, shard: ShardId, effects: &mut Vec<Effect>) {
+        self.flushing.remove(&shard);
+        self.end_when_flushed(effects);
+    }
+
+    fn end_when_flushed(&mut self, effects: &mut Vec<Effect>) {
+        if self.life == Life::Flushing && self.flushing.is_empty() {
             self.life = Life::Drained;
             effects.push(Effect::Drained);
         }

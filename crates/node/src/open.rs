@@ -69,6 +69,9 @@ pub enum OpenError {
     /// Its tables.
     #[error("{0}")]
     Tables(#[from] Fault),
+    /// Something of it is gone that was there.
+    #[error("{0}; restore it from a backup")]
+    Lost(String),
     /// The directory that holds it can't be used.
     #[error("its directory: {0}")]
     Directory(std::io::Error),

@@ -93,6 +93,8 @@ pub(crate) struct Shard {
     pub(crate) held: BTreeSet<ConnectionId>,
     /// Its share of the node's count of bytes.
     counted_bytes: u64,
+    /// It was not deleted: what is on disk stays when it leaves.
+    pub(crate) stays: bool,
     /// It is on the node's list of shards to be driven.
     pub(crate) is_touched: bool,
     /// When it is to be looked at by the node's timers.
@@ -146,6 +148,7 @@ impl Shard {
             answered: Vec::new(),
             held: BTreeSet::new(),
             counted_bytes: 0,
+            stays: false,
             is_touched: false,
             timer_ms: None,
         }
@@ -495,17 +498,38 @@ impl Shard {
 
     /// The namespace was deleted: who was not given to the views is answered now.
     pub(crate) fn leave(&mut self, effects: &mut Vec<Effect>, total_bytes: &mut u64) {
-        *total_bytes -= self.counted_bytes;
-        for asked in self.waiting.take_all() {
-            let failure = Failure::new(Code::NamespaceNotFound, "the namespace was deleted");
-            self.refuse(&asked, failure, effects);
-        }
+        self.forget_bytes(total_bytes);
+        let gone = Failure::new(Code::NamespaceNotFound, "the namespace was deleted");
+        self.refuse_waiting(&gone, effects);
         let given = (self.handed.0.0 + 1).saturating_sub(self.first.0) as usize;
-        let rest = self.under_way.split_off(given.min(self.under_way.len()));
-        for UnderWay { waiter, .. } in rest {
+        self.interrupt(given, "the namespace was deleted meanwhile", effects);
+    }
+
+    /// The views failed: they answer nobody any more. What was staged may be on disk and folded in
+    /// after a restart, or not.
+    pub(crate) fn fail(&mut self, failure: &Failure, effects: &mut Vec<Effect>) {
+        self.refuse_waiting(failure, effects);
+        let detail = format!("the outcome is unknown; {}", failure.detail);
+        self.interrupt(0, &detail, effects);
+        self.applied.index = self.handed.0;
+    }
+
+    /// Takes its share out of the node's count of bytes.
+    pub(crate) fn forget_bytes(&mut self, total_bytes: &mut u64) {
+        *total_bytes -= std::mem::take(&mut self.counted_bytes);
+    }
+
+    fn refuse_waiting(&mut self, failure: &Failure, effects: &mut Vec<Effect>) {
+        for asked in self.waiting.take_all() {
+            self.refuse(&asked, failure.clone(), effects);
+        }
+    }
+
+    /// Tells who waits for frames, but for the first `given`, that nobody will answer them.
+    fn interrupt(&mut self, given: usize, detail: &str, effects: &mut Vec<Effect>) {
+        for UnderWay { waiter, .. } in self.under_way.split_off(given.min(self.under_way.len())) {
             if waiter != Waiter::NOBODY {
-                let failure =
-                    Failure::new(Code::Interrupted, "the namespace was deleted meanwhile");
+                let failure = Failure::new(Code::Interrupted, detail);
                 crate::replies::fail(waiter.connection, waiter.request, self.id, failure, effects);
                 self.answered.push(waiter.connection);
             }

@@ -12,7 +12,7 @@ use crate::event::{DirectoryChange, Progress};
 use crate::open::ForViews;
 use crate::{ConnectionId, Now, answer};
 use naust_log::Batch;
-use naust_machine::{Tables, TablesJob};
+use naust_machine::{Fault, Tables, TablesJob};
 use naust_wire::read::Query as Question;
 use naust_wire::reply::{Failure, Reply};
 use naust_wire::{Code, Index, LogTime, Offset, RequestId, ShardId, reply};
@@ -114,18 +114,21 @@ pub enum Output<T: Tables> {
         /// What.
         job: T::Job,
     },
-    /// The views of a shard failed: the node has to stop with this sentence.
-    Fault {
-        /// Whose.
+    /// To the worker: `Event::Failed`. The machine is closed already; whoever waited for it in a
+    /// long poll was answered, and so is who asks from now on.
+    Failed {
+        /// Whose views.
         shard: ShardId,
-        /// What happened.
-        sentence: String,
+        /// What clients are told.
+        failure: Failure,
     },
 }
 
 /// The views of one worker's shards. See the module's doc.
 pub struct Views<T: Tables> {
     shards: FxHashMap<ShardId, Shard<T>>,
+    /// Why the machines failed of shards that the worker may not know to have failed.
+    failed: FxHashMap<ShardId, Failure>,
     polls: Polls,
     /// Shards whose tables found the disk full, and when to try again.
     full: Vec<(u64, ShardId)>,
@@ -136,6 +139,7 @@ impl<T: Tables> Default for Views<T> {
     fn default() -> Views<T> {
         Views {
             shards: FxHashMap::default(),
+            failed: FxHashMap::default(),
             polls: Polls::default(),
             full: Vec::new(),
             replies: Replies::default(),
@@ -157,7 +161,9 @@ impl<T: Tables> Views<T> {
         self.shards.insert(shard.id(), shard);
     }
 
-    /// Does a job of a shard. Jobs of shards that are not here (any more) are dropped.
+    /// Does a job of a shard. Jobs of shards that are not here (any more) are dropped, but for
+    /// questions, which are refused. Who waits for frames of a shard that failed is answered by the
+    /// worker.
     pub fn handle(&mut self, now: Now, id: ShardId, job: Job, outputs: &mut Vec<Output<T>>) {
         match job {
             Job::Closed(to) => {
@@ -165,20 +171,17 @@ impl<T: Tables> Views<T> {
                 return outputs.push(Output::Answered { to, requests });
             }
             Job::EndPolls => return self.end_polls(id, outputs),
+            Job::Query(query) => return self.query(now, id, query, outputs),
             _ => {}
         }
         let Some(shard) = self.shards.get_mut(&id) else { return };
         let mut woken = Vec::new();
         let done = match job {
             Job::Apply(apply) => shard.apply(&apply, &mut self.replies, &mut woken, outputs),
-            Job::Query(query) => {
-                self.query(now, id, query, outputs);
-                return;
-            }
             Job::Live(ranges) => shard.tell_live(ranges, outputs),
             Job::Ages(time) => shard.look_at_ages(time, outputs),
             Job::Flush => shard.flush(outputs),
-            Job::Closed(_) | Job::EndPolls => Ok(()),
+            Job::Closed(_) | Job::EndPolls | Job::Query(_) => Ok(()),
         };
         self.maintain(id, done, outputs);
         for stream in woken {
@@ -197,13 +200,17 @@ impl<T: Tables> Views<T> {
         outputs: &mut Vec<Output<T>>,
     ) {
         let Some(shard) = self.shards.get_mut(&id) else { return };
-        let ended = shard.done(done);
-        shard.tell_progress(outputs);
-        if ended.as_ref().is_err_and(|fault| fault.disk_full) {
-            self.full.push((now.monotonic_ms + RETRY_MS, id));
-            return;
+        match shard.done(done) {
+            Err(fault) if !fault.disk_full => self.fail(id, &fault, outputs),
+            Err(_) => {
+                shard.tell_progress(outputs);
+                self.full.push((now.monotonic_ms + RETRY_MS, id));
+            }
+            Ok(()) => {
+                shard.tell_progress(outputs);
+                self.maintain(id, Ok(()), outputs);
+            }
         }
-        self.maintain(id, ended, outputs);
     }
 
     /// Time passed: long polls end, full disks are tried again. To be called about every
@@ -225,28 +232,39 @@ impl<T: Tables> Views<T> {
     /// but by jobs under way.
     pub fn remove(&mut self, id: ShardId, outputs: &mut Vec<Output<T>>) {
         self.shards.remove(&id);
+        self.failed.remove(&id);
         for query in self.polls.take_shard(id) {
-            self.refuse_gone(id, &query, outputs);
+            self.refuse(id, &query, outputs);
         }
     }
 
-    fn maintain(
-        &mut self,
-        id: ShardId,
-        done: Result<(), naust_machine::Fault>,
-        outputs: &mut Vec<Output<T>>,
-    ) {
+    /// The worker knows that a shard has failed, and asks it nothing any more.
+    pub fn shut(&mut self, id: ShardId) {
+        self.failed.remove(&id);
+    }
+
+    fn maintain(&mut self, id: ShardId, done: Result<(), Fault>, outputs: &mut Vec<Output<T>>) {
         let Some(shard) = self.shards.get_mut(&id) else { return };
         if let Err(fault) = done.and_then(|()| shard.maintain(outputs)) {
-            outputs.push(Output::Fault { shard: id, sentence: fault.to_string() });
-            // A machine that failed may not be asked any more.
-            self.remove(id, outputs);
+            self.fail(id, &fault, outputs);
         }
+    }
+
+    /// A machine that failed may not be asked any more. What is wrong with one harms no other.
+    fn fail(&mut self, id: ShardId, fault: &Fault, outputs: &mut Vec<Output<T>>) {
+        let detail = format!("the namespace is closed, since its views can't go on: {fault}");
+        let failure = Failure::new(Code::Corrupt, detail);
+        self.shards.remove(&id);
+        self.failed.insert(id, failure.clone());
+        for query in self.polls.take_shard(id) {
+            self.refuse(id, &query, outputs);
+        }
+        outputs.push(Output::Failed { shard: id, failure });
     }
 
     fn query(&mut self, now: Now, id: ShardId, query: Query, outputs: &mut Vec<Output<T>>) {
         let Some(shard) = self.shards.get(&id) else {
-            return self.refuse_gone(id, &query, outputs);
+            return self.refuse(id, &query, outputs);
         };
         if let Some(stream) = shard.answer(now, &query, outputs) {
             self.polls.add(id, stream, query);
@@ -260,8 +278,10 @@ impl<T: Tables> Views<T> {
         }
     }
 
-    fn refuse_gone(&self, id: ShardId, query: &Query, outputs: &mut Vec<Output<T>>) {
-        let failure = Failure::new(Code::NamespaceNotFound, "the namespace is gone");
+    /// Answers a question to a shard that is not here.
+    fn refuse(&self, id: ShardId, query: &Query, outputs: &mut Vec<Output<T>>) {
+        let gone = || Failure::new(Code::NamespaceNotFound, "the namespace is gone");
+        let failure = self.failed.get(&id).cloned().unwrap_or_else(gone);
         answered(id, query.waiter, &Reply::Error(failure), outputs);
     }
 }

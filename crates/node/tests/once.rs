@@ -1,5 +1,5 @@
 //! Every request gets exactly one reply, and nothing stays under way, whatever order disks,
-//! clients, deletions and drains come in.
+//! damage, clients, deletions and drains come in.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "helpers of tests are tests")]
 
@@ -33,6 +33,10 @@ fn step(random: &mut Random, request: u64) -> String {
         19 => "hold".to_string(),
         20 | 21 => "free".to_string(),
         22 => format!("pass {}", random.below(300)),
+        23 if random.one_in(4) => {
+            let part = if random.one_in(2) { "rows" } else { "jobs" };
+            format!("damage {shard} {part}")
+        }
         _ => "namespaces c0 #0".to_string(),
     }
 }
@@ -52,11 +56,14 @@ fn life(seed: u64) {
     let mut random = Random::new(seed);
     let mut world = World::new();
     let (mut asked, mut replies) = (Vec::new(), BTreeMap::new());
+    if random.one_in(2) {
+        world.command("memtables 2000");
+    }
     count(&world.command("start"), &mut replies);
     for request in 1..=150 {
         let command = step(&mut random, request);
         let words: Vec<&str> = command.split(' ').collect();
-        if words.len() > 2 && words[2] != "#0" {
+        if words.len() > 2 && words[2].starts_with("#") && words[2] != "#0" {
             asked.push(format!("{} {}", words[1], words[2]));
         }
         count(&world.command(&command), &mut replies);

@@ -1,24 +1,42 @@
 //! The tables of a simulated node: the machine's own in memory, with a second handle for the world,
-//! which survives the process that uses them and says what a power cut leaves.
+//! which survives the process that uses them, says what a power cut leaves, and can spoil them.
 
 use naust_machine::{Fault, Mark, MemDone, MemJob, MemReader, MemTables, Tables, TreeId};
 use naust_wire::Offset;
 use naust_wire::options::KeyspaceOptions;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// See the module. Clones are the same tables.
 #[derive(Clone, Default)]
-pub struct SimTables(Arc<Mutex<MemTables>>);
+pub struct SimTables {
+    tables: Arc<Mutex<MemTables>>,
+    /// Whatever a row or a job needs is damaged, for good.
+    spoilt: Arc<AtomicBool>,
+}
 
 impl SimTables {
     /// What is there after a power cut, or after the end of the process.
     #[must_use]
     pub fn crash(&self) -> SimTables {
-        SimTables(Arc::new(Mutex::new(self.tables().crash())))
+        let tables = Arc::new(Mutex::new(self.tables().crash()));
+        SimTables { tables, spoilt: Arc::clone(&self.spoilt) }
+    }
+
+    /// From now on they are damaged where the next row or the end of the next job looks.
+    pub fn spoil(&self) {
+        self.spoilt.store(true, Ordering::Relaxed);
+    }
+
+    fn check(&self) -> Result<(), Fault> {
+        match self.spoilt.load(Ordering::Relaxed) {
+            true => Err(Fault { what: "a damaged block".to_owned(), disk_full: false }),
+            false => Ok(()),
+        }
     }
 
     fn tables(&self) -> MutexGuard<'_, MemTables> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -45,6 +63,7 @@ impl Tables for SimTables {
         at: Offset,
         value: Option<&[u8]>,
     ) -> Result<(), Fault> {
+        self.check()?;
         self.tables().put(tree, key, at, value)
     }
 
@@ -81,6 +100,7 @@ impl Tables for SimTables {
     }
 
     fn done(&mut self, done: MemDone) -> Result<(), Fault> {
+        self.check()?;
         self.tables().done(done)
     }
 

@@ -2,7 +2,7 @@
 
 use crate::cache::Cache;
 use crate::fault;
-use crate::manifest::Manifest;
+use crate::manifest::{self, Manifest};
 use crate::row::RowKey;
 use crate::table::Table;
 use lsm_tree::checksum::ChecksummedWriter;
@@ -20,6 +20,14 @@ pub struct Verified {
     pub rows: u64,
     /// Bytes of them.
     pub bytes: u64,
+}
+
+/// Whether a directory has a manifest, as each one does that was ever opened.
+///
+/// # Errors
+/// Of the operating system.
+pub fn has_manifest(directory: &Path) -> std::io::Result<bool> {
+    directory.join(manifest::FILE).try_exists()
 }
 
 /// The table files that the manifest of a directory names.

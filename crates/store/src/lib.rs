@@ -41,7 +41,7 @@ mod view;
 mod writer;
 
 pub use cache::{Cache, StoreOptions};
-pub use inspect::{Verified, named_tables, verify};
+pub use inspect::{Verified, has_manifest, named_tables, verify};
 pub use job::{LsmDone, LsmJob};
 pub use reader::{LsmReader, Value};
 pub use tables::LsmTables;

@@ -57,7 +57,8 @@ pub struct LsmTables {
 }
 
 impl LsmTables {
-    /// Opens the tables in a directory, which is made if there is none. Nothing else may have it
+    /// Opens the tables in a directory, which is made if there is none, with an empty manifest if
+    /// there is none: from then on, a directory without one has lost it. Nothing else may have it
     /// open.
     ///
     /// # Errors
@@ -65,7 +66,14 @@ impl LsmTables {
     /// of a newer format.
     pub fn open(path: &Path, options: StoreOptions) -> Result<LsmTables, Fault> {
         make_directory(path)?;
-        let manifest = Manifest::read(path)?.unwrap_or_default();
+        let manifest = match Manifest::read(path)? {
+            Some(manifest) => manifest,
+            None => {
+                let empty = Manifest::default();
+                empty.write(path)??;
+                empty
+            }
+        };
         remove_strangers(path, &manifest)?;
         let directory = Directory {
             path: path.to_path_buf(),

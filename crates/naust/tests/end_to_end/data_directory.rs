@@ -81,6 +81,130 @@ fn a_shard_of_another_node() {
     assert_eq!(get(&two), "1", "it was harmed");
 }
 
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let (path, name) = entry.map(|entry| (entry.path(), entry.file_name())).unwrap();
+        if path.is_dir() {
+            copy(&path, &to.join(name));
+        } else {
+            fs::copy(&path, to.join(name)).unwrap();
+        }
+    }
+}
+
+/// Why: a new and empty shard in the place of one that was lost would be a silent loss of all
+/// that was acknowledged in it.
+#[test]
+fn parts_of_a_shard_that_vanished() {
+    let scratch = tempfile::tempdir().unwrap();
+    let data = scratch.path().join("data");
+    make(&data);
+    let aside = scratch.path().join("aside");
+    for part in ["00000001/log", "00000001/tables", "00000001"] {
+        let path = data.join("shards").join(part);
+        fs::rename(&path, &aside).unwrap();
+        let node = Node::open(&data, &[]);
+        let told = node.naust(&["kv", "get", "k", "a"]);
+        let text = String::from_utf8(told.stderr).unwrap();
+        assert_eq!(told.status.code(), Some(1), "{text}");
+        assert!(text.contains("corrupt") && text.contains("missing"), "{part}: {text}");
+        assert!(!node.naust(&["kv", "put", "k", "a", "2"]).status.success(), "{part}");
+        assert!(!path.exists(), "{part} was made anew");
+        node.process.stop().unwrap();
+        fs::rename(&aside, &path).unwrap();
+        assert_eq!(get(&data), "1", "{part}: it was harmed");
+    }
+    let manifest = data.join("shards/00000001/tables/manifest");
+    let tables = || fs::read_dir(data.join("shards/00000001/tables")).unwrap().count();
+    let before = tables();
+    fs::rename(&manifest, &aside).unwrap();
+    let node = Node::open(&data, &[]);
+    assert!(!node.naust(&["kv", "get", "k", "a"]).status.success());
+    node.process.stop().unwrap();
+    assert_eq!(tables(), before - 1, "tables without a manifest were removed");
+    fs::rename(&aside, &manifest).unwrap();
+    assert_eq!(get(&data), "1", "it was harmed");
+    for part in ["00000000/log", "00000000/tables", "00000000"] {
+        let path = data.join("shards").join(part);
+        fs::rename(&path, &aside).unwrap();
+        assert_refused(try_start(&data, scratch.path(), &[]), &["missing", "restore it"]);
+        fs::rename(&aside, &path).unwrap();
+    }
+    assert_eq!(get(&data), "1", "it was harmed");
+}
+
+/// Why: a crash while a shard is made must not count as its loss: it was promised to nobody yet.
+#[test]
+fn a_shard_that_was_not_made_to_its_end() {
+    let scratch = tempfile::tempdir().unwrap();
+    let data = scratch.path().join("data");
+    make(&data);
+    let shard = data.join("shards/00000001");
+    let whole = scratch.path().join("whole");
+    copy(&shard, &whole);
+    let made = data.join("shards/00000001.made");
+    let states: [&[&str]; 5] = [
+        &["log", "tables"],
+        &["log", "tables/manifest"],
+        &["log/superblock", "tables"],
+        &["log/superblock", "tables/manifest"],
+        &["log/superblock"],
+    ];
+    for missing in states {
+        fs::remove_file(&made).unwrap();
+        fs::remove_dir_all(&shard).unwrap();
+        // As it is before anything was written.
+        fs::create_dir_all(shard.join("log")).unwrap();
+        fs::create_dir_all(shard.join("tables")).unwrap();
+        fs::copy(whole.join("log/superblock"), shard.join("log/superblock")).unwrap();
+        for path in missing {
+            let path = shard.join(path);
+            if path.is_dir() {
+                fs::remove_dir_all(path).unwrap();
+            } else if path.exists() {
+                fs::remove_file(path).unwrap();
+            }
+        }
+        let node = Node::open(&data, &[]);
+        assert!(node.naust(&["kv", "put", "k", "b", "2"]).status.success(), "{missing:?}");
+        assert!(made.exists());
+        node.process.stop().unwrap();
+    }
+    // All but the mark: it is there and whole, so it is used.
+    fs::remove_file(&made).unwrap();
+    fs::remove_dir_all(&shard).unwrap();
+    copy(&whole, &shard);
+    assert_eq!(get(&data), "1");
+    assert!(made.exists());
+}
+
+/// Why: what a crash left of deleted namespaces would fill the disk in the end.
+#[test]
+fn what_is_left_of_deleted_namespaces() {
+    let scratch = tempfile::tempdir().unwrap();
+    let data = scratch.path().join("data");
+    make(&data);
+    let node = Node::open(&data, &[]);
+    for name in ["shop", "inn"] {
+        assert!(node.naust(&["namespace", "create", name]).status.success());
+    }
+    let (shop, aside) = (data.join("shards/00000002"), scratch.path().join("aside"));
+    copy(&shop, &aside);
+    assert!(node.naust(&["namespace", "delete", "shop"]).status.success());
+    crate::support::wait_until("the shard to be removed", || !shop.exists());
+    node.process.stop().unwrap();
+    let beyond = data.join("shards/00000063");
+    copy(&aside, &shop);
+    copy(&aside, &beyond);
+    let node = Node::open(&data, &[]);
+    crate::support::wait_until("the shard to be swept", || !shop.exists());
+    assert!(node.naust(&["kv", "put", "k", "a", "1", "--namespace", "inn"]).status.success());
+    node.process.stop().unwrap();
+    assert!(beyond.exists() && data.join("shards/00000003").exists());
+    assert_eq!(get(&data), "1", "it was harmed");
+}
+
 /// Why: a volume that is mounted read-only, or a directory of another user.
 #[test]
 fn a_directory_that_can_only_be_read() {

@@ -1,7 +1,7 @@
 //! A disk without space left: writes are refused with a code, reads go on, and service returns with
 //! the space.
 
-use crate::support::{Node, block_on, connect, naust, skip, wait_until};
+use crate::support::{Node, Started, block_on, connect, naust, skip, try_start, wait_until};
 use crate::wire_client::Wire;
 use naust_client::{Code, Level, Outcome};
 use naust_wire::commit::Draft;
@@ -70,6 +70,46 @@ fn check(node: &Node, count: u64) {
     });
 }
 
+/// Why: a file system can run out of room for names alone; a namespace that is made then is not
+/// damaged, and is there as soon as there is room.
+#[test]
+fn a_disk_without_room_for_names() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = "size=64m,nr_inodes=300";
+    if !mount(directory.path(), &["-t", "tmpfs", "-o", options, "tmpfs"]) {
+        return skip("a_disk_without_room_for_names", "this user may not mount a tmpfs");
+    }
+    let small = Small(directory);
+    let scratch = tempfile::tempdir().unwrap();
+    let data = small.0.path().join("data");
+    let Started::Ready(node) = try_start(&data, scratch.path(), &[]) else {
+        panic!("it does not start");
+    };
+    let run = |arguments: &[&str]| {
+        let output = naust(arguments).env("NAUST_ADDRESS", &node.address).output().unwrap();
+        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+    };
+    // The log of the directory has its file.
+    assert_eq!(run(&["namespace", "create", "inn"]), (true, String::new()));
+    let mut fillers = Vec::new();
+    for number in 0.. {
+        let filler = small.0.path().join(format!("filler-{number}"));
+        if fs::write(&filler, "").is_err() {
+            break;
+        }
+        fillers.push(filler);
+    }
+    assert_eq!(run(&["namespace", "create", "shop"]), (true, String::new()));
+    let (_, told) = run(&["kv", "put", "k", "a", "1", "--namespace", "shop"]);
+    assert!(told.contains("disk_full"), "{told}");
+    fillers.iter().for_each(|filler| fs::remove_file(filler).unwrap());
+    wait_until("the namespace to be there", || {
+        run(&["kv", "put", "k", "a", "1", "--namespace", "shop"]).0
+    });
+    assert_eq!(node.errors().lines().count(), 1, "{}", node.errors());
+    drop(node);
+}
+
 /// Why: disks fill. The node must neither stop nor lose nor lie, and must need no restart.
 #[test]
 fn a_disk_that_fills_and_is_emptied() {
@@ -121,8 +161,8 @@ fn a_restart_on_a_full_disk() {
     let filler = small.0.path().join("filler");
     // Fills what is left.
     assert!(fs::write(&filler, vec![1; 32 << 20]).is_err());
-    match crate::support::try_start(&data, scratch.path(), &[]) {
-        crate::support::Started::Ready(mut full) => {
+    match try_start(&data, scratch.path(), &[]) {
+        Started::Ready(mut full) => {
             let mut wire = Wire::enter(&full.address, "default");
             assert_eq!(wire.get("k", "000019").map(|value| value.len()), Some(50_000));
             assert!(!full.has_ended(), "{}", full.errors());

@@ -13,6 +13,7 @@ mod bad_requests;
 mod command_line;
 mod copies;
 mod crowd;
+mod damage;
 mod data_directory;
 mod demo;
 mod documents;

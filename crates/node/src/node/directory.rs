@@ -116,6 +116,14 @@ impl Directory {
         of.map(|(_, options)| *options).unwrap_or_default()
     }
 
+    /// A shard of this worker is closed for good.
+    pub(super) fn fails(&mut self, shard: ShardId, failure: Failure) {
+        let named = self.names.values().find(|(named, _)| *named == shard);
+        let options = named.map(|(_, options)| *options).unwrap_or_default();
+        let absent = Absent { options, failure: Some(failure), ..Absent::default() };
+        self.absent.insert(shard, absent);
+    }
+
     pub(super) fn is_opening(&self, shard: ShardId) -> bool {
         self.absent.get(&shard).is_some_and(|absent| absent.failure.is_none())
     }
@@ -284,6 +292,13 @@ impl Node {
                 absent.waiting = waiting;
                 absent.leads_first = leads_first;
             }
+            DirectoryChange::Known { next } => {
+                // A crash between a deletion and the removal of its files leaves them behind.
+                if self.owns(ShardId::DIRECTORY) {
+                    let kept = self.directory.iter().map(|(_, shard, _)| shard).collect();
+                    effects.push(Effect::Sweep { below: next, kept });
+                }
+            }
             DirectoryChange::Deleted { name, shard, told } => {
                 self.directory.names.remove(&name);
                 self.directory.holders.remove(&shard);
@@ -324,7 +339,10 @@ impl Node {
             // Unless it is just being tried again.
             if absent.failure.is_some() && (absent.retry_ms.is_some() || absent.is_corrupt()) {
                 self.directory.absent.remove(&id);
-                effects.push(Effect::Remove(id));
+                match self.leaving.get_mut(&id) {
+                    Some(shard) => shard.stays = false,
+                    None => effects.push(Effect::Remove(id)),
+                }
                 return;
             }
             absent.is_deleted = true;
@@ -349,13 +367,13 @@ impl Node {
         self.remove_when_unused(id, effects);
     }
 
-    /// A deleted shard goes when no thread of the shell works on it and the views have answered
-    /// all that they were given.
+    /// A deleted or failed shard goes when no thread of the shell works on it and the views have
+    /// answered all that they were given.
     pub(super) fn remove_when_unused(&mut self, id: ShardId, effects: &mut Vec<Effect>) {
         let leaving = self.leaving.get(&id);
         if leaving.is_some_and(|shard| !shard.is_in_use() && shard.has_views_done()) {
-            self.leaving.remove(&id);
-            effects.push(Effect::Remove(id));
+            let stays = self.leaving.remove(&id).is_some_and(|shard| shard.stays);
+            effects.push(if stays { Effect::Shut(id) } else { Effect::Remove(id) });
         }
     }
 }

@@ -6,7 +6,9 @@ use crate::answer;
 use crate::event::{ALWAYS, DirectoryChange, Needs, Progress, Told};
 use crate::open::ForViews;
 use naust_log::ReadError;
-use naust_machine::{Applied, Change, Fault, Machine, Member, Placed, StreamId, Tables, TablesJob};
+use naust_machine::{
+    Applied, Change, Fault, Machine, Mark, Member, Placed, StreamId, Tables, TablesJob,
+};
 use naust_wire::control::Control;
 use naust_wire::limits::{PAGE_BYTES_MAX, PAGE_ROWS_DEFAULT};
 use naust_wire::message::Refusal;
@@ -109,6 +111,8 @@ impl<T: Tables> Shard<T> {
                     told: None,
                 })
             }));
+            let next = self.machine.directory().next_shard();
+            outputs.push(Output::Directory(DirectoryChange::Known { next }));
         }
     }
 
@@ -125,6 +129,7 @@ impl<T: Tables> Shard<T> {
         outputs: &mut Vec<Output<T>>,
     ) -> Result<(), Fault> {
         let shard = self.id();
+        let mut whole = self.machine.applied();
         let ended = apply.batch.for_each::<Ended>(&mut |frame| {
             let waiter = waiter_of(apply, frame.header.index);
             self.tell_directory(frame.header.offset, outputs);
@@ -150,13 +155,21 @@ impl<T: Tables> Shard<T> {
                     }
                 }
             }
+            whole = self.machine.applied();
             Ok(())
         });
+        if let Err(ended) = ended {
+            // The worker is to know whose replies were written, and of no frame that was not
+            // folded in to its end.
+            replies.send(outputs);
+            outputs.push(Output::Progress(self.progress_at(whole)));
+            return Err(ended.into());
+        }
         self.tell_directory(self.next(), outputs);
         self.may_age = true;
         replies.send(outputs);
         self.tell_progress(outputs);
-        Ok(ended?)
+        Ok(())
     }
 
     /// How far the views are, and what changed beside.
@@ -166,14 +179,18 @@ impl<T: Tables> Shard<T> {
     }
 
     fn progress(&self) -> Progress {
-        let mark = self.machine.applied();
         let runs = self.machine.backlog().saturating_sub(RUNS_FREE) as u64;
+        let backlog_bytes = self.machine.memory_bytes() + runs * RUN_BYTES;
+        Progress { backlog_bytes, ..self.progress_at(self.machine.applied()) }
+    }
+
+    fn progress_at(&self, mark: Mark) -> Progress {
         Progress {
             shard: self.id(),
             applied: mark.applied,
             next: mark.next,
             index: mark.index,
-            backlog_bytes: self.machine.memory_bytes() + runs * RUN_BYTES,
+            backlog_bytes: 0,
             disk_full: self.is_full,
             needs: None,
             floors: None,

@@ -48,6 +48,14 @@ impl World {
                 self.disks.values().for_each(|disk| disk.set_space(self.space));
             }
             "tablesfull" => self.is_full.store(words[1] == "yes", Ordering::Relaxed),
+            "damage" => {
+                let damage = self.damage.entry(ShardId(number(1) as u32)).or_default();
+                let part = if words[2] == "rows" { &damage.rows } else { &damage.jobs };
+                part.store(true, Ordering::Relaxed);
+            }
+            "leave" => {
+                self.disks.entry(ShardId(number(1) as u32)).or_default();
+            }
             "rot" => self.rot(ShardId(number(1) as u32), number(2)),
             "memtables" => self.machine.memtable_bytes = number(1),
             "token" => self.token = Some(words[1].to_string()),

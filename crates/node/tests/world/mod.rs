@@ -8,7 +8,7 @@ mod commands;
 mod narrow;
 mod show;
 
-use narrow::Narrow;
+use narrow::{Damage, Narrow};
 use naust_log::disk::Disk;
 use naust_log::sim::SimDisk;
 use naust_log::{Identity, Layout, Write, Written};
@@ -63,6 +63,8 @@ pub struct World {
     space: Option<u64>,
     /// Flushes find the disk full.
     is_full: Arc<AtomicBool>,
+    /// What is wrong with the tables of shards.
+    damage: BTreeMap<ShardId, Arc<Damage>>,
     layout: Layout,
     /// Opening shards takes until `opened`.
     holds_opens: bool,
@@ -96,6 +98,7 @@ impl World {
             token: None,
             space: None,
             is_full: Arc::default(),
+            damage: BTreeMap::new(),
             layout: Layout::STANDARD,
             holds_opens: false,
             opens: VecDeque::new(),
@@ -245,6 +248,20 @@ impl World {
                 self.tables.remove(&shard);
                 self.seen.push(format!("shard {shard} is removed"));
             }
+            Effect::Sweep { below, kept } => {
+                let left = self.disks.keys().copied().filter(|shard| {
+                    *shard != ShardId::DIRECTORY && *shard < below && !kept.contains(shard)
+                });
+                for shard in left.collect::<Vec<_>>() {
+                    self.disks.remove(&shard);
+                    self.tables.remove(&shard);
+                    self.seen.push(format!("what was left of shard {shard} is removed"));
+                }
+            }
+            Effect::Shut(shard) => {
+                self.views.shut(shard);
+                self.seen.push(format!("shard {shard} is shut"));
+            }
             Effect::Drained => self.seen.push("drained".to_string()),
             Effect::Stop(sentence) => {
                 self.is_running = false;
@@ -298,8 +315,9 @@ impl World {
                     self.views.done(self.now, shard, done, &mut more);
                     self.outputs(more, next);
                 }
-                Output::Fault { shard, sentence } => {
-                    self.seen.push(format!("shard {shard} failed: {sentence}"));
+                Output::Failed { shard, failure } => {
+                    self.seen.push(format!("shard {shard} failed: {}", failure.detail));
+                    self.node.handle(self.now, Event::Failed { shard, failure }, next);
                 }
             }
         }
@@ -334,7 +352,8 @@ impl World {
         }
         let tables = self.tables.remove(&id).unwrap_or_default();
         self.tables.insert(id, tables.share());
-        let tables = Narrow::new(tables, Arc::clone(&self.is_full));
+        let damage = self.damage.entry(id).or_default();
+        let tables = Narrow::new(tables, Arc::clone(&self.is_full), Arc::clone(damage));
         let options =
             open::Options { node: self.id, namespace: options, machine: self.machine, seed: 1 };
         match open::shard(Arc::new(disk), tables, id, &options) {

@@ -1,4 +1,5 @@
-//! Tables in memory whose flushes can find the disk full.
+//! Tables in memory whose flushes can find the disk full or damaged, and whose rows can meet
+//! damage.
 
 use naust_machine::{
     Fault, Mark, MemDone, MemJob, MemReader, MemTables, Tables, TablesJob, TreeId,
@@ -8,10 +9,29 @@ use naust_wire::options::KeyspaceOptions;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// What of a shard's tables can't be read any more.
+#[derive(Default)]
+pub struct Damage {
+    /// Whatever a row needs.
+    pub rows: AtomicBool,
+    /// Whatever flushes and compactions need.
+    pub jobs: AtomicBool,
+}
+
+impl Damage {
+    fn meet(damage: &AtomicBool) -> Result<(), Fault> {
+        match damage.load(Ordering::Relaxed) {
+            true => Err(Fault { what: "a damaged block".to_string(), disk_full: false }),
+            false => Ok(()),
+        }
+    }
+}
+
 #[derive(Default)]
 pub struct Narrow {
     tables: MemTables,
     is_full: Arc<AtomicBool>,
+    damage: Arc<Damage>,
     /// What failed for lack of space, to be done again.
     again: Option<MemJob>,
 }
@@ -27,8 +47,8 @@ pub enum Done {
 }
 
 impl Narrow {
-    pub fn new(tables: MemTables, is_full: Arc<AtomicBool>) -> Narrow {
-        Narrow { tables, is_full, again: None }
+    pub fn new(tables: MemTables, is_full: Arc<AtomicBool>, damage: Arc<Damage>) -> Narrow {
+        Narrow { tables, is_full, damage, again: None }
     }
 }
 
@@ -66,6 +86,7 @@ impl Tables for Narrow {
         at: Offset,
         value: Option<&[u8]>,
     ) -> Result<(), Fault> {
+        Damage::meet(&self.damage.rows)?;
         self.tables.put(tree, key, at, value)
     }
 
@@ -103,6 +124,7 @@ impl Tables for Narrow {
     }
 
     fn done(&mut self, done: Done) -> Result<(), Fault> {
+        Damage::meet(&self.damage.jobs)?;
         match done {
             Done::Done(done) => self.tables.done(done),
             Done::Full(job) => {

@@ -86,9 +86,11 @@ fn error(case: &Case<'_>, request: &Request, code: Code) -> Result<(), String> {
     match code {
         Code::DiskFull => excused(case.excuses.disk_full, "no disk was full"),
         Code::Corrupt => excused(case.excuses.damage, "nothing was damaged"),
-        Code::ShuttingDown | Code::Interrupted => {
-            excused(case.excuses.restarts, "no node was restarted")
-        }
+        Code::ShuttingDown => excused(case.excuses.restarts, "no node was restarted"),
+        Code::Interrupted => excused(
+            case.excuses.restarts || case.excuses.damage,
+            "no node was restarted and nothing was damaged",
+        ),
         Code::OffsetTrimmed => excused(trimmed(case, request), "the window of history holds it"),
         Code::Unauthorized | Code::NotLeader | Code::TimedOut => {
             Err("nothing led to it".to_owned())

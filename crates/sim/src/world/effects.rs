@@ -68,6 +68,18 @@ impl World {
                 self.show(shard, &job);
                 self.queue_for_views(life, Inside::Views(shard, job));
             }
+            Effect::Sweep { below, kept } => {
+                let member = &mut self.members[node];
+                let left = member.disks.keys().copied().filter(|shard| {
+                    *shard != ShardId::DIRECTORY && *shard < below && !kept.contains(shard)
+                });
+                for shard in left.collect::<Vec<_>>() {
+                    self.remove(life, shard);
+                    self.tally.mark("shards swept");
+                }
+            }
+            // Its readers stay: what they are still asked for they can tell.
+            Effect::Shut(shard) => self.queue_for_views(life, Inside::Shut(shard)),
             Effect::Remove(shard) => self.queue_for_views(life, Inside::Remove(shard)),
             Effect::Read { shard, job } => self.queue_for_reads(life, shard, job),
             Effect::Drained => self.drained(node),
@@ -106,8 +118,13 @@ impl World {
             Output::Background { shard, job } => {
                 self.background(life, Inside::Tables(shard, job));
             }
-            Output::Fault { shard, sentence } => {
-                self.stopped(life.0, &format!("the views of shard {shard}: {sentence}"));
+            Output::Failed { shard, failure } => {
+                if !self.excuses.damage {
+                    let what = format!("the views of shard {shard} failed: {}", failure.detail);
+                    self.broken(what);
+                }
+                self.tally.mark("views that failed");
+                self.news_from_views(life, Event::Failed { shard, failure });
             }
         }
     }

@@ -254,8 +254,10 @@ impl World {
         if self.plan.mode == Mode::Promised && !quietly {
             return;
         }
-        if self.chance.below(6) == 0 && !quietly {
-            return self.rot_superblock(node);
+        match self.chance.below(6) {
+            0 if !quietly => return self.rot_superblock(node),
+            1 if !quietly => return self.rot_tables(node),
+            _ => {}
         }
         let shards: Vec<ShardId> = self.members[node].disks.keys().copied().collect();
         let Some(shard) = shards.get(self.chance.below(shards.len() as u64) as usize).copied()
@@ -279,6 +281,21 @@ impl World {
             self.tally.fault("rotten bit");
             self.excuses.damage = !quietly;
         }
+    }
+
+    /// The tables of a namespace rot. Without those of the directory no node runs.
+    fn rot_tables(&mut self, node: usize) {
+        let shards = self.members[node].tables.keys().copied();
+        let shards: Vec<ShardId> = shards.filter(|shard| *shard != ShardId::DIRECTORY).collect();
+        if shards.is_empty() {
+            return;
+        }
+        let shard = *self.chance.pick(&shards);
+        let now = self.schedule.now();
+        self.trace.note(now, format_args!("the tables of shard {shard} rot"));
+        self.tally.fault("rotten tables");
+        self.excuses.damage = true;
+        self.members[node].tables[&shard].spoil();
     }
 
     /// A bit of a file that is no segment rots. One slot of a superblock is enough, but not beside

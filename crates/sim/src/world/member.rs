@@ -44,6 +44,8 @@ pub enum Inside {
     Open(ShardId, NamespaceOptions),
     /// The views thread does a job.
     Views(ShardId, views::Job),
+    /// The views forget a shard that failed.
+    Shut(ShardId),
     /// The views close a shard; then its directory goes.
     Remove(ShardId),
     /// A background thread flushes or compacts.
@@ -230,6 +232,7 @@ impl World {
             Inside::Views(shard, job) => self.views(node, |process, time, outputs| {
                 process.handle(time, shard, job, outputs);
             }),
+            Inside::Shut(shard) => self.views(node, |views, _, _| views.shut(shard)),
             Inside::Remove(shard) => self.remove(node, shard),
             Inside::Tables(shard, job) => self.run_tables(node, shard, job),
             Inside::Done(shard, done) => self.views(node, |views, time, outputs| {
