@@ -16,6 +16,7 @@
 //! * [`Batch`]: committed frames on their way to the views, from memory where they still are;
 //! * [`Reader`] and [`Records`]: everyone else's view: read whole frames or records by offset,
 //!   while the owner goes on;
+//! * [`transfer`]: the files of a log, copied for another replica;
 //! * [`recovery`]: what a disk holds after a crash: torn tail against corruption.
 //!
 //! # How a frame becomes durable
@@ -64,6 +65,7 @@ mod scan;
 mod segment;
 mod shared;
 pub mod superblock;
+pub mod transfer;
 pub mod trim;
 pub mod write;
 
@@ -83,6 +85,7 @@ pub use reader::{Chunk, ReadError, Reader};
 pub use records::Records;
 pub use recovery::{Damage, Depth, OpenError, Opened, Survey, Torn};
 pub use superblock::{HardState, Identity};
+pub use transfer::{Adoption, Export};
 pub use trim::{Trim, TrimInput, Trimmed};
 pub use write::{Write, Written};
 

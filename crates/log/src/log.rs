@@ -2,7 +2,7 @@
 
 use crate::chunk::Chunks;
 use crate::disk::Disk;
-use crate::layout::{Flaw, Layout, Position};
+use crate::layout::{Flaw, Frames, Layout, Position};
 use crate::reader::Reader;
 use crate::recovery::{self, OpenError, Opened};
 use crate::segment::Content;
@@ -360,15 +360,26 @@ impl Log {
         Batch::new(self.reader(), self.shared.layout, from, memory, to, parts)
     }
 
-    /// Appends the frames in `from` to `to`, both boundaries between frames, as they lie on disk,
-    /// padding included, to `out`, if they are still in memory; says whether they were.
+    /// Appends the frames in `from` to `to`, both boundaries between frames, as they lie on disk, to
+    /// `out`, without the padding between segments, if they are still in memory; says whether they
+    /// were.
     ///
     /// # Panics
     /// If `to` lies behind the end, or before `from`.
     #[must_use]
     pub fn copy(&self, from: Offset, to: Offset, out: &mut Vec<u8>) -> bool {
         assert!(from <= to && to <= self.end.offset, "a copy of staged frames");
-        self.chunks.copy(from, to, out)
+        let layout = self.shared.layout;
+        if to <= layout.end(from) {
+            return self.chunks.copy(from, to, out);
+        }
+        let mut bytes = Vec::new();
+        let copied = self.chunks.copy(from, to, &mut bytes);
+        for frame in Frames::new(layout, from, &bytes) {
+            let at = (frame.header.offset.0 - from.0) as usize;
+            out.extend_from_slice(&bytes[at..at + frame.header.frame_bytes() as usize]);
+        }
+        copied
     }
 
     /// Drops all frames behind `index`. What of them was written is durably cut off with the next

@@ -110,6 +110,10 @@ impl Reader {
         Reader { shared }
     }
 
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// Up to where frames are durable on this disk.
     #[must_use]
     pub fn end(&self) -> Offset {

@@ -152,6 +152,12 @@ impl Superblock {
             let taken = std::io::Error::from(std::io::ErrorKind::AlreadyExists);
             return Err(Fault::at("create", NAME)(taken));
         }
+        self.put(disk)
+    }
+
+    /// Makes the file beside segments that are there, durably. Until it has its name there is no
+    /// log.
+    pub(crate) fn put(&self, disk: &dyn Disk) -> Result<(), Fault> {
         let file = disk.open(NAME_NEW, Open::Create).map_err(Fault::at("open", NAME_NEW))?;
         self.write_slot(&*file, 0)?;
         self.write_slot(&*file, 1)?;

@@ -74,11 +74,13 @@ pub mod contract;
 pub use chunk::Place;
 pub use directory::{Change, Directory, Member, Placed};
 pub use machine::{Applied, Machine, MachineOptions, Resume};
-pub use memory::{MemDone, MemJob, MemReader, MemTables};
+pub use memory::{MemDone, MemExport, MemJob, MemReader, MemTables};
 pub use query::{Located, LogNeeded};
 pub use reader::{Hold, Page, ReadError, Reader};
 pub use rows::StreamId;
-pub use tables::{Fault, KeyRange, Mark, Tables, TablesJob, TablesReader, TreeId, Version, Visit};
+pub use tables::{
+    Fault, KeyRange, Mark, Tables, TablesExport, TablesJob, TablesReader, TreeId, Version, Visit,
+};
 
 /// The tables of the simulator: [`MemTables`], whose crashes lose what real ones lose.
 #[cfg(feature = "sim")]

@@ -5,11 +5,12 @@
 //! between them leaves trees at different marks; compaction drops versions that no read may ask for
 //! any more. Reads and writes are as slow as is plain.
 
+use crate::rows::{Fields, put_bytes, put_u32, put_u64};
 use crate::tables::{
-    Fault, KeyRange, Mark, Tables, TablesJob, TablesReader, TreeId, Version, Visit,
+    Fault, KeyRange, Mark, Tables, TablesExport, TablesJob, TablesReader, TreeId, Version, Visit,
 };
-use naust_wire::Offset;
-use naust_wire::options::KeyspaceOptions;
+use naust_wire::options::{Compaction, Compression, KeyspaceOptions};
+use naust_wire::{Index, LogTime, Offset, Term};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::{Bound, ControlFlow};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -270,8 +271,119 @@ pub struct MemReader {
     trees: Arc<RwLock<Trees>>,
 }
 
+/// What [`MemTables`] have on disk, as one file.
+#[derive(Clone, Debug)]
+pub struct MemExport {
+    mark: Mark,
+    bytes: Vec<u8>,
+}
+
+/// The name of that file.
+const FILE: &str = "rows";
+
+impl TablesExport for MemExport {
+    fn mark(&self) -> Mark {
+        self.mark
+    }
+
+    fn files(&self) -> Vec<(String, u64)> {
+        vec![(FILE.to_owned(), self.bytes.len() as u64)]
+    }
+
+    fn read(&self, _file: usize, at: u64, bytes: usize) -> Result<Vec<u8>, Fault> {
+        let from = (at as usize).min(self.bytes.len());
+        let to = (from + bytes).min(self.bytes.len());
+        Ok(self.bytes[from..to].to_vec())
+    }
+}
+
+impl MemTables {
+    /// The tables of an export, from the bytes of its file.
+    ///
+    /// # Errors
+    /// [`Fault`]: they are none.
+    pub fn import(file: &[u8]) -> Result<MemTables, Fault> {
+        let mut fields = Fields::new(file, "exported tables");
+        let mut trees = Trees::default();
+        while !fields.is_empty() {
+            let id = TreeId(fields.u32()?);
+            let mut tree = Tree { options: options_of(fields.u8()?), ..Tree::default() };
+            tree.options.max_bytes = fields.u64()?;
+            tree.options.max_age_ms = fields.u64()?;
+            tree.mark = Mark {
+                applied: fields.offset()?,
+                next: fields.offset()?,
+                index: Index(fields.u64()?),
+                term: Term(fields.u64()?),
+                time: LogTime(fields.u64()?),
+            };
+            tree.last = tree.mark.applied;
+            for _ in 0..fields.u64()? {
+                let key = fields.bytes()?.to_vec();
+                let mut versions = Versions::new();
+                for _ in 0..fields.u32()? {
+                    let at = fields.offset()?;
+                    let value = match fields.u8()? {
+                        0 => None,
+                        _ => Some(Arc::from(fields.bytes()?)),
+                    };
+                    versions.push((at, value));
+                }
+                tree.rows.insert(key, versions);
+            }
+            trees.trees.insert(id, tree);
+        }
+        Ok(MemTables { trees: Arc::new(RwLock::new(trees)), ..MemTables::default() })
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (id, tree) in &self.read().trees {
+            put_u32(&mut out, id.0);
+            out.push(tree.options.compaction as u8 | (tree.options.compression as u8) << 4);
+            put_u64(&mut out, tree.options.max_bytes);
+            put_u64(&mut out, tree.options.max_age_ms);
+            let Mark { applied, next, index, term, time } = tree.mark;
+            for field in [applied.0, next.0, index.0, term.0, time.0] {
+                put_u64(&mut out, field);
+            }
+            put_u64(&mut out, tree.rows.len() as u64);
+            for (key, versions) in &tree.rows {
+                put_bytes(&mut out, key);
+                put_u32(&mut out, versions.len() as u32);
+                for (at, value) in versions {
+                    put_u64(&mut out, at.0);
+                    out.push(u8::from(value.is_some()));
+                    if let Some(value) = value {
+                        put_bytes(&mut out, value);
+                    }
+                }
+            }
+        }
+        out
+    }
+}
+
+fn options_of(byte: u8) -> KeyspaceOptions {
+    let compaction = match byte & 0xf {
+        0 => Compaction::Levelled,
+        1 => Compaction::WriteOptimised,
+        _ => Compaction::Fifo,
+    };
+    let compression = if byte >> 4 == 0 { Compression::None } else { Compression::Lz4 };
+    KeyspaceOptions { compaction, compression, ..KeyspaceOptions::default() }
+}
+
 impl TablesReader for MemReader {
     type Value = Arc<[u8]>;
+    type Export = MemExport;
+
+    fn export(&self) -> Result<MemExport, Fault> {
+        let tables = MemTables { trees: Arc::clone(&self.trees), ..MemTables::default() }.crash();
+        let marks = tables.trees().into_iter().map(|tree| tables.mark(tree));
+        let mark = marks.max_by_key(|mark| mark.applied).unwrap_or_default();
+        Ok(MemExport { mark, bytes: tables.encode() })
+    }
 
     fn get(
         &self,

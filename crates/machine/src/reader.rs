@@ -132,6 +132,14 @@ impl<R: TablesReader> Reader<R> {
         Reader { tables, shared }
     }
 
+    /// The tables as files: see [`TablesReader::export`].
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub fn export(&self) -> Result<R::Export, Fault> {
+        self.tables.export()
+    }
+
     /// The last commit that is folded in: reading *at* it sees everything.
     #[must_use]
     pub fn applied(&self) -> Offset {

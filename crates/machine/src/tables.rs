@@ -156,6 +156,8 @@ pub trait TablesJob: Send + 'static {
 pub trait TablesReader: Clone + Send + Sync + 'static {
     /// Bytes of a value.
     type Value: AsRef<[u8]> + Send;
+    /// The tables as files, for another replica.
+    type Export: TablesExport;
 
     /// The newest version of a row at or below `at` (a deletion is a version too), unless it lies
     /// below the tree's retention floor. A tree that does not exist has no rows.
@@ -182,4 +184,25 @@ pub trait TablesReader: Clone + Send + Sync + 'static {
         at: Offset,
         visit: Visit<'_>,
     ) -> Result<(), Fault>;
+
+    /// What is on disk now: as another replica would find it if it were its own. Blocking.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    fn export(&self) -> Result<Self::Export, Fault>;
+}
+
+/// Tables as files. They stay as they are while this is held, whatever becomes of the tables.
+pub trait TablesExport: Send + Sync + 'static {
+    /// The last frame that any of the trees has folded in.
+    fn mark(&self) -> Mark;
+
+    /// Names and lengths of the files, in bytes.
+    fn files(&self) -> Vec<(String, u64)>;
+
+    /// At most `bytes` bytes of a file from `at` on. Blocking.
+    ///
+    /// # Errors
+    /// [`Fault`]; also if the file is shorter than it was.
+    fn read(&self, file: usize, at: u64, bytes: usize) -> Result<Vec<u8>, Fault>;
 }

@@ -98,6 +98,47 @@ pub enum Effect {
     },
     /// Close a shard and remove its directory.
     Remove(ShardId),
+    /// In the background: take hold of the files of a replica; answered by `Event::Exported`.
+    Export {
+        /// Whose.
+        shard: ShardId,
+        /// What.
+        begin: crate::transfer::Begin,
+    },
+    /// In the background: read a part of them; answered by `Event::ExportedPart`.
+    ExportRead {
+        /// Whose.
+        shard: ShardId,
+        /// What.
+        part: crate::transfer::Part,
+    },
+    /// Let go of them.
+    ExportEnd {
+        /// Whose.
+        shard: ShardId,
+        /// Of which transfer.
+        number: u64,
+    },
+    /// In the background, in order: put what is copied beside the replica that is there; answered by
+    /// `Event::Imported`, but for its end.
+    Import {
+        /// Whose.
+        shard: ShardId,
+        /// Of which transfer.
+        number: u64,
+        /// What.
+        import: crate::transfer::Import,
+    },
+    /// Close a replica, let what was copied take its place, durably, and open that; answered as
+    /// `Open`. If it can't take its place the old one is opened again.
+    Adopt {
+        /// Whose.
+        shard: ShardId,
+        /// With which options.
+        options: NamespaceOptions,
+        /// What was copied.
+        adopt: Box<crate::transfer::Adopt>,
+    },
     /// Close what is left open of a shard whose views failed. Its directory stays as it is.
     Shut(ShardId),
     /// Everything under way is finished.

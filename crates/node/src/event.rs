@@ -79,6 +79,33 @@ pub enum Event<'a> {
         /// Whole packets, one after the other.
         bytes: &'a [u8],
     },
+    /// The files of a replica are held for another one, or (`None`) can't be.
+    Exported {
+        /// Whose.
+        shard: ShardId,
+        /// For which transfer.
+        number: u64,
+        /// What they are.
+        contents: Option<naust_wire::peer::Contents>,
+    },
+    /// A part of them was read, or (`None`) can't be.
+    ExportedPart {
+        /// Whose.
+        shard: ShardId,
+        /// Which part.
+        part: crate::transfer::Part,
+        /// Its bytes.
+        bytes: Option<Vec<u8>>,
+    },
+    /// A step of `Effect::Import` ended.
+    Imported {
+        /// Whose.
+        shard: ShardId,
+        /// Of which transfer.
+        number: u64,
+        /// Well.
+        ok: bool,
+    },
     /// A reads thread read frames for another replica.
     Fetched(crate::fetch::Fetched),
     /// The views of a shard failed, and are closed: the disk is damaged beneath its tables or its

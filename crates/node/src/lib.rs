@@ -79,6 +79,7 @@ pub mod open;
 mod peers;
 mod replies;
 mod shard;
+pub mod transfer;
 pub mod views;
 
 pub use effect::Effect;

@@ -145,6 +145,9 @@ impl Node {
             Event::NotHere(shard) => self.not_here(shard, effects),
             Event::Link { node, is_up } => self.link(node, is_up, effects),
             Event::Replies { bytes, .. } => self.replies(bytes, effects),
+            Event::Exported { .. } | Event::ExportedPart { .. } | Event::Imported { .. } => {
+                self.transferred(event, effects);
+            }
             Event::Fetched(fetched) => {
                 if let Some(shard) = self.shards.get_mut(&fetched.shard) {
                     shard.fetched(fetched, &mut self.peers);

@@ -15,26 +15,31 @@
 //! `under_way[i]` is the entry `first + i`; one write of the log is under way at most.
 
 mod replicate;
+mod transfer;
 mod trim;
 mod waiting;
 
+pub use transfer::Import;
 pub(crate) use waiting::Asked;
 
 use crate::clock::Clock;
 use crate::event::Progress;
 use crate::open::ForWorker;
 use crate::peers::Peers;
+use crate::transfer::Adopt;
 use crate::views::Waiter;
 use crate::{ConnectionId, Effect, Now, answer, views};
 use naust_consensus::{EntryKind, Replica, Role};
 use naust_log::{Extended, Fault, Log, Staged, Trimmed, Written};
 use naust_wire::frame::Kind;
 use naust_wire::limits::{BACKLOG_BYTES_MAX, UNAPPLIED_BYTES_MAX, UNAPPLIED_FRAMES_MAX};
+use naust_wire::options::NamespaceOptions;
 use naust_wire::read::{Level, Query, Read};
 use naust_wire::reply::Failure;
 use naust_wire::{Code, Index, NodeId, Offset, ShardId, Term};
 use replicate::{Incoming, Replication};
 use std::collections::{BTreeSet, VecDeque};
+use transfer::Transfers;
 use trim::Trimming;
 use waiting::Waiting;
 
@@ -83,6 +88,9 @@ pub(crate) struct Shard {
     trimming: Trimming,
     pub(crate) waiting: Waiting,
     replication: Replication,
+    transfers: Transfers,
+    /// What takes its place once it is closed.
+    pub(crate) adopts: Option<Box<(Adopt, NamespaceOptions)>>,
     /// Questions to the node whose moment has come.
     pub(crate) asks: Vec<Asked>,
     /// Who waits for frames that were cut off, and is not told yet.
@@ -143,6 +151,8 @@ impl Shard {
             trimming: Trimming::default(),
             waiting: Waiting::default(),
             replication: Replication::default(),
+            transfers: Transfers::default(),
+            adopts: None,
             asks: Vec::new(),
             unanswered: Vec::new(),
             answered: Vec::new(),
@@ -250,7 +260,10 @@ impl Shard {
         self.hand_over(effects);
         self.answer_deposed(effects);
         self.answer_reads(effects);
-        self.trimming.drive(self.id, &mut self.log, effects);
+        self.drive_transfers(now, peers, effects);
+        if !self.transfers.hold_the_log() {
+            self.trimming.drive(self.id, &mut self.log, effects);
+        }
         if let Some(write) = self.log.next_write() {
             self.writing = Some(self.readies.back().map_or(0, |(number, _)| *number));
             effects.push(Effect::Write { shard: self.id, write });
@@ -512,6 +525,14 @@ impl Shard {
         let detail = format!("the outcome is unknown; {}", failure.detail);
         self.interrupt(0, &detail, effects);
         self.applied.index = self.handed.0;
+    }
+
+    /// Another replica takes the place of this one: who was not given to the views is answered now.
+    pub(crate) fn make_way(&mut self, effects: &mut Vec<Effect>) {
+        let detail = "this replica is being replaced by a newer one; try again";
+        self.refuse_waiting(&Failure::new(Code::Unavailable, detail), effects);
+        let given = (self.handed.0.0 + 1).saturating_sub(self.first.0) as usize;
+        self.interrupt(given, "the replica was replaced; the outcome is unknown", effects);
     }
 
     /// Takes its share out of the node's count of bytes.

@@ -238,6 +238,18 @@ impl<T: Tables> Views<T> {
         }
     }
 
+    /// Closes the views of a replica that another one takes the place of: as [`Views::remove`], but
+    /// who waits is told to ask again.
+    pub fn close(&mut self, id: ShardId, outputs: &mut Vec<Output<T>>) {
+        self.shards.remove(&id);
+        self.failed.remove(&id);
+        for query in self.polls.take_shard(id) {
+            let detail = "this replica is being replaced by a newer one; try again";
+            let failure = Failure::new(Code::Unavailable, detail);
+            answered(id, query.waiter, &Reply::Error(failure), outputs);
+        }
+    }
+
     /// The worker knows that a shard has failed, and asks it nothing any more.
     pub fn shut(&mut self, id: ShardId) {
         self.failed.remove(&id);

@@ -24,6 +24,7 @@
 //! insert or a read takes.
 
 mod cache;
+mod export;
 mod fault;
 mod history;
 mod inspect;
@@ -41,6 +42,7 @@ mod view;
 mod writer;
 
 pub use cache::{Cache, StoreOptions};
+pub use export::LsmExport;
 pub use inspect::{Verified, has_manifest, named_tables, verify};
 pub use job::{LsmDone, LsmJob};
 pub use reader::{LsmReader, Value};

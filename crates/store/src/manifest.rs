@@ -86,7 +86,8 @@ impl Manifest {
     }
 }
 
-fn encode(manifest: &Manifest) -> Vec<u8> {
+/// The bytes of a manifest's file.
+pub(crate) fn encode(manifest: &Manifest) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     out.extend_from_slice(MAGIC);
     out.extend_from_slice(&VERSION.to_le_bytes());

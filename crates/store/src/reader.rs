@@ -1,5 +1,6 @@
 //! Reads from any thread, beside the owner.
 
+use crate::export::LsmExport;
 use crate::row::Row;
 use crate::shard::Shard;
 use lsm_tree::Slice;
@@ -31,6 +32,11 @@ impl LsmReader {
 
 impl TablesReader for LsmReader {
     type Value = Value;
+    type Export = LsmExport;
+
+    fn export(&self) -> Result<LsmExport, Fault> {
+        LsmExport::of(&self.shard)
+    }
 
     fn get(&self, tree: TreeId, key: &[u8], at: Offset) -> Result<Option<Version<Value>>, Fault> {
         let Some((view, floor)) = self.shard.view(tree) else {

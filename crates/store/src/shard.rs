@@ -210,6 +210,15 @@ impl Shard {
         Ok(())
     }
 
+    /// What is on disk: the manifest, and the tables that it names.
+    pub fn exported(&self) -> Result<(Manifest, BTreeMap<TreeId, OnDisk>), Fault> {
+        let disk = lock(&self.disk);
+        if self.is_closed() {
+            return Err(closed());
+        }
+        Ok((self.manifest(&disk.trees), disk.trees.clone()))
+    }
+
     /// Removes the files of retired tables that nobody reads any more.
     fn sweep(&self) {
         let mut disk = lock(&self.disk);

@@ -164,7 +164,19 @@ struct Peer {
     # become a replica of the packet's shard, whose log began with this configuration
     sleep :group { sleepTerm @19 :UInt64; sleepIndex @20 :UInt64; }
     # nothing is under way in the packet's shard, whose log ends here: no heartbeats until there is
+    contents :group {
+      transfer @21 :UInt64; files @22 :List(File); startOffset @23 :UInt64; startIndex @24 :UInt64;
+      startTerm @25 :UInt64; startCrc @26 :UInt32; startTime @27 :UInt64; lastIndex @28 :UInt64;
+      lastTerm @29 :UInt64; initial @30 :Data; segmentBytes @31 :UInt64;
+    }
+    # what a replica is made of, for one that is too far behind to be fed from the log
+    want :group { wanted @32 :UInt64; wantedFile @33 :UInt32; wantedAt @34 :UInt64; }
+    part :group { partOf @35 :UInt64; partFile @36 :UInt32; partAt @37 :UInt64; }
+    # its bytes are where other packets have frames
+    installed :group { ended @38 :UInt64; ok @39 :Bool; }
   }
+
+  struct File { name @0 :Text; bytes @1 :UInt64; }
 }
 
 # ---------------------------------------------------------------- replies

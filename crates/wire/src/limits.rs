@@ -110,6 +110,12 @@ pub const CONTEXT_BYTES_MAX: usize = 64;
 pub const REPLICAS_DEFAULT: usize = 3;
 /// Log bytes in one message to a follower, but for a frame that is longer alone.
 pub const APPEND_BYTES_MAX: usize = 1024 * 1024;
+/// Files of one transfer of a replica: segments and tables.
+pub const TRANSFER_FILES_MAX: usize = 65_536;
+/// Bytes of one part of a file on its way to another replica.
+pub const TRANSFER_PART_BYTES: usize = 1024 * 1024;
+/// Transfers of replicas that a node sends at a time.
+pub const TRANSFERS_MAX: usize = 4;
 /// Bytes on their way to one other node; past it they are dropped, and asked for again.
 pub const LINK_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Requests of clients that a node has passed on to others and that are not answered yet.

@@ -9,9 +9,10 @@
 //! The frames are the bytes that lie on the sender's disk, padding between segments included.
 //! Nothing of them is encoded again; [`open`] gives them back in place.
 
-use crate::ids::{Index, NodeId, RequestId, ShardId, Term};
+use crate::ids::{Index, LogTime, NodeId, Offset, RequestId, ShardId, Term};
 use crate::limits::{
     CONTEXT_BYTES_MAX, NAME_BYTES_MAX, PEER_CONFIGURATION_BYTES_MAX, TEXT_BYTES_MAX,
+    TRANSFER_FILES_MAX,
 };
 use crate::message::{Message, Refusal, bounded, build, data, text};
 use crate::naust_capnp as schema;
@@ -48,6 +49,33 @@ pub enum Said {
     /// Nothing is under way in a shard, whose log ends here for all its replicas: there will be no
     /// heartbeats until there is.
     Sleep { term: Term, index: Index },
+    /// What a replica of a shard is made of, for one that is too far behind to be fed from the log.
+    Contents(Contents),
+    /// Send the part of a file of a transfer that begins here.
+    Want { transfer: u64, file: u32, at: u64 },
+    /// That part; its bytes lie behind.
+    Part { transfer: u64, file: u32, at: u64 },
+    /// The transfer has ended, well or not.
+    Installed { transfer: u64, ok: bool },
+}
+
+/// What a replica is made of: files of log and tables as they lie on a disk, and what is not in
+/// them.
+#[allow(missing_docs)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Contents {
+    /// Tells this transfer from others of the same leader.
+    pub transfer: u64,
+    /// Names, and lengths in bytes.
+    pub files: Vec<(String, u64)>,
+    /// Where the log begins: offset, index, term and checksum of the frame before, log time.
+    pub start: (Offset, Index, Term, u32, LogTime),
+    /// Its last frame.
+    pub last: (Index, Term),
+    /// The configuration that the log began with.
+    pub initial: Vec<u8>,
+    /// Log bytes of a segment.
+    pub segment_bytes: u64,
 }
 
 /// The fields of a Raft message, whose meaning depends on `kind`: numbered as in `consensus`.
@@ -89,7 +117,7 @@ impl Packet {
 pub fn begin(shard: ShardId, peer: &Peer, out: &mut Vec<u8>) -> Packet {
     let kind = match peer.said {
         Said::Hello { .. } | Said::Alive => Kind::PeerToAll,
-        Said::Raft(_) | Said::Invite { .. } | Said::Sleep { .. } => Kind::Peer,
+        _ => Kind::Peer,
     };
     let start = packet::begin(out);
     let head = out.len();
@@ -141,6 +169,24 @@ impl Peer {
                     to.set_sleep_term(term.0);
                     to.set_sleep_index(index.0);
                 }
+                Said::Contents(contents) => contents.write(root.init_contents()),
+                Said::Want { transfer, file, at } => {
+                    let mut to = root.init_want();
+                    to.set_wanted(*transfer);
+                    to.set_wanted_file(*file);
+                    to.set_wanted_at(*at);
+                }
+                Said::Part { transfer, file, at } => {
+                    let mut to = root.init_part();
+                    to.set_part_of(*transfer);
+                    to.set_part_file(*file);
+                    to.set_part_at(*at);
+                }
+                Said::Installed { transfer, ok } => {
+                    let mut to = root.init_installed();
+                    to.set_ended(*transfer);
+                    to.set_ok(*ok);
+                }
             }
         });
     }
@@ -168,6 +214,20 @@ impl Peer {
                 term: Term(from.get_sleep_term()),
                 index: Index(from.get_sleep_index()),
             },
+            Which::Contents(from) => Said::Contents(Contents::read(from)?),
+            Which::Want(from) => Said::Want {
+                transfer: from.get_wanted(),
+                file: from.get_wanted_file(),
+                at: from.get_wanted_at(),
+            },
+            Which::Part(from) => Said::Part {
+                transfer: from.get_part_of(),
+                file: from.get_part_file(),
+                at: from.get_part_at(),
+            },
+            Which::Installed(from) => {
+                Said::Installed { transfer: from.get_ended(), ok: from.get_ok() }
+            }
         };
         Ok(Peer { from: NodeId(root.get_from()), to: NodeId(root.get_to()), said })
     }
@@ -209,6 +269,50 @@ impl Raft {
     }
 }
 
+impl Contents {
+    fn write(&self, mut to: schema::peer::contents::Builder<'_>) {
+        to.set_transfer(self.transfer);
+        let (offset, index, term, crc, time) = self.start;
+        to.set_start_offset(offset.0);
+        to.set_start_index(index.0);
+        to.set_start_term(term.0);
+        to.set_start_crc(crc);
+        to.set_start_time(time.0);
+        to.set_last_index(self.last.0.0);
+        to.set_last_term(self.last.1.0);
+        to.set_initial(&self.initial);
+        to.set_segment_bytes(self.segment_bytes);
+        let mut files = to.init_files(self.files.len() as u32);
+        for (place, (name, bytes)) in self.files.iter().enumerate() {
+            let mut file = files.reborrow().get(place as u32);
+            file.set_name(name);
+            file.set_bytes(*bytes);
+        }
+    }
+
+    fn read(from: schema::peer::contents::Reader<'_>) -> Result<Contents, Refusal> {
+        let list = from.get_files()?;
+        bounded("files in a transfer", list.len() as usize, TRANSFER_FILES_MAX)?;
+        let file = |file: schema::peer::file::Reader<'_>| {
+            Ok((text(file.get_name()?, NAME_BYTES_MAX)?, file.get_bytes()))
+        };
+        Ok(Contents {
+            transfer: from.get_transfer(),
+            files: list.iter().map(file).collect::<Result<_, Refusal>>()?,
+            start: (
+                Offset(from.get_start_offset()),
+                Index(from.get_start_index()),
+                Term(from.get_start_term()),
+                from.get_start_crc(),
+                LogTime(from.get_start_time()),
+            ),
+            last: (Index(from.get_last_index()), Term(from.get_last_term())),
+            initial: data(from.get_initial()?, PEER_CONFIGURATION_BYTES_MAX)?,
+            segment_bytes: from.get_segment_bytes(),
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -235,6 +339,17 @@ mod tests {
             Said::Raft(raft),
             Said::Invite { configuration: vec![1, 2, 3], options: NamespaceOptions::default() },
             Said::Sleep { term: Term(3), index: Index(99) },
+            Said::Contents(Contents {
+                transfer: 1,
+                files: vec![("log/a".to_owned(), 5), ("tables/b".to_owned(), 0)],
+                start: (Offset(6), Index(7), Term(8), 9, LogTime(10)),
+                last: (Index(11), Term(12)),
+                initial: vec![13],
+                segment_bytes: 14,
+            }),
+            Said::Want { transfer: 15, file: 16, at: 17 },
+            Said::Part { transfer: 18, file: 19, at: 20 },
+            Said::Installed { transfer: 21, ok: true },
         ]
     }
 
@@ -262,7 +377,7 @@ mod tests {
         }
 
         #[test]
-        fn a_garbled_head_is_answered(at in 0usize..200, to: u8, which in 0usize..6) {
+        fn a_garbled_head_is_answered(at in 0usize..200, to: u8, which in 0usize..10) {
             let peer = Peer { from: NodeId(1), to: NodeId(2), said: all().remove(which) };
             let mut out = Vec::new();
             write(ShardId(0), &peer, &mut out);

@@ -3,7 +3,9 @@
 
 use super::Node;
 use crate::event::ALWAYS;
+use crate::event::Event;
 use crate::shard::Shard;
+use crate::transfer::Adopt;
 use crate::{ConnectionId, Effect, Now, replies};
 use naust_consensus::{Change, Configuration, Role};
 use naust_wire::control::Control;
@@ -110,6 +112,25 @@ impl Node {
                     self.directory.invited(packet.shard, options, configuration, effects);
                 }
             }
+            Said::Contents(_) | Said::Want { .. } | Said::Part { .. } | Said::Installed { .. } => {
+                let Some(shard) = self.shards.get_mut(&packet.shard) else { return Ok(()) };
+                match peer.said {
+                    Said::Contents(contents) => {
+                        shard.told_contents(peer.from, contents, now, effects);
+                    }
+                    Said::Want { transfer, file, at } => {
+                        shard.wanted(peer.from, (transfer, file, at), now, effects);
+                    }
+                    Said::Part { transfer, file, at } => {
+                        shard.part(peer.from, (transfer, file, at), frames, now, effects);
+                    }
+                    Said::Installed { transfer, ok } => {
+                        shard.installed(peer.from, transfer, ok, effects);
+                    }
+                    _ => unreachable!("matched above"),
+                }
+                Node::touch(&mut self.touched, shard);
+            }
             Said::Sleep { term, index } => {
                 if let Some(shard) = self.shards.get_mut(&packet.shard) {
                     shard.told_to_sleep(peer.from, term, index);
@@ -117,6 +138,51 @@ impl Node {
             }
         }
         Ok(())
+    }
+
+    /// A step of a transfer ended here.
+    pub(super) fn transferred(&mut self, event: Event<'_>, effects: &mut Vec<Effect>) {
+        let (Event::Exported { shard: id, .. }
+        | Event::ExportedPart { shard: id, .. }
+        | Event::Imported { shard: id, .. }) = event
+        else {
+            return;
+        };
+        let Some(shard) = self.shards.get_mut(&id) else { return };
+        Node::touch(&mut self.touched, shard);
+        match event {
+            Event::Exported { number, contents, .. } => {
+                shard.exported(number, contents, &mut self.peers, effects);
+            }
+            Event::ExportedPart { part, bytes, .. } => {
+                shard.exported_part(part, bytes, &mut self.peers, effects);
+            }
+            Event::Imported { number, ok, .. } => {
+                if let Some((adopt, from)) = shard.imported(number, ok, &mut self.peers, effects) {
+                    self.adopt(id, adopt, from, effects);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A replica goes, and what was copied comes in its place, under its name and with its vote.
+    fn adopt(&mut self, id: ShardId, adopt: Adopt, from: NodeId, effects: &mut Vec<Effect>) {
+        let Some(mut shard) = self.shards.remove(&id) else { return };
+        shard.timer_ms.map(|at| self.timers.remove(&(at, id)));
+        shard.forget_bytes(&mut self.unapplied_bytes);
+        let options = self.directory.options(id);
+        self.directory.is_replaced(id, options, (from, adopt.contents.transfer));
+        shard.adopts = Some(Box::new((adopt, options)));
+        shard.make_way(effects);
+        for id in shard.answered.drain(..) {
+            self.connections.end(id, 1, effects);
+        }
+        for id in std::mem::take(&mut shard.held) {
+            self.connections.let_go(id, effects);
+        }
+        self.leaving.insert(id, shard);
+        self.remove_when_unused(id, effects);
     }
 
     /// The link to a node stands, or is lost.
@@ -225,7 +291,7 @@ impl Node {
             self.interrupt(node, effects);
         }
         for shard in self.shards.values_mut().filter(|shard| shard.ticks()) {
-            shard.tick_raft(now, &mut self.peers);
+            shard.tick_raft(now, &mut self.peers, effects);
             Node::touch(&mut self.touched, shard);
         }
         if now.monotonic_ms >= self.place_at_ms {

@@ -42,6 +42,8 @@ struct Absent {
     begin: Option<Vec<u8>>,
     /// It campaigns as soon as it is there.
     leads_first: bool,
+    /// Who is told that it has taken the place of another, and of which transfer.
+    replaced_by: Option<(NodeId, u64)>,
     /// Why it could not be opened.
     failure: Option<Failure>,
     /// When to try again.
@@ -124,6 +126,17 @@ impl Directory {
         self.absent.insert(shard, absent);
     }
 
+    /// A replica is being replaced by what was copied from a node.
+    pub(super) fn is_replaced(
+        &mut self,
+        shard: ShardId,
+        options: NamespaceOptions,
+        by: (NodeId, u64),
+    ) {
+        let absent = Absent { options, replaced_by: Some(by), ..Absent::default() };
+        self.absent.insert(shard, absent);
+    }
+
     pub(super) fn is_opening(&self, shard: ShardId) -> bool {
         self.absent.get(&shard).is_some_and(|absent| absent.failure.is_none())
     }
@@ -186,6 +199,10 @@ impl Node {
         let mut shard = Box::new(Shard::new(opened, now));
         if absent.leads_first && shard.is_fresh() {
             shard.campaign();
+        }
+        if let Some((node, transfer)) = absent.replaced_by {
+            let ok = true;
+            self.peers.say(id, node, naust_wire::peer::Said::Installed { transfer, ok });
         }
         Node::touch(&mut self.touched, &mut shard);
         shard.count_bytes(&mut self.unapplied_bytes);
@@ -372,8 +389,15 @@ impl Node {
     pub(super) fn remove_when_unused(&mut self, id: ShardId, effects: &mut Vec<Effect>) {
         let leaving = self.leaving.get(&id);
         if leaving.is_some_and(|shard| !shard.is_in_use() && shard.has_views_done()) {
-            let stays = self.leaving.remove(&id).is_some_and(|shard| shard.stays);
-            effects.push(if stays { Effect::Shut(id) } else { Effect::Remove(id) });
+            let Some(mut shard) = self.leaving.remove(&id) else { return };
+            effects.push(match shard.adopts.take() {
+                _ if shard.stays => Effect::Shut(id),
+                None => Effect::Remove(id),
+                Some(adopts) => {
+                    let (adopt, options) = *adopts;
+                    Effect::Adopt { shard: id, options, adopt: Box::new(adopt) }
+                }
+            });
         }
     }
 }

@@ -120,8 +120,9 @@ impl Shard {
     }
 
     /// Time passed, for its Raft.
-    pub(crate) fn tick_raft(&mut self, now: Now, peers: &mut Peers) {
+    pub(crate) fn tick_raft(&mut self, now: Now, peers: &mut Peers, effects: &mut Vec<Effect>) {
         self.propose();
+        self.tick_transfers(now, effects);
         self.replica.tick();
         self.settle_role();
         self.replication.quiet_ticks = match self.is_quiet(now, peers) {
@@ -147,6 +148,7 @@ impl Shard {
             && self.log.durable().index == last
             && self.waiting.is_empty()
             && self.replication.streams.is_empty()
+            && !self.transfers.hold_the_log()
             && self.replica.configuration().replicas().into_iter().all(knows)
     }
 
@@ -268,6 +270,8 @@ impl Shard {
         for (token, index) in ready.reads {
             self.waiting.found_index(token, index);
         }
+        self.transfers.want(ready.snapshots_wanted);
+        self.transfers.offer(ready.offered);
         self.replication.messages.extend(ready.messages);
         Ok(())
     }

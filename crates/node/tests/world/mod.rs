@@ -9,11 +9,12 @@ mod narrow;
 mod show;
 
 use narrow::{Damage, Narrow};
-use naust_log::disk::Disk;
+use naust_log::disk::{Disk, Open};
 use naust_log::sim::SimDisk;
-use naust_log::{Identity, Layout, Write, Written};
+use naust_log::{Identity, Layout, ReadError, Write, Written};
 use naust_machine::{MachineOptions, MemReader, MemTables, TablesJob};
 use naust_node::answer::{self, Readers};
+use naust_node::transfer::{self, Export, Import};
 use naust_node::views::{Output, Views};
 use naust_node::{Config, ConnectionId, Effect, Event, Node, Now, fetch, open};
 use naust_wire::options::NamespaceOptions;
@@ -55,6 +56,8 @@ pub struct World {
     /// Show effects too.
     shows_effects: bool,
     pub is_running: bool,
+    exports: BTreeMap<(ShardId, u64), Export<MemReader>>,
+    imports: BTreeMap<ShardId, BTreeMap<String, Vec<u8>>>,
     founder: bool,
     /// Writes of logs so far, and their syncs.
     pub written: (u64, u64),
@@ -93,6 +96,8 @@ impl World {
             seen: Vec::new(),
             shows_effects: false,
             is_running: false,
+            exports: BTreeMap::new(),
+            imports: BTreeMap::new(),
             written: (0, 0),
             machine: MachineOptions::default(),
             token: None,
@@ -111,6 +116,8 @@ impl World {
         self.out.clear();
         self.views = Views::new();
         self.readers.clear();
+        self.exports.clear();
+        self.imports.clear();
         self.is_running = true;
         let mut effects = Vec::new();
         self.node.start(&mut effects);
@@ -147,16 +154,21 @@ impl World {
             return "down".to_string();
         }
         let Some(readers) = self.readers.get(&shard) else { return "nothing".to_string() };
-        let (mut at, mut crc, mut frames) = (Offset::FIRST, 0u32, 0);
+        let (mut at, mut last) = (Offset::FIRST, None);
         while at < readers.log.end() {
-            let chunk = readers.log.frames(at, readers.log.end(), 1 << 20).expect("a whole log");
-            for frame in chunk.frames() {
-                crc = crc.rotate_left(1) ^ frame.crc;
-                frames += 1;
-            }
+            let chunk = match readers.log.frames(at, readers.log.end(), 1 << 20) {
+                Err(ReadError::Trimmed { next: Some(next) }) => {
+                    at = next;
+                    continue;
+                }
+                chunk => chunk.expect("a whole log"),
+            };
+            // The last frame's checksum stands for all of them.
+            last = chunk.frames().last().map(|frame| (frame.header.index, frame.crc)).or(last);
             at = chunk.next();
         }
-        format!("{frames} frames to {}, {crc:08x}", show::offset(readers.log.end()))
+        let Some((index, crc)) = last else { return "empty".to_string() };
+        format!("{index} frames to {}, {crc:08x}", show::offset(readers.log.end()))
     }
 
     /// What the node counts as under way.
@@ -232,6 +244,57 @@ impl World {
             Effect::Link { node, .. } => self.out.push(Out::Link(node)),
             Effect::Unlink(node) => self.seen.push(format!("no link to {node} any more")),
             Effect::Peer { to, bytes } => self.out.push(Out::Peer(to, bytes)),
+            Effect::Export { shard, begin } => {
+                let number = begin.number;
+                let begun = self.readers.get(&shard).and_then(|r| Export::begin(&begin, r).ok());
+                let contents = begun.map(|(export, contents)| {
+                    self.exports.insert((shard, number), export);
+                    contents
+                });
+                self.node.handle(self.now, Event::Exported { shard, number, contents }, next);
+            }
+            Effect::ExportRead { shard, part } => {
+                let export = self.exports.get(&(shard, part.number));
+                let bytes = export.and_then(|export| export.read(&part));
+                self.node.handle(self.now, Event::ExportedPart { shard, part, bytes }, next);
+            }
+            Effect::ExportEnd { shard, number } => drop(self.exports.remove(&(shard, number))),
+            Effect::Import { shard, number, import } => {
+                let files = self.imports.entry(shard).or_default();
+                match import {
+                    Import::Begin(contents) => {
+                        let empty = contents.files.into_iter().map(|(name, _)| (name, Vec::new()));
+                        *files = empty.collect();
+                    }
+                    Import::Part { name, at, bytes } => {
+                        let file = files.get_mut(&name).expect("a file that was begun");
+                        file.resize(file.len().max(at as usize + bytes.len()), 0);
+                        file[at as usize..at as usize + bytes.len()].copy_from_slice(&bytes);
+                    }
+                    Import::End => return drop(self.imports.remove(&shard)),
+                }
+                self.node.handle(self.now, Event::Imported { shard, number, ok: true }, next);
+            }
+            Effect::Adopt { shard, options, adopt } => {
+                let mut outputs = Vec::new();
+                self.views.close(shard, &mut outputs);
+                self.outputs(outputs, next);
+                let (disk, mut tables) = (SimDisk::new(), MemTables::new());
+                for (name, bytes) in self.imports.remove(&shard).expect("it was copied") {
+                    match name.strip_prefix(transfer::LOG) {
+                        Some(name) => {
+                            let file = disk.open(name, Open::Create).unwrap();
+                            file.write_at(0, &[&bytes]).unwrap();
+                        }
+                        None => tables = MemTables::import(&bytes).unwrap(),
+                    }
+                }
+                adopt.log(&disk, shard, self.id, 1).unwrap();
+                self.disks.insert(shard, disk);
+                self.tables.insert(shard, tables);
+                self.seen.push(format!("shard {shard} is replaced"));
+                self.open(shard, options, None, next);
+            }
             Effect::Fetch { shard, job } => {
                 let fetched = match self.readers.get(&shard) {
                     Some(readers) => fetch::run(&job, shard, &readers.log),
