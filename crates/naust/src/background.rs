@@ -5,7 +5,8 @@
 
 use crate::wiring::Wiring;
 use crate::worker::Input;
-use crate::{opening, views};
+use crate::{opening, transfers, views};
+use naust_node::transfer::Adopt;
 use naust_store::LsmJob;
 use naust_wire::ShardId;
 use naust_wire::limits::NAMESPACES_MAX;
@@ -24,6 +25,8 @@ pub enum Job {
     Trim { worker: usize, shard: ShardId, trim: naust_log::Trim },
     /// Open or create a shard.
     Open { worker: usize, shard: ShardId, options: NamespaceOptions, begin: Option<Vec<u8>> },
+    /// Have a copy take the place of a replica that is closed, and open it.
+    Adopt { worker: usize, shard: ShardId, options: NamespaceOptions, adopt: Box<Adopt> },
     /// Flush or compact tables.
     Tables { worker: usize, shard: ShardId, job: LsmJob },
     /// Remove the directory of a shard that nothing uses any more.
@@ -37,7 +40,7 @@ impl Job {
         match self {
             Job::Extend { .. } | Job::Trim { .. } | Job::Open { .. } => false,
             Job::Tables { job, .. } => !job.is_flush(),
-            Job::Remove { .. } | Job::Sweep { .. } => true,
+            Job::Remove { .. } | Job::Sweep { .. } | Job::Adopt { .. } => true,
         }
     }
 }
@@ -138,6 +141,9 @@ fn do_job(wiring: &Wiring, job: Job) {
         }
         Job::Open { worker, shard, options, begin } => {
             opening::open(wiring, worker, shard, options, begin.as_deref());
+        }
+        Job::Adopt { worker, shard, options, adopt } => {
+            transfers::adopt(wiring, worker, shard, options, &adopt);
         }
         Job::Tables { worker, shard, job } => {
             use naust_machine::TablesJob;

@@ -6,6 +6,7 @@
 //!   DATA/shards/0000002a/log/    the log of shard 42
 //!   DATA/shards/0000002a/tables/ its tables
 //!   DATA/shards/0000002a.made    empty: shard 42 was made to its end, log and tables
+//!   DATA/shards/0000002a.next/   a copy from another node, to take the place of shard 42
 //!   DATA/shards/0000002a.gone/   a removed shard, until a background thread has deleted it
 //! ```
 //! A node's id is made with its directory, so a wiped node is a new node.
@@ -135,6 +136,30 @@ impl DataDirectory {
         shard_path(&self.path, shard).join("tables")
     }
 
+    /// Where a copy of a shard is put that is to take its place.
+    #[must_use]
+    pub fn next(&self, shard: ShardId) -> PathBuf {
+        shard_path(&self.path, shard).with_extension("next")
+    }
+
+    /// A whole copy, durable to its end, takes the place of a shard that nothing has open. A crash
+    /// in between is made good at the next start.
+    ///
+    /// # Errors
+    /// [`DataError::Io`].
+    pub fn take_next(&self, shard: ShardId) -> Result<(), DataError> {
+        let path = shard_path(&self.path, shard);
+        let (next, gone) = (path.with_extension("next"), path.with_extension("gone"));
+        sync_directory(&self.path.join("shards"))?;
+        if gone.is_dir() {
+            fs::remove_dir_all(&gone).map_err(failed("remove", &gone))?;
+        }
+        fs::rename(&path, &gone).map_err(failed("rename", &path))?;
+        fs::rename(&next, &path).map_err(failed("rename", &next))?;
+        sync_directory(&self.path.join("shards"))?;
+        fs::remove_dir_all(&gone).map_err(failed("remove", &gone))
+    }
+
     /// The shards that have a directory here, in order.
     ///
     /// # Errors
@@ -201,6 +226,10 @@ impl DataDirectory {
             _ => {}
         }
         let from = shard_path(&self.path, shard);
+        let next = from.with_extension("next");
+        if next.is_dir() {
+            fs::remove_dir_all(&next).map_err(failed("remove", &next))?;
+        }
         let gone = from.with_extension("gone");
         match fs::rename(&from, &gone) {
             Ok(()) => {}
@@ -211,9 +240,23 @@ impl DataDirectory {
         fs::remove_dir_all(&gone).map_err(failed("remove", &gone))
     }
 
-    /// Deletes what was removed in an earlier life but not to the end.
+    /// Ends what an earlier life began: copies whose shard had made way for them take its place,
+    /// others go, and so does what was removed.
     fn sweep(&self) -> Result<(), DataError> {
         let shards = self.path.join("shards");
+        for entry in fs::read_dir(&shards).map_err(failed("read", &shards))? {
+            let next = entry.map_err(failed("read", &shards))?.path();
+            if next.extension().is_none_or(|extension| extension != "next") {
+                continue;
+            }
+            let (path, gone) = (next.with_extension(""), next.with_extension("gone"));
+            if path.exists() || !gone.exists() {
+                fs::remove_dir_all(&next).map_err(failed("remove", &next))?;
+            } else {
+                fs::rename(&next, &path).map_err(failed("rename", &next))?;
+                sync_directory(&shards)?;
+            }
+        }
         for entry in fs::read_dir(&shards).map_err(failed("read", &shards))? {
             let path = entry.map_err(failed("read", &shards))?.path();
             if path.extension().is_some_and(|extension| extension == "gone") {
@@ -453,6 +496,32 @@ mod tests {
             let is_made = data.is_made(ShardId(shard)).unwrap();
             assert_eq!(is_made, [0, 1, 3, 9].contains(&shard), "{shard}");
         }
+    }
+
+    #[test]
+    fn a_copy_takes_the_place_of_a_shard_whenever_it_was_interrupted() {
+        let root = tempfile::tempdir().unwrap();
+        let shards = root.path().join("shards");
+        let data = DataDirectory::open(root.path()).unwrap();
+        let put = |name: &str, what: &str| {
+            fs::create_dir_all(shards.join(name)).unwrap();
+            fs::write(shards.join(name).join("what"), what).unwrap();
+        };
+        let what = || fs::read_to_string(shards.join("00000007/what")).unwrap();
+        put("00000007", "old");
+        put("00000007.next", "new");
+        data.take_next(ShardId(7)).unwrap();
+        assert_eq!(what(), "new");
+        drop(data);
+        // Before the old one made way, a copy may not be whole; after that it is.
+        put("00000007.next", "half");
+        drop(DataDirectory::open(root.path()).unwrap());
+        assert_eq!(what(), "new");
+        put("00000007.next", "newer");
+        fs::rename(shards.join("00000007"), shards.join("00000007.gone")).unwrap();
+        drop(DataDirectory::open(root.path()).unwrap());
+        assert_eq!(what(), "newer");
+        assert_eq!(fs::read_dir(&shards).unwrap().count(), 1);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::metrics::{Counters, Metrics};
 use crate::queue::Queue;
 use crate::snapshot::{Snapshot, SnapshotError};
 use crate::sockets::{Sockets, WAKE};
+use crate::transfers::Transfers;
 use crate::wiring::{Clock, Wiring};
 use crate::worker::{Input, Worker};
 use crate::{disk_threads, reads, views, worker};
@@ -331,6 +332,7 @@ fn wire(config: Config, data: DataDirectory) -> Result<(Wiring, Vec<mio::Poll>),
         name => name.to_owned(),
     };
     let wiring = Wiring {
+        transfers: Transfers::default(),
         data,
         name,
         counters: Counters::default(),

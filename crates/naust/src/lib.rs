@@ -37,6 +37,7 @@ mod receive;
 pub mod server;
 pub mod snapshot;
 mod sockets;
+mod transfers;
 mod views;
 mod wiring;
 mod worker;

@@ -2,10 +2,11 @@
 //! shards.
 
 use crate::queue::Queue;
+use crate::transfers;
 use crate::wiring::Wiring;
 use crate::worker::Input as WorkerInput;
 use naust_node::answer::{self, Job, Readers};
-use naust_node::fetch;
+use naust_node::{fetch, transfer};
 use naust_store::LsmReader;
 use naust_wire::ShardId;
 use naust_wire::limits::REQUESTS_MAX;
@@ -23,6 +24,14 @@ pub enum Input {
     Job { shard: ShardId, job: Job },
     /// Read frames for another replica.
     Fetch { shard: ShardId, job: fetch::Job },
+    /// Take hold of the files of a replica for another node.
+    Export { shard: ShardId, begin: transfer::Begin },
+    /// Read a part of them.
+    ExportRead { shard: ShardId, part: transfer::Part },
+    /// Let go of them.
+    ExportEnd { shard: ShardId, number: u64 },
+    /// Put what is copied beside a replica.
+    Import { shard: ShardId, number: u64, import: transfer::Import },
 }
 
 /// Works until the queue is closed and empty.
@@ -37,7 +46,12 @@ pub fn run(wiring: &Wiring, worker: usize, queue: &Queue<Input>) {
             if wiring.life.is_ending() {
                 return;
             }
-            let (Input::Job { shard, .. } | Input::Fetch { shard, .. }) = input;
+            let (Input::Job { shard, .. }
+            | Input::Fetch { shard, .. }
+            | Input::Export { shard, .. }
+            | Input::ExportRead { shard, .. }
+            | Input::ExportEnd { shard, .. }
+            | Input::Import { shard, .. }) = input;
             if last.as_ref().is_none_or(|(known, _)| *known != shard) {
                 last = Some((shard, wiring.catalog.readers(shard)));
             }
@@ -49,6 +63,18 @@ pub fn run(wiring: &Wiring, worker: usize, queue: &Queue<Input>) {
                 (Input::Fetch { job, .. }, Some(readers)) => {
                     let fetched = fetch::run(&job, shard, &readers.log);
                     answers.told.push(WorkerInput::Fetched(fetched));
+                }
+                (Input::Export { begin, .. }, readers) => {
+                    let event = transfers::export(wiring, shard, &begin, readers);
+                    answers.told.push(transfers::told(event));
+                }
+                (Input::ExportRead { part, .. }, _) => {
+                    answers.told.push(transfers::told(transfers::read(wiring, shard, part)));
+                }
+                (Input::ExportEnd { number, .. }, _) => transfers::end(wiring, shard, number),
+                (Input::Import { number, import, .. }, _) => {
+                    let event = transfers::import(wiring, shard, number, import);
+                    answers.told.extend(event.map(transfers::told));
                 }
                 (Input::Fetch { job, .. }, None) => {
                     answers.told.push(WorkerInput::Fetched(fetch::run_without(&job, shard)));

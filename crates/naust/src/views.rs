@@ -10,9 +10,11 @@ use crate::worker::Input as WorkerInput;
 use crate::{background, reads};
 use naust_node::TICK_MS;
 use naust_node::open::ForViews;
+use naust_node::transfer::Adopt;
 use naust_node::views::{Job, Output, Views};
 use naust_store::{LsmDone, LsmTables};
 use naust_wire::ShardId;
+use naust_wire::options::NamespaceOptions;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -32,6 +34,8 @@ pub enum Input {
     Shut(ShardId),
     /// Close a shard, then have it removed.
     Remove(ShardId),
+    /// Close a replica, then have a copy take its place.
+    Adopt { shard: ShardId, options: NamespaceOptions, adopt: Box<Adopt> },
 }
 
 /// Tells the views thread of a worker, waiting for space if need be. Not for workers.
@@ -87,6 +91,13 @@ impl Thread<'_> {
                 self.views.done(self.wiring.clock.now(), shard, done, &mut self.outputs);
             }
             Input::Shut(shard) => self.views.shut(shard),
+            Input::Adopt { shard, options, adopt } => {
+                self.budget.forget(shard);
+                self.wiring.catalog.remove_readers(shard);
+                self.views.close(shard, &mut self.outputs);
+                let worker = self.worker;
+                self.background(background::Job::Adopt { worker, shard, options, adopt });
+            }
             Input::Remove(shard) => {
                 self.budget.forget(shard);
                 self.wiring.catalog.remove_readers(shard);

@@ -18,6 +18,7 @@ use crate::life::Life;
 use crate::links::Links;
 use crate::metrics::Counters;
 use crate::queue::Queue;
+use crate::transfers::Transfers;
 use crate::worker::Input;
 use crate::{disk_threads, reads, views};
 use naust_node::{ConnectionId, Now};
@@ -38,6 +39,8 @@ pub struct Wiring {
     pub config: Config,
     /// Where the shards lie.
     pub data: DataDirectory,
+    /// Replicas on their way between nodes.
+    pub transfers: Transfers,
     /// The node's name.
     pub name: String,
     /// What is counted.

@@ -68,6 +68,8 @@ pub enum Input {
     NotHere(ShardId),
     /// A reads thread read frames for another replica.
     Fetched(naust_node::fetch::Fetched),
+    /// A step of a replica's way between nodes ended.
+    Transferred(Box<Event<'static>>),
     /// The views of a shard failed.
     Failed { shard: ShardId, failure: Failure },
     /// Questions of a connection were answered.
@@ -237,6 +239,7 @@ impl Worker {
             }
             Input::NotHere(shard) => self.handle(Event::NotHere(shard)),
             Input::Fetched(fetched) => self.handle(Event::Fetched(fetched)),
+            Input::Transferred(event) => self.handle(*event),
             Input::Failed { shard, failure } => {
                 eprintln!("naust: shard {shard}: {}", failure.detail);
                 self.handle(Event::Failed { shard, failure });
@@ -366,6 +369,24 @@ impl Worker {
             }
             Effect::Fetch { shard, job } => {
                 self.give(&wiring.reads[worker], reads::Input::Fetch { shard, job });
+            }
+            Effect::Export { shard, begin } => {
+                self.give(&wiring.reads[worker], reads::Input::Export { shard, begin });
+            }
+            Effect::ExportRead { shard, part } => {
+                self.give(&wiring.reads[worker], reads::Input::ExportRead { shard, part });
+            }
+            Effect::ExportEnd { shard, number } => {
+                self.give(&wiring.reads[worker], reads::Input::ExportEnd { shard, number });
+            }
+            Effect::Import { shard, number, import } => {
+                let input = reads::Input::Import { shard, number, import };
+                self.give(&wiring.reads[worker], input);
+            }
+            Effect::Adopt { shard, options, adopt } => {
+                self.applied.remove(&shard);
+                let input = views::Input::Adopt { shard, options, adopt };
+                self.give(&wiring.views[worker], input);
             }
             Effect::Link { .. } | Effect::Unlink(_) | Effect::Peer { .. } => {
                 wiring.life.fail("this release can't reach other nodes yet".to_owned());

@@ -61,7 +61,12 @@ impl World {
             Effect::Link { .. }
             | Effect::Unlink(_)
             | Effect::Peer { .. }
-            | Effect::Fetch { .. } => {
+            | Effect::Fetch { .. }
+            | Effect::Export { .. }
+            | Effect::ExportRead { .. }
+            | Effect::ExportEnd { .. }
+            | Effect::Import { .. }
+            | Effect::Adopt { .. } => {
                 unreachable!("a node alone knows no other")
             }
             Effect::Views { shard, job } => {
