@@ -14,6 +14,9 @@ use naust_wire::{Index, LogTime, Offset, ShardId, Term};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+/// Where the local field lies in a frame.
+const LOCAL: std::ops::Range<usize> = 48..56;
+
 /// The log of one shard, as its only owner sees it. No method but [`Log::create`] and [`Log::open`]
 /// blocks, except that [`Log::cut_after`] reads when it goes back behind what is in memory.
 pub struct Log {
@@ -254,7 +257,7 @@ impl Log {
             index,
             offset,
             time,
-            synced: synced.max(self.tail.back().map_or(offset, |content| content.base)),
+            synced: self.mark(offset, synced),
         };
         let crc = header.write(body, self.chunks.open(&self.end, 0));
         self.note(&header, crc);
@@ -278,14 +281,32 @@ impl Log {
             let before = if header.kind == Kind::Padding { self.end } else { before };
             let at = if header.kind == Kind::Padding { self.end.offset } else { at };
             let found = layout.check(at, Some(&before), rest).map_err(refused)?;
+            let (header, crc) = (found.header, found.crc);
+            let (frame, behind) = rest.split_at(usize::try_from(bytes).expect("just checked"));
             if header.kind != Kind::Padding {
-                let body = found.body;
-                self.stage(header.kind, header.term, header.index, header.time, body);
-                assert!(self.end.crc == found.crc, "the same frame has the same checksum");
+                self.copy(&header, crc, frame);
             }
-            rest = &rest[usize::try_from(bytes).expect("bytes that were just read")..];
+            rest = behind;
         }
         Ok(())
+    }
+
+    /// Adds a frame that was checked and follows: its bytes as they are, but for the local field.
+    fn copy(&mut self, header: &Header, crc: u32, frame: &[u8]) {
+        let synced = self.synced();
+        let offset = self.make_room(frame.len(), synced);
+        let synced = self.mark(offset, synced);
+        let out = self.chunks.open(&self.end, 0);
+        out.extend_from_slice(&frame[..LOCAL.start]);
+        out.extend_from_slice(&synced.0.to_le_bytes());
+        out.extend_from_slice(&frame[LOCAL.end..]);
+        self.note(header, crc);
+    }
+
+    /// The local field of a frame at `offset`, when the disk is synced up to `synced`: a segment
+    /// before its own was synced before.
+    fn mark(&self, offset: Offset, synced: Offset) -> Offset {
+        synced.max(self.tail.back().map_or(offset, |content| content.base))
     }
 
     /// What a frame at `at` follows: the end, or the padding behind it.
