@@ -17,6 +17,7 @@
 //! * [`Reader`] and [`Records`]: everyone else's view: read whole frames or records by offset,
 //!   while the owner goes on;
 //! * [`transfer`]: the files of a log, copied for another replica;
+//! * [`scrub`] and [`mend`]: damage is looked for, and frames of another replica take its place;
 //! * [`install`]: frames of another replica become the log, in one step;
 //! * [`recovery`]: what a disk holds after a crash: torn tail against corruption.
 //!
@@ -61,11 +62,13 @@ pub mod extend;
 pub mod install;
 pub mod layout;
 mod log;
+pub mod mend;
 mod plan;
 pub mod reader;
 pub mod records;
 pub mod recovery;
 mod scan;
+pub mod scrub;
 mod segment;
 mod shared;
 pub mod superblock;
@@ -86,9 +89,11 @@ pub use extend::{Extend, Extended};
 pub use install::{Install, InstallError, Installed, Preparation, Prepared};
 pub use layout::{Flaw, Layout, Position};
 pub use log::{Log, Refused, Staged};
+pub use mend::{Mend, MendError, Mended};
 pub use reader::{Chunk, ReadError, Reader};
 pub use records::Records;
 pub use recovery::{Damage, Depth, OpenError, Opened, Survey, Torn};
+pub use scrub::{Scrub, Scrubbed};
 pub use superblock::{HardState, Identity};
 pub use transfer::{Adoption, Export};
 pub use trim::{Trim, TrimInput, Trimmed};

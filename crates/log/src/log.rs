@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Where the local field lies in a frame.
-const LOCAL: std::ops::Range<usize> = 48..56;
+pub(crate) const LOCAL: std::ops::Range<usize> = 48..56;
 
 /// The log of one shard, as its only owner sees it. No method but [`Log::create`] and [`Log::open`]
 /// blocks, except that [`Log::cut_after`] reads when it goes back behind what is in memory.

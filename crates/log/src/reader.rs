@@ -348,7 +348,7 @@ impl Reader {
     }
 
     /// The last mark of a segment that `wanted` says yes to.
-    fn mark(
+    pub(crate) fn mark(
         &self,
         base: Offset,
         segment: &Segment,
