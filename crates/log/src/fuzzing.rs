@@ -50,8 +50,8 @@ pub fn recovery(bytes: &[u8]) {
     assert_eq!(walk(&log.reader()), read, "and what can be read is the same");
 }
 
-/// Frames of a peer that says what it likes, with right checksums. Staging, mending and preparing an
-/// installation take them or refuse them; nothing panics, and what was in the log stays.
+/// Frames of a peer that says what it likes, with right checksums. Staging, mending and preparing
+/// an installation take them or refuse them; nothing panics, and what was in the log stays.
 ///
 /// In steps of eight: which frame, which field is changed, and how.
 ///

@@ -19,7 +19,10 @@ proptest! {
     }
 
     #[test]
-    fn frames_of_a_peer_in_order(first in 1u8..41, changes in proptest::collection::vec(any::<[u8; 8]>(), 0..20)) {
+    fn frames_of_a_peer_in_order(
+        first in 1u8..41,
+        changes in proptest::collection::vec(any::<[u8; 8]>(), 0..20),
+    ) {
         let changes = changes.iter().zip(first - 1..).map(|(change, frame)| {
             let mut change = *change;
             // Most of them as they are.
