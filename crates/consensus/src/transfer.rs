@@ -88,9 +88,9 @@ impl Replica {
         self.settle();
     }
 
-    /// To be asked right before the disk is flipped: whether this snapshot is still wanted. Then the
-    /// log stands still, and this replica stays out of elections, until [`Replica::install`] or
-    /// [`Replica::abandon_install`]; all writes that were asked for are to end first.
+    /// To be asked right before the disk is flipped: whether this snapshot is still wanted. Then
+    /// the log stands still, and this replica stays out of elections, until [`Replica::install`]
+    /// or [`Replica::abandon_install`]; all writes that were asked for are to end first.
     pub fn begin_install(&mut self, snapshot: &Snapshot) -> bool {
         let Some((_, configuration)) = snapshot.to_raft() else { return false };
         let (index, term) = (snapshot.index.0, snapshot.term.0);

@@ -1,5 +1,5 @@
-//! Lives of a cluster, each from one seed: messages lost, doubled and late, partitions, crashes that
-//! lose what was not written, disks that write late, changes of one and of several replicas,
+//! Lives of a cluster, each from one seed: messages lost, doubled and late, partitions, crashes
+//! that lose what was not written, disks that write late, changes of one and of several replicas,
 //! handed-over leadership, forgotten logs and snapshots. What must hold is looked at after each
 //! step; at the end the faults stop, and everybody must come to the same.
 

@@ -9,7 +9,7 @@ use crate::recovery::{Depth, OpenError, Survey};
 use crate::sim::SimDisk;
 use crate::superblock::Identity;
 use crate::{ReadError, Reader};
-use naust_wire::frame::Kind;
+use naust_wire::frame::{Header, Kind};
 use naust_wire::{Index, LogTime, NodeId, Offset, ShardId, Term};
 use std::sync::Arc;
 
@@ -48,6 +48,79 @@ pub fn recovery(bytes: &[u8]) {
     let (log, again) = Log::open(Arc::new(disk), SHARD).expect("what opened opens again");
     assert_eq!((log.end(), again.torn), (end, None), "opening mended all there was to mend");
     assert_eq!(walk(&log.reader()), read, "and what can be read is the same");
+}
+
+/// Frames of a peer that says what it likes, with right checksums. Staging, mending and preparing
+/// an installation take them or refuse them; nothing panics, and what was in the log stays.
+///
+/// In steps of eight: which frame, which field is changed, and how.
+///
+/// # Panics
+/// When that does not hold.
+pub fn foreign_frames(bytes: &[u8]) {
+    let disk = made();
+    let (mut log, _) = Log::open(Arc::new(disk), SHARD).expect("just made");
+    let known = walk(&log.reader());
+    let mut frames = Vec::new();
+    for change in bytes.chunks_exact(8) {
+        foreign(&log, change, &mut frames);
+    }
+    let reader = log.reader();
+    for at in [Offset::FIRST, reader.find(Index(20)).expect("it is there")] {
+        let _ = reader.mend(at, frames.clone()).run();
+        assert_eq!(walk(&reader), known, "what was good stays good");
+    }
+    let start = reader.beginning(log.end().offset).expect("it ends with a frame");
+    let mut preparation = log.prepare(1, start);
+    if preparation.add(&frames).is_ok()
+        && let Ok(prepared) = preparation.finish()
+    {
+        let job = log.install(&mut Some(prepared), b"").expect("nothing is under way");
+        log.installed(job.run()).expect("the disk never fails");
+        walk(&log.reader());
+        return;
+    }
+    let _ = log.stage_frames(&frames);
+    let done = log.next_write().map(crate::Write::run);
+    done.map_or(Ok(()), |done| log.written(done)).expect("the disk never fails");
+    assert!(walk(&log.reader()).starts_with(&known), "what was there is there");
+}
+
+/// A frame of the log, or the one behind it, with one field changed.
+fn foreign(log: &Log, change: &[u8], out: &mut Vec<u8>) {
+    let index = Index(1 + u64::from(change[0]) % 41);
+    let end = log.end();
+    let found = log.reader().find(index).and_then(|offset| log.reader().frame(offset));
+    let (mut header, body) = match &found {
+        Ok(chunk) => {
+            let frame = chunk.frames().next().expect("one frame");
+            (frame.header, frame.body.to_vec())
+        }
+        Err(_) => {
+            let header = Header {
+                kind: Kind::Commit,
+                body_bytes: 3,
+                crc_before: end.crc,
+                term: end.term,
+                index: end.index.next(),
+                offset: end.offset,
+                time: LogTime(1),
+                synced: Offset::ZERO,
+            };
+            (header, vec![1, 2, 3])
+        }
+    };
+    let number = u64::from(u32::from_le_bytes([change[2], change[3], change[4], change[5]]));
+    match change[1] % 8 {
+        0 => header.crc_before ^= change[2] as u32,
+        1 => header.term = Term(header.term.0 ^ number),
+        2 => header.index = Index(header.index.0 ^ number),
+        3 => header.offset = Offset(header.offset.0 ^ (number * 8)),
+        4 => header.kind = Kind::from_number(1 + change[2] % 5).expect("one of five"),
+        5 => header.offset = Offset(u64::from_le_bytes(change.try_into().expect("eight"))),
+        _ => {}
+    }
+    header.write(&body, out);
 }
 
 /// A log of three segments: the last one growing.

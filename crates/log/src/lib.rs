@@ -17,6 +17,8 @@
 //! * [`Reader`] and [`Records`]: everyone else's view: read whole frames or records by offset,
 //!   while the owner goes on;
 //! * [`transfer`]: the files of a log, copied for another replica;
+//! * [`scrub`] and [`mend`]: damage is looked for, and frames of another replica take its place;
+//! * [`install`]: frames of another replica become the log, in one step;
 //! * [`recovery`]: what a disk holds after a crash: torn tail against corruption.
 //!
 //! # How a frame becomes durable
@@ -48,6 +50,8 @@
 //!   durably before its space is written again, and the superblock says so while it is under way.
 //! * Recovery cuts a bad frame only if it lies beyond every `synced` mark that a later or the same
 //!   batch recorded; any other bad frame is [`Damage`]: kept, reported, and never served.
+//! * A log begins at a segment's base, and at least one frame lies behind its beginning, unless it
+//!   is new. Its beginning and the views' generation change in one update of the superblock.
 //! * Space grows zero-filled, in extents ahead of the end, and no zero-fill ever touches bytes that
 //!   a frame may have been written to.
 
@@ -55,13 +59,16 @@ pub mod batch;
 mod chunk;
 pub mod disk;
 pub mod extend;
+pub mod install;
 pub mod layout;
 mod log;
+pub mod mend;
 mod plan;
 pub mod reader;
 pub mod records;
 pub mod recovery;
 mod scan;
+pub mod scrub;
 mod segment;
 mod shared;
 pub mod superblock;
@@ -79,11 +86,14 @@ pub mod sim;
 pub use batch::Batch;
 pub use disk::{Disk, File, Open};
 pub use extend::{Extend, Extended};
+pub use install::{Install, InstallError, Installed, Preparation, Prepared};
 pub use layout::{Flaw, Layout, Position};
 pub use log::{Log, Refused, Staged};
+pub use mend::{Mend, MendError, Mended};
 pub use reader::{Chunk, ReadError, Reader};
 pub use records::Records;
 pub use recovery::{Damage, Depth, OpenError, Opened, Survey, Torn};
+pub use scrub::{Scrub, Scrubbed};
 pub use superblock::{HardState, Identity};
 pub use transfer::{Adoption, Export};
 pub use trim::{Trim, TrimInput, Trimmed};

@@ -14,6 +14,9 @@ use naust_wire::{Index, LogTime, Offset, ShardId, Term};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+/// Where the local field lies in a frame.
+pub(crate) const LOCAL: std::ops::Range<usize> = 48..56;
+
 /// The log of one shard, as its only owner sees it. No method but [`Log::create`] and [`Log::open`]
 /// blocks, except that [`Log::cut_after`] reads when it goes back behind what is in memory.
 pub struct Log {
@@ -47,6 +50,8 @@ pub struct Log {
     pub(crate) faulted: bool,
     pub(crate) trimming: bool,
     pub(crate) trim_cursor: Offset,
+    /// Another log takes the place of this one: nothing else is written.
+    pub(crate) installing: bool,
 }
 
 /// The write under way.
@@ -158,6 +163,7 @@ impl Log {
             faulted: false,
             trimming: false,
             trim_cursor: Offset::ZERO,
+            installing: false,
         }
     }
 
@@ -243,6 +249,7 @@ impl Log {
         assert!(index == self.end.index.next(), "the frame must have the next index");
         assert!(term >= self.end.term, "terms never go back");
         assert!(kind != Kind::Padding, "padding is the log's own");
+        assert!(!self.installing, "another log takes the place of this one");
         assert!(body.len() <= self.shared.layout.body_bytes_max(), "body over the limit");
         let synced = self.synced();
         let offset = self.make_room(frame::frame_bytes(body.len()), synced);
@@ -254,7 +261,7 @@ impl Log {
             index,
             offset,
             time,
-            synced: synced.max(self.tail.back().map_or(offset, |content| content.base)),
+            synced: self.mark(offset, synced),
         };
         let crc = header.write(body, self.chunks.open(&self.end, 0));
         self.note(&header, crc);
@@ -267,6 +274,7 @@ impl Log {
     /// # Errors
     /// [`Refused`] at the first frame that is bad or does not follow. Those before it are staged.
     pub fn stage_frames(&mut self, frames: &[u8]) -> Result<(), Refused> {
+        assert!(!self.installing, "another log takes the place of this one");
         let layout = self.shared.layout;
         let mut rest = frames;
         while !rest.is_empty() {
@@ -278,14 +286,32 @@ impl Log {
             let before = if header.kind == Kind::Padding { self.end } else { before };
             let at = if header.kind == Kind::Padding { self.end.offset } else { at };
             let found = layout.check(at, Some(&before), rest).map_err(refused)?;
+            let (header, crc) = (found.header, found.crc);
+            let (frame, behind) = rest.split_at(usize::try_from(bytes).expect("just checked"));
             if header.kind != Kind::Padding {
-                let body = found.body;
-                self.stage(header.kind, header.term, header.index, header.time, body);
-                assert!(self.end.crc == found.crc, "the same frame has the same checksum");
+                self.copy(&header, crc, frame);
             }
-            rest = &rest[usize::try_from(bytes).expect("bytes that were just read")..];
+            rest = behind;
         }
         Ok(())
+    }
+
+    /// Adds a frame that was checked and follows: its bytes as they are, but for the local field.
+    fn copy(&mut self, header: &Header, crc: u32, frame: &[u8]) {
+        let synced = self.synced();
+        let offset = self.make_room(frame.len(), synced);
+        let synced = self.mark(offset, synced);
+        let out = self.chunks.open(&self.end, 0);
+        out.extend_from_slice(&frame[..LOCAL.start]);
+        out.extend_from_slice(&synced.0.to_le_bytes());
+        out.extend_from_slice(&frame[LOCAL.end..]);
+        self.note(header, crc);
+    }
+
+    /// The local field of a frame at `offset`, when the disk is synced up to `synced`: a segment
+    /// before its own was synced before.
+    fn mark(&self, offset: Offset, synced: Offset) -> Offset {
+        synced.max(self.tail.back().map_or(offset, |content| content.base))
     }
 
     /// What a frame at `at` follows: the end, or the padding behind it.

@@ -21,7 +21,7 @@ impl Log {
     /// [`Log::written`] and [`Log::extended`].
     pub fn next_write(&mut self) -> Option<Write> {
         let waits = self.flight.is_some() || (self.cut.is_some() && self.extending.is_some());
-        if waits || self.faulted {
+        if waits || self.faulted || self.installing {
             return None;
         }
         self.chunks.freeze(&self.end);
@@ -58,7 +58,7 @@ impl Log {
         self.shared.layout.base(offset)
     }
 
-    fn next_superblock(&mut self) -> Superblock {
+    pub(crate) fn next_superblock(&mut self) -> Superblock {
         self.superblock.sequence += 1;
         self.superblock.clone()
     }
@@ -173,6 +173,7 @@ impl Log {
             self.cut.or_else(|| self.flight.as_ref().and_then(|flight| flight.cut)).is_some();
         let blocked =
             self.extending.is_some() || self.full || self.starved || self.faulted || cutting;
+        let blocked = blocked || self.installing;
         let end = self.end.offset;
         if blocked || self.end.index.0 == 0 || end > self.filled {
             return None;

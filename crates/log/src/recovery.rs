@@ -20,7 +20,7 @@ use crate::log::Log;
 use crate::segment::Content;
 use crate::shared::{Map, Segment, Shared, read_footer};
 use crate::superblock::{HardState, Identity, Superblock};
-use crate::{Fault, Reader, scan, write};
+use crate::{Fault, Reader, install, scan, write};
 use naust_wire::{Index, Offset, ShardId, Term};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -77,6 +77,12 @@ pub enum OpenError {
         /// The shard asked for.
         wanted: ShardId,
     },
+    /// The list of an installation that a power cut interrupted is bad.
+    #[error("the list of what was being installed is bad")]
+    Installation,
+    /// An installation was interrupted: opening the log ends it; it can't be looked at before.
+    #[error("a transfer of state was interrupted; opening the log ends it")]
+    Interrupted,
     /// Neither slot of the superblock is good.
     #[error("both slots of the superblock are bad")]
     Superblock,
@@ -158,6 +164,9 @@ impl Survey {
     pub fn new(disk: Arc<dyn Disk>, depth: Depth) -> Result<Survey, OpenError> {
         let (superblock, superblock_stale) = Superblock::load(&*disk)?;
         let names = disk.list().map_err(Fault::at("list", "the log"))?;
+        if install::interrupted(&names, superblock.generation) {
+            return Err(OpenError::Interrupted);
+        }
         let layout = superblock.layout;
         let mut bases: Vec<Offset> =
             names.iter().filter_map(|name| layout.base_in_name(name)).collect();
@@ -421,20 +430,6 @@ impl Survey {
         Shared::new(Arc::clone(&self.disk), self.layout(), self.end.offset, map)
     }
 
-    /// The first index of each term.
-    fn terms(&self) -> Vec<(Index, Term)> {
-        let mut terms = Vec::new();
-        if self.start.index.0 > 0 {
-            terms.push((self.start.index, self.start.term));
-        }
-        for (index, term) in self.contents.values().flat_map(|content| &content.terms) {
-            if terms.last().is_none_or(|(_, last)| last != term) {
-                terms.push((*index, *term));
-            }
-        }
-        terms
-    }
-
     /// Makes the disk say what the survey found: nothing behind the end, footers where they belong,
     /// and all of it durable. Returns up to where there is zero-filled space.
     fn mend(&mut self) -> Result<Offset, Fault> {
@@ -500,8 +495,26 @@ impl Survey {
     }
 }
 
+/// The first index of each term in a log that begins at `start`.
+pub(crate) fn terms<'a>(
+    start: Position,
+    contents: impl Iterator<Item = &'a Content>,
+) -> Vec<(Index, Term)> {
+    let mut terms = Vec::new();
+    if start.index.0 > 0 {
+        terms.push((start.index, start.term));
+    }
+    for (index, term) in contents.flat_map(|content| &content.terms) {
+        if terms.last().is_none_or(|(_, last)| last != term) {
+            terms.push((*index, *term));
+        }
+    }
+    terms
+}
+
 /// See [`Log::open`].
 pub(crate) fn open(disk: Arc<dyn Disk>, shard: ShardId) -> Result<(Log, Opened), OpenError> {
+    install::recover(&disk)?;
     let mut survey = Survey::new(disk, Depth::Tail)?;
     if survey.identity.shard != shard {
         return Err(OpenError::Shard { found: survey.identity.shard, wanted: shard });
@@ -514,7 +527,7 @@ pub(crate) fn open(disk: Arc<dyn Disk>, shard: ShardId) -> Result<(Log, Opened),
     let tail: VecDeque<Content> =
         survey.contents.values().filter(|content| content.seal.is_none()).cloned().collect();
     let shared = survey.shared();
-    let terms = survey.terms();
+    let terms = terms(survey.start, survey.contents.values());
     let opened = Opened { end: survey.end, torn: survey.torn, scanned_bytes: survey.scanned_bytes };
     Ok((Log::assemble(shared, survey.superblock, tail, terms, survey.end, filled), opened))
 }

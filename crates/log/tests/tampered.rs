@@ -1,6 +1,6 @@
 //! Files that were tampered with at will: no panic, and what opens opens again the same.
 
-use naust_log::fuzzing::recovery;
+use naust_log::fuzzing::{foreign_frames, recovery};
 use proptest::prelude::*;
 
 proptest! {
@@ -11,6 +11,26 @@ proptest! {
         let mut bytes = vec![0];
         bytes.extend(changes.concat());
         recovery(&bytes);
+    }
+
+    #[test]
+    fn frames_of_a_peer(changes in proptest::collection::vec(any::<[u8; 8]>(), 0..6)) {
+        foreign_frames(&changes.concat());
+    }
+
+    #[test]
+    fn frames_of_a_peer_in_order(
+        first in 1u8..41,
+        changes in proptest::collection::vec(any::<[u8; 8]>(), 0..20),
+    ) {
+        let changes = changes.iter().zip(first - 1..).map(|(change, frame)| {
+            let mut change = *change;
+            // Most of them as they are.
+            change[1] = if change[6] % 8 == 0 { change[1] } else { 7 };
+            change[0] = frame;
+            change
+        });
+        foreign_frames(&changes.collect::<Vec<_>>().concat());
     }
 
     #[test]

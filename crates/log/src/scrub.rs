@@ -1,0 +1,119 @@
+//! Reading all of a log again, slowly, to find damage before somebody needs what is damaged.
+
+use crate::disk::Open;
+use crate::layout::{Flaw, Position};
+use crate::reader::{Chunk, ReadError, Reader};
+use crate::scan::Window;
+use crate::{Damage, Fault};
+use naust_wire::Offset;
+use naust_wire::limits::FRAME_ALIGN;
+use std::io::ErrorKind;
+
+/// Bytes of one read.
+const READ_BYTES: usize = 256 * 1024;
+
+/// A walk over the frames that are durable. It can be gone on with from where it stopped, also in
+/// another life. For a background thread; blocking.
+pub struct Scrub {
+    reader: Reader,
+    at: Offset,
+    /// The end of the frame before, if it was seen.
+    before: Option<Position>,
+}
+
+/// What one step came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scrubbed {
+    /// Log bytes that were read, padding not counted.
+    pub bytes: u64,
+    /// Damaged places, ascending.
+    pub damage: Vec<Damage>,
+    /// All that is durable was seen.
+    pub done: bool,
+}
+
+impl Reader {
+    /// A scrub from `from` on, a boundary between frames: [`Offset::ZERO`] for all of the log.
+    #[must_use]
+    pub fn scrub(&self, from: Offset) -> Scrub {
+        Scrub { reader: self.clone(), at: from, before: None }
+    }
+}
+
+impl Scrub {
+    /// Where it goes on.
+    #[must_use]
+    pub fn position(&self) -> Offset {
+        self.at
+    }
+
+    /// Reads about `bytes`, one frame or read more at the most.
+    ///
+    /// # Errors
+    /// Of the disk, but for a file that is missing: that is damage.
+    pub fn step(&mut self, bytes: u64) -> Result<Scrubbed, Fault> {
+        let mut seen = Scrubbed::default();
+        while seen.bytes < bytes && !seen.done {
+            let left = usize::try_from(bytes - seen.bytes).unwrap_or(READ_BYTES).min(READ_BYTES);
+            match self.reader.frames(self.at, Offset::MAX, left) {
+                Ok(chunk) if chunk.bytes().is_empty() => {
+                    seen.done = chunk.next() <= self.at;
+                    self.go_on(chunk.next(), None);
+                }
+                Ok(chunk) => self.look_at(&chunk, &mut seen),
+                Err(ReadError::Trimmed { next: Some(next) }) => self.go_on(next, None),
+                Err(ReadError::Damaged(damage)) => {
+                    let found = self.behind(damage.from, &mut seen)?;
+                    seen.damage.push(Damage { to: found, ..damage });
+                    self.go_on(found, None);
+                }
+                Err(ReadError::Io(fault)) if fault.kind() == ErrorKind::NotFound => {
+                    let to = self.reader.layout().end(self.at).min(self.reader.end());
+                    seen.damage.push(Damage { from: self.at, to, flaw: Flaw::Missing });
+                    self.go_on(to, None);
+                }
+                Err(ReadError::Io(fault)) => return Err(fault),
+                Err(_) => seen.done = true,
+            }
+        }
+        Ok(seen)
+    }
+
+    fn go_on(&mut self, at: Offset, before: Option<Position>) {
+        (self.at, self.before) = (at, before);
+    }
+
+    /// The frames of a chunk are good and follow each other. Do they follow what lies before? A
+    /// write that a disk lost, though it said otherwise, leaves older frames that are good too.
+    fn look_at(&mut self, chunk: &Chunk, seen: &mut Scrubbed) {
+        seen.bytes += chunk.bytes().len() as u64;
+        let from = chunk.from();
+        let segment = self.reader.shared().segment(from);
+        let first = segment
+            .filter(|segment| self.reader.layout().base(from) == from && segment.ranges.is_none());
+        let before = self.before.filter(|before| before.offset == from);
+        let before = before.or(first.map(|segment| segment.before));
+        let follows = |crc: u32| before.is_none_or(|before| before.crc == crc);
+        let mut last = None;
+        for frame in chunk.frames() {
+            if last.is_none() && !follows(frame.header.crc_before) {
+                let to = frame.header.end();
+                seen.damage.push(Damage { from, to, flaw: Flaw::Chain });
+            }
+            last = Some(Position::of(&frame.header, frame.crc));
+        }
+        self.go_on(chunk.next(), last);
+    }
+
+    /// The next good frame of the segment behind damage, or the segment's end.
+    fn behind(&self, from: Offset, seen: &mut Scrubbed) -> Result<Offset, Fault> {
+        let layout = self.reader.layout();
+        let base = layout.base(from);
+        let end = layout.end(from).min(self.reader.end());
+        let file = self.reader.shared().file(base, Open::Existing)?;
+        let mut window = Window::new(layout, base, file)?;
+        let found = window.search(from.plus(FRAME_ALIGN as u64))?;
+        seen.bytes += window.read;
+        Ok(found.map_or(end, |(header, _)| header.offset.min(end)))
+    }
+}
