@@ -103,6 +103,20 @@ impl Request {
         Ok(Some((session(id)?, Sequence(number("seq", sequence)?))))
     }
 
+    /// For what changes something and is no commit: a session remembers only commits, and whoever
+    /// asks for more than can be kept is told so.
+    ///
+    /// # Errors
+    /// `BadArgument` when there is an `Idempotency-Key`.
+    pub fn no_identity(&self) -> Result<(), Problem> {
+        match self.header("idempotency-key")? {
+            None => Ok(()),
+            Some(_) => Err(Problem::bad_argument(
+                "Idempotency-Key belongs to commits: namespaces, sessions and options are not                  remembered by a session; send this without it, and after an unknown outcome look                  first, or send it again",
+            )),
+        }
+    }
+
     /// The condition of `If-Match` or `If-None-Match`.
     ///
     /// # Errors
