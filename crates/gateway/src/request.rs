@@ -112,7 +112,8 @@ impl Request {
         match self.header("idempotency-key")? {
             None => Ok(()),
             Some(_) => Err(Problem::bad_argument(
-                "Idempotency-Key belongs to commits: namespaces, sessions and options are not                  remembered by a session; send this without it, and after an unknown outcome look                  first, or send it again",
+                "Idempotency-Key belongs to commits: no session remembers namespaces, sessions or \
+                 options; send this without it, and look first after an unknown outcome",
             )),
         }
     }
