@@ -103,6 +103,21 @@ impl Request {
         Ok(Some((session(id)?, Sequence(number("seq", sequence)?))))
     }
 
+    /// For what changes something and is no commit: a session remembers only commits, and whoever
+    /// asks for more than can be kept is told so.
+    ///
+    /// # Errors
+    /// `BadArgument` when there is an `Idempotency-Key`.
+    pub fn no_identity(&self) -> Result<(), Problem> {
+        match self.header("idempotency-key")? {
+            None => Ok(()),
+            Some(_) => Err(Problem::bad_argument(
+                "Idempotency-Key belongs to commits: no session remembers namespaces, sessions or \
+                 options; send this without it, and look first after an unknown outcome",
+            )),
+        }
+    }
+
     /// The condition of `If-Match` or `If-None-Match`.
     ///
     /// # Errors

@@ -277,7 +277,20 @@ fn commits_and_sessions() {
     assert_eq!(once, twice);
     let differs = web.ask("POST", commit, &[("Idempotency-Key", &key)], body.as_bytes());
     assert_eq!(differs.problem(), not_done(400, "bad_argument"));
-    web.ask("DELETE", &format!("/v1/default/sessions/{session}"), &[], b"").offset();
+    // What is no commit is remembered by no session, and says so.
+    let close = format!("/v1/default/sessions/{session}");
+    for (method, path, body) in [
+        ("POST", "/v1/namespaces", r#"{"name": "shop"}"#),
+        ("DELETE", "/v1/namespaces/shop", ""),
+        ("POST", "/v1/default/sessions", ""),
+        ("DELETE", &close, ""),
+        ("PUT", "/v1/default/kv/acct", "{}"),
+        ("PUT", "/v1/default/streams/ledger", "{}"),
+    ] {
+        let told = web.ask(method, path, &[("Idempotency-Key", &key)], body.as_bytes());
+        assert_eq!(told.problem(), not_done(400, "bad_argument"), "{method} {path}");
+    }
+    web.ask("DELETE", &close, &[], b"").offset();
     let gone = web.post(commit, &body).problem();
     assert_eq!(gone, (410, "session_expired".to_owned(), "unknown".to_owned()));
 

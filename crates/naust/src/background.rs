@@ -2,6 +2,10 @@
 //!
 //! Zero-fills, trims, opens and flushes are *urgent*: if they stay away for long, commits wait.
 //! Compactions and removals are *slow*, and never take the last thread.
+//!
+//! What waits is bounded by what a shard may have under way (one zero-fill, one trim, one opening,
+//! and [`TABLE_JOBS_PER_SHARD_MAX`](naust_wire::limits::TABLE_JOBS_PER_SHARD_MAX) flushes and
+//! compactions) times the shards that there are. Removals alone are of shards that are no more.
 
 use crate::wiring::Wiring;
 use crate::worker::Input;
@@ -14,8 +18,8 @@ use naust_wire::options::NamespaceOptions;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Jobs that may wait: of each kind, each shard has one at most.
-const JOBS_MAX: usize = 8 * NAMESPACES_MAX;
+/// Removals that may wait. What is beyond is left to the sweep of the next start.
+const REMOVALS_MAX: usize = NAMESPACES_MAX;
 
 /// Something to do.
 pub enum Job {
@@ -58,6 +62,7 @@ struct State {
     urgent: VecDeque<Job>,
     slow: VecDeque<Job>,
     slow_running: usize,
+    removals: usize,
     closed: bool,
 }
 
@@ -73,22 +78,22 @@ impl Background {
         }
     }
 
-    /// Adds a job; at the end of the node's life it is dropped instead. `false`: there are too
-    /// many.
-    #[must_use]
-    pub fn push(&self, job: Job) -> bool {
+    /// Adds a job; at the end of the node's life it is dropped instead.
+    pub fn push(&self, job: Job) {
         let mut state = self.lock();
         if state.closed {
-            return true;
+            return;
         }
-        if state.urgent.len() + state.slow.len() >= JOBS_MAX {
-            return false;
+        if matches!(job, Job::Remove { .. }) {
+            if state.removals >= REMOVALS_MAX {
+                return;
+            }
+            state.removals += 1;
         }
         let queue = if job.is_slow() { &mut state.slow } else { &mut state.urgent };
         queue.push_back(job);
         drop(state);
         self.changed.notify_one();
-        true
     }
 
     /// Drops what waits and takes nothing more.
@@ -116,6 +121,7 @@ impl Background {
                 continue;
             };
             state.slow_running += usize::from(is_slow);
+            state.removals -= usize::from(matches!(job, Job::Remove { .. }));
             drop(state);
             do_job(wiring, job);
             state = self.lock();

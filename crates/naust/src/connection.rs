@@ -4,12 +4,11 @@ use crate::outgoing::Outgoing;
 use crate::receive::{Received, Receiver};
 use mio::net::TcpStream;
 use naust_node::ConnectionId;
-use naust_wire::limits::{REPLY_BYTES_PER_CONNECTION_MAX, REQUEST_BYTES_MAX};
+use naust_wire::limits::{
+    REPLY_BYTES_PER_CONNECTION_MAX, UNREAD_BYTES_PER_CONNECTION_MAX, UNREAD_MS_MAX,
+};
 use std::io::{self, Read as _};
 use std::net::Shutdown;
-
-/// A connection with this many bytes of replies that its client does not read is closed.
-const UNREAD_BYTES_MAX: usize = REQUEST_BYTES_MAX;
 
 /// How long a connection that was told everything waits for the other side to close.
 const LINGER_MS: u64 = 1000;
@@ -68,6 +67,10 @@ pub struct Connection {
     read_closed: bool,
     /// The socket takes no more for now.
     blocked: bool,
+    /// When it took a byte last, or was given one, while something waits to be sent.
+    waits_since_ms: Option<u64>,
+    /// What of it the worker's count of unread bytes has.
+    pub counted_bytes: usize,
     /// It ends when everything has left.
     closing: bool,
     /// Everything has left and the other side was told so; until it closes too, or until this
@@ -104,6 +107,8 @@ impl Connection {
             readable: false,
             read_closed: false,
             blocked: false,
+            waits_since_ms: None,
+            counted_bytes: 0,
             closing: false,
             lingers_until_ms: None,
             listed: false,
@@ -208,16 +213,34 @@ impl Connection {
     /// # Errors
     /// Of the socket: the connection is of no more use.
     pub fn write(&mut self, now_ms: u64) -> io::Result<bool> {
+        let before = self.outgoing.bytes();
         if !self.blocked {
             self.blocked = !self.outgoing.write_to(&mut self.stream)?;
         }
         let unread = self.outgoing.bytes();
+        match self.waits_since_ms {
+            _ if unread == 0 => self.waits_since_ms = None,
+            Some(_) if unread == before => {}
+            _ => self.waits_since_ms = Some(now_ms),
+        }
         if self.closing && unread == 0 && self.lingers_until_ms.is_none() {
             self.stream.shutdown(Shutdown::Write)?;
             self.lingers_until_ms = Some(now_ms + LINGER_MS);
             self.readable = true;
         }
-        Ok(unread <= UNREAD_BYTES_MAX)
+        Ok(unread <= UNREAD_BYTES_PER_CONNECTION_MAX)
+    }
+
+    /// Bytes that wait to be sent.
+    #[must_use]
+    pub fn unread_bytes(&self) -> usize {
+        self.outgoing.bytes()
+    }
+
+    /// Whether the other side has taken nothing for longer than it may.
+    #[must_use]
+    pub fn is_stuck(&self, now_ms: u64) -> bool {
+        self.waits_since_ms.is_some_and(|since| now_ms > since + UNREAD_MS_MAX)
     }
 
     /// Whether everything has left.

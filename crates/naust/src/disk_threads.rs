@@ -23,11 +23,15 @@ pub struct Job {
     pub write: naust_log::Write,
 }
 
-/// Works until the queue is closed and empty.
+/// Works until the queue is closed and empty, or the node's life ends.
 pub fn run(wiring: &Wiring, queue: &Queue<Job>) {
     let mut jobs = VecDeque::new();
     while queue.wait(None, &mut jobs) {
         for Job { worker, shard, write } in jobs.drain(..) {
+            // The time to drain is over: nobody is told of what is not durable yet.
+            if wiring.life.is_ending() {
+                return;
+            }
             let written = write.run();
             wiring.tell(worker, Input::Written { shard, written });
         }

@@ -6,17 +6,18 @@ use crate::config::{Config, ConfigError};
 use crate::connection;
 use crate::data::{DataDirectory, DataError};
 use crate::life::{self, Life};
-use crate::links::{Doorbell, Links};
+use crate::links::{Bells, Doorbell, Links};
 use crate::metrics::{Counters, Metrics};
 use crate::queue::Queue;
 use crate::snapshot::{Snapshot, SnapshotError};
-use crate::sockets::{Sockets, WAKE};
+use crate::sockets::{Sockets, Totals, WAKE};
 use crate::transfers::Transfers;
 use crate::wiring::{Clock, Wiring};
 use crate::worker::{Input, Worker};
 use crate::{disk_threads, reads, views, worker};
 use naust_client::Client;
 use naust_wire::Code;
+use naust_wire::limits::UNREAD_BYTES_MAX;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -133,7 +134,7 @@ impl Naust {
     pub fn client_with(&self, options: naust_client::Options) -> Client {
         let worker = self.wiring.next_worker();
         let id = connection::link_id(worker, self.clients.fetch_add(1, Ordering::Relaxed));
-        let bell = Doorbell { id, worker: Arc::clone(&self.wiring.workers[worker]) };
+        let bell = Doorbell { id, bells: Arc::clone(&self.wiring.bells[worker]) };
         let (client, link) = Client::over(Arc::new(bell), options);
         self.wiring.links.add(id, link.clone());
         self.wiring.tell(worker, Input::Linked(id, link));
@@ -220,13 +221,18 @@ impl Naust {
         let mut listener = listener.map(mio::net::TcpListener::from_std);
         // Asked for once, before anything is pinned: a pinned thread sees its own core alone.
         let cores = core_affinity::get_core_ids().filter(|_| self.wiring.config.pin);
+        let totals = Totals {
+            connections: Arc::clone(&self.wiring.counters.connections),
+            connections_max: self.wiring.config.connections_max,
+            unread_bytes: Arc::clone(&self.wiring.counters.unread_bytes),
+            unread_bytes_max: UNREAD_BYTES_MAX,
+        };
         for (number, poll) in polls.into_iter().enumerate() {
             let sockets = Sockets::new(
                 number,
                 poll.registry().try_clone()?,
                 listener.take(),
-                Arc::clone(&self.wiring.counters.connections),
-                self.wiring.config.connections_max,
+                totals.clone(),
             )?;
             let node = naust_node::Node::new(self.node_config(number));
             let wiring = Arc::clone(&self.wiring);
@@ -339,6 +345,7 @@ fn wire(config: Config, data: DataDirectory) -> Result<(Wiring, Vec<mio::Poll>),
         catalog: Catalog::default(),
         cache: naust_store::Cache::new(config.cache_bytes, TABLE_FILES_MAX),
         clock: Clock::start(),
+        bells: workers.iter().map(|queue| Arc::new(Bells::new(Arc::clone(queue)))).collect(),
         workers,
         disks,
         background,
@@ -455,6 +462,21 @@ mod tests {
         let range = ScanRange { from: b"", to: None, reverse: false, limit: 10_000 };
         snapshot.scan("k", range, |_, _, _| seen += 1).unwrap();
         assert_eq!(seen, rows);
+    }
+
+    /// Once the time to drain is over, what is queued for tables is left: a shutdown ends in time.
+    #[test]
+    fn the_end_does_not_wait_for_what_is_queued() {
+        let root = tempfile::tempdir().unwrap();
+        let data = DataDirectory::open(root.path()).unwrap();
+        let (wiring, _polls) = wire(config(root.path(), 1), data).unwrap();
+        let shard = naust_wire::ShardId(7);
+        let failure = naust_wire::reply::Failure::new(Code::Corrupt, "a sign");
+        wiring.catalog.close(shard, &failure);
+        views::tell(&wiring, 0, views::Input::Remove(shard));
+        wiring.life.end();
+        views::run(&wiring, 0, &wiring.views[0]);
+        assert_eq!(wiring.catalog.closed(shard), Some(failure), "what was queued was done");
     }
 
     #[test]

@@ -3,11 +3,12 @@
 //! A client in this process hands its packets over as batches of bytes, and takes its replies in
 //! the same way, from whichever thread has them: replies never pass through the worker.
 
-use crate::queue::Queue;
+use crate::queue::{Queue, Refused};
 use crate::worker::Input;
 use naust_client::{Link, Notify};
 use naust_node::ConnectionId;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// The embedded clients of a node.
@@ -55,13 +56,63 @@ impl Links {
 pub struct Doorbell {
     /// The client.
     pub id: ConnectionId,
-    /// The queue of its worker.
-    pub worker: Arc<Queue<Input>>,
+    /// Its worker's.
+    pub bells: Arc<Bells>,
+}
+
+/// The doorbells of one worker.
+pub struct Bells {
+    queue: Arc<Queue<Input>>,
+    /// The queue was full when somebody rang.
+    missed: AtomicBool,
+}
+
+impl Bells {
+    /// Doorbells that ring in a worker's queue.
+    #[must_use]
+    pub fn new(queue: Arc<Queue<Input>>) -> Bells {
+        Bells { queue, missed: AtomicBool::new(false) }
+    }
+
+    /// A client has something for the worker.
+    pub fn ring(&self, id: ConnectionId) {
+        // A closed queue: the node has ended, and the client is told through its link. A full one:
+        // its worker is awake, and looks at all of its clients.
+        if self.queue.push(Input::LinkReady(id)) == Err(Refused::Full) {
+            self.missed.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether somebody rang in vain since this was asked last.
+    pub fn take_missed(&self) -> bool {
+        self.missed.load(Ordering::Relaxed) && self.missed.swap(false, Ordering::Acquire)
+    }
 }
 
 impl Notify for Doorbell {
     fn notify(&self) {
-        // A closed queue: the node has ended, and the client is told through its link.
-        let _ = self.worker.push(Input::LinkReady(self.id));
+        self.bells.ring(self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::VecDeque;
+
+    #[test]
+    fn whoever_rings_is_heard_even_when_the_queue_is_full() {
+        let queue = Arc::new(Queue::for_thread(1));
+        let bells = Bells::new(Arc::clone(&queue));
+        bells.ring(ConnectionId(1));
+        assert!(!bells.take_missed());
+        bells.ring(ConnectionId(2));
+        assert!(bells.take_missed() && !bells.take_missed());
+        queue.take(&mut VecDeque::new());
+        bells.ring(ConnectionId(2));
+        assert!(!bells.take_missed());
+        queue.close();
+        bells.ring(ConnectionId(3));
+        assert!(!bells.take_missed());
     }
 }

@@ -12,6 +12,8 @@ pub struct Counters {
     pub logs: Arc<Meter>,
     /// Connections now.
     pub connections: Arc<AtomicUsize>,
+    /// Bytes of replies that clients of native connections have not read.
+    pub unread_bytes: Arc<AtomicUsize>,
     /// Bytes of packets that came in, from sockets and embedded clients.
     pub bytes_received: AtomicU64,
     /// Bytes of packets that were sent to sockets.
@@ -33,6 +35,8 @@ pub struct Metrics {
     pub log_bytes_read: u64,
     /// Connections now, without embedded clients.
     pub connections: u64,
+    /// Bytes of replies that clients of native connections have not read.
+    pub unread_bytes: u64,
     /// Bytes of packets received.
     pub bytes_received: u64,
     /// Bytes of packets sent to sockets.
@@ -59,6 +63,7 @@ impl Counters {
             log_bytes_written: load(&self.logs.bytes_written),
             log_bytes_read: load(&self.logs.bytes_read),
             connections: self.connections.load(Ordering::Relaxed) as u64,
+            unread_bytes: self.unread_bytes.load(Ordering::Relaxed) as u64,
             bytes_received: load(&self.bytes_received),
             bytes_sent: load(&self.bytes_sent),
             frames_applied: load(&self.frames_applied),
@@ -74,7 +79,7 @@ impl Metrics {
     /// The text that Prometheus reads.
     #[must_use]
     pub fn render(&self) -> String {
-        let rows: [(&str, &str, &str, u64); 11] = [
+        let rows: [(&str, &str, &str, u64); 12] = [
             ("log_syncs_total", "counter", "Syncs of log files and their names.", self.log_syncs),
             (
                 "log_written_bytes_total",
@@ -84,6 +89,12 @@ impl Metrics {
             ),
             ("log_read_bytes_total", "counter", "Bytes read from log files.", self.log_bytes_read),
             ("connections", "gauge", "Native connections.", self.connections),
+            (
+                "unread_bytes",
+                "gauge",
+                "Bytes of replies that clients of native connections have not read.",
+                self.unread_bytes,
+            ),
             ("received_bytes_total", "counter", "Bytes of requests.", self.bytes_received),
             ("sent_bytes_total", "counter", "Bytes of replies to sockets.", self.bytes_sent),
             (

@@ -6,7 +6,9 @@ use crate::receive::BUFFER_BYTES;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 use naust_node::ConnectionId;
-use naust_wire::limits::{PACKET_MS_MAX, REQUEST_BYTES_MAX};
+use naust_wire::limits::{
+    KEEPALIVE_MS, KEEPALIVE_PROBE_MS, KEEPALIVE_PROBES_MAX, PACKET_MS_MAX, REQUEST_BYTES_MAX,
+};
 use naust_wire::packet::Bad;
 use naust_wire::reply::{Failure, Reply};
 use naust_wire::{Code, RequestId, ShardId};
@@ -32,9 +34,7 @@ pub struct Sockets {
     connections: Slab<Connection>,
     /// Connections made so far.
     count: u64,
-    /// Connections of all workers.
-    total: Arc<AtomicUsize>,
-    total_max: usize,
+    totals: Totals,
     /// Slots to be read in the next turn.
     readable: Vec<usize>,
     /// Slots with something to write.
@@ -44,9 +44,43 @@ pub struct Sockets {
     ended: Vec<ConnectionId>,
 }
 
+/// What the sockets of all workers have together, and may have.
+#[derive(Clone, Debug)]
+pub struct Totals {
+    /// Connections.
+    pub connections: Arc<AtomicUsize>,
+    /// How many there may be.
+    pub connections_max: usize,
+    /// Bytes of replies that clients do not read.
+    pub unread_bytes: Arc<AtomicUsize>,
+    /// How many there may be.
+    pub unread_bytes_max: usize,
+}
+
+impl Totals {
+    /// What a connection may have unread when all have too much: whoever has more is one of those
+    /// that make it too much.
+    fn equal_share(&self) -> usize {
+        self.unread_bytes_max / self.connections.load(Ordering::Relaxed).max(1)
+    }
+
+    fn has_too_much_unread(&self) -> bool {
+        self.unread_bytes.load(Ordering::Relaxed) > self.unread_bytes_max
+    }
+
+    /// A connection has so many bytes unread now.
+    fn count_unread(&self, connection: &mut Connection, bytes: usize) {
+        if bytes > connection.counted_bytes {
+            self.unread_bytes.fetch_add(bytes - connection.counted_bytes, Ordering::Relaxed);
+        } else if bytes < connection.counted_bytes {
+            self.unread_bytes.fetch_sub(connection.counted_bytes - bytes, Ordering::Relaxed);
+        }
+        connection.counted_bytes = bytes;
+    }
+}
+
 impl Sockets {
-    /// The sockets of worker `worker`; no more than `total_max` with those of the others, which
-    /// `total` counts.
+    /// The sockets of worker `worker`, which with those of the others keep to `totals`.
     ///
     /// # Errors
     /// Of the operating system.
@@ -54,8 +88,7 @@ impl Sockets {
         worker: usize,
         registry: Registry,
         listener: Option<TcpListener>,
-        total: Arc<AtomicUsize>,
-        total_max: usize,
+        totals: Totals,
     ) -> io::Result<Sockets> {
         let mut listener = listener;
         if let Some(listener) = &mut listener {
@@ -68,8 +101,7 @@ impl Sockets {
             accepting: false,
             connections: Slab::new(),
             count: 0,
-            total,
-            total_max,
+            totals,
             readable: Vec::new(),
             unsent: Vec::new(),
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
@@ -111,10 +143,11 @@ impl Sockets {
         loop {
             match listener.accept() {
                 Ok((stream, _)) => {
-                    if self.total.load(Ordering::Relaxed) >= self.total_max {
+                    let Totals { connections, connections_max, .. } = &self.totals;
+                    if connections.load(Ordering::Relaxed) >= *connections_max {
                         turn_away(stream);
                     } else {
-                        self.total.fetch_add(1, Ordering::Relaxed);
+                        connections.fetch_add(1, Ordering::Relaxed);
                         adopt(stream);
                     }
                 }
@@ -139,8 +172,8 @@ impl Sockets {
         let slot = entry.key();
         let interest = Interest::READABLE | Interest::WRITABLE;
         let registered = self.registry.register(&mut stream, Token(SLOTS + slot), interest);
-        if slot >= SLOTS_MAX || stream.set_nodelay(true).is_err() || registered.is_err() {
-            self.total.fetch_sub(1, Ordering::Relaxed);
+        if slot >= SLOTS_MAX || set_options(&stream).is_err() || registered.is_err() {
+            self.totals.connections.fetch_sub(1, Ordering::Relaxed);
             return;
         }
         self.count += 1;
@@ -209,13 +242,25 @@ impl Sockets {
         for slot in slots.drain(..) {
             let Some(connection) = self.connections.get_mut(slot) else { continue };
             connection.listed = false;
-            match connection.write(now_ms) {
+            let written = connection.write(now_ms);
+            self.totals.count_unread(connection, connection.unread_bytes());
+            match written {
                 Ok(true) if connection.wants_read() => self.readable.push(slot),
                 Ok(true) => {}
                 Ok(false) | Err(_) => self.end(slot),
             }
         }
         self.unsent = slots;
+        while self.totals.has_too_much_unread() {
+            let most =
+                self.connections.iter().max_by_key(|(_, connection)| connection.counted_bytes);
+            let share = self.totals.equal_share();
+            match most {
+                Some((slot, connection)) if connection.counted_bytes > share => self.end(slot),
+                // Another worker has it.
+                _ => break,
+            }
+        }
     }
 
     /// Ends what takes too long or holds too much: called about every second.
@@ -225,7 +270,7 @@ impl Sockets {
         let mut large = Vec::new();
         let mut lingering = Vec::new();
         for (slot, connection) in &self.connections {
-            if connection.has_lingered(now_ms) {
+            if connection.has_lingered(now_ms) || connection.is_stuck(now_ms) {
                 lingering.push(slot);
             } else if connection.is_too_slow(now_ms) {
                 slow.push(slot);
@@ -283,7 +328,8 @@ impl Sockets {
     fn end(&mut self, slot: usize) {
         let mut connection = self.connections.remove(slot);
         drop(self.registry.deregister(connection.stream()));
-        self.total.fetch_sub(1, Ordering::Relaxed);
+        self.totals.connections.fetch_sub(1, Ordering::Relaxed);
+        self.totals.count_unread(&mut connection, 0);
         self.ended.push(connection.id);
     }
 }
@@ -309,6 +355,18 @@ fn error_packet(code: Code, detail: String) -> Vec<u8> {
     bytes
 }
 
+/// Replies leave at once, and whoever is gone without a word is found out.
+fn set_options(stream: &TcpStream) -> io::Result<()> {
+    use rustix::net::sockopt;
+    use std::time::Duration;
+    stream.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, Duration::from_millis(KEEPALIVE_MS))?;
+    sockopt::set_tcp_keepintvl(stream, Duration::from_millis(KEEPALIVE_PROBE_MS))?;
+    sockopt::set_tcp_keepcnt(stream, KEEPALIVE_PROBES_MAX)?;
+    Ok(())
+}
+
 fn turn_away(mut stream: TcpStream) {
     let detail = "the node holds as many connections as it may; try again later".to_owned();
     // It is told if it listens; it is closed in any case.
@@ -319,6 +377,7 @@ fn turn_away(mut stream: TcpStream) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use naust_wire::limits::UNREAD_MS_MAX;
     use naust_wire::packet::{self, Kind};
     use std::io::Read as _;
     use std::net::{SocketAddr, TcpStream as Client};
@@ -334,13 +393,18 @@ mod tests {
     }
 
     impl Server {
-        fn new(total_max: usize) -> Server {
+        fn new(connections_max: usize) -> Server {
             let poll = mio::Poll::new().unwrap();
             let listener = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
             let address = listener.local_addr().unwrap();
-            let total = Arc::new(AtomicUsize::new(0));
+            let totals = Totals {
+                connections: Arc::default(),
+                connections_max,
+                unread_bytes: Arc::default(),
+                unread_bytes_max: 64 * 1024 * 1024,
+            };
             let registry = poll.registry().try_clone().unwrap();
-            let sockets = Sockets::new(3, registry, Some(listener), total, total_max).unwrap();
+            let sockets = Sockets::new(3, registry, Some(listener), totals).unwrap();
             Server { poll, sockets, address, received: vec![], ended: vec![], now_ms: 0 }
         }
 
@@ -485,6 +549,82 @@ mod tests {
         server.sockets.pause(id, false);
         server.turn_until(|server| server.received.len() == 3);
         assert_eq!(server.received[2], (id, packet(2)));
+    }
+
+    /// Clients that sent a packet each, in the order of their connections.
+    fn clients(server: &mut Server, count: usize) -> Vec<(Client, ConnectionId)> {
+        let mut clients = Vec::new();
+        for _ in 0..count {
+            let mut client = Client::connect(server.address).unwrap();
+            client.write_all(&packet(1)).unwrap();
+            server.turn_until(|server| !server.received.is_empty());
+            clients.push((client, server.received.pop().unwrap().0));
+        }
+        clients
+    }
+
+    #[test]
+    fn who_takes_no_byte_for_long_is_gone_and_who_takes_a_little_is_not() {
+        const MIB: usize = 1024 * 1024;
+        let mut server = Server::new(10);
+        let mut clients = clients(&mut server, 3);
+        let (_idle, (slow, stuck)) = (clients.remove(0), (clients.remove(0), clients.remove(0)));
+        for id in [slow.1, stuck.1] {
+            server.sockets.push(id, vec![1; 20 * MIB]);
+        }
+        server.sockets.write(5);
+        server.sockets.sweep(5 + UNREAD_MS_MAX);
+        assert_eq!(server.connections(), 3);
+        let (mut slow, id) = slow;
+        let before = server.sockets.totals.unread_bytes.load(Ordering::Relaxed);
+        // It reads as long as there is something, and then holds on.
+        let _reader = std::thread::spawn(move || slow.read_exact(&mut vec![0; 12 * MIB]).is_ok());
+        server.now_ms = 5 + UNREAD_MS_MAX;
+        server.turn_until(|server| {
+            server.sockets.totals.unread_bytes.load(Ordering::Relaxed) < before
+        });
+        server.sockets.sweep(server.now_ms + 1);
+        assert_eq!(server.sockets.take_ended(), [stuck.1]);
+        server.sockets.sweep(server.now_ms + UNREAD_MS_MAX + 1);
+        assert_eq!(server.sockets.take_ended(), [id]);
+        assert_eq!(server.sockets.totals.unread_bytes.load(Ordering::Relaxed), 0);
+        server.sockets.sweep(u64::MAX);
+        assert_eq!(server.connections(), 1, "who is owed nothing may be silent");
+    }
+
+    #[test]
+    fn past_what_all_may_leave_unread_the_one_with_the_most_goes() {
+        const MIB: usize = 1024 * 1024;
+        let mut server = Server::new(10);
+        let clients = clients(&mut server, 4);
+        for (at, mebibytes) in [30, 60, 8, 10].into_iter().enumerate() {
+            server.sockets.push(clients[at].1, vec![1; mebibytes * MIB]);
+        }
+        server.sockets.write(0);
+        assert_eq!(server.sockets.take_ended(), [clients[1].1]);
+        // Others have it: nobody here has more than an equal share.
+        server.sockets.totals.unread_bytes.fetch_add(200 * MIB, Ordering::Relaxed);
+        server.sockets.totals.connections.fetch_sub(2, Ordering::Relaxed);
+        server.sockets.push(clients[2].1, vec![1; MIB]);
+        server.sockets.write(0);
+        assert_eq!(server.sockets.take_ended(), []);
+        server.sockets.totals.connections.fetch_add(2, Ordering::Relaxed);
+        server.sockets.push(clients[2].1, vec![1; MIB]);
+        server.sockets.write(0);
+        assert_eq!(server.sockets.take_ended(), [clients[0].1]);
+    }
+
+    #[test]
+    fn the_operating_system_asks_whether_the_other_side_is_there() {
+        use rustix::net::sockopt;
+        let mut server = Server::new(10);
+        let _client = Client::connect(server.address).unwrap();
+        server.turn_until(|server| server.connections() == 1);
+        let (_, connection) = server.sockets.connections.iter_mut().next().unwrap();
+        let stream = connection.stream();
+        assert!(sockopt::socket_keepalive(&*stream).unwrap());
+        assert_eq!(sockopt::tcp_keepidle(&*stream).unwrap().as_secs(), KEEPALIVE_MS / 1000);
+        assert_eq!(sockopt::tcp_keepcnt(&*stream).unwrap(), KEEPALIVE_PROBES_MAX);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::connection::{is_link, worker_of};
 use crate::data::DataDirectory;
 use crate::life::Life;
-use crate::links::Links;
+use crate::links::{Bells, Links};
 use crate::metrics::Counters;
 use crate::queue::Queue;
 use crate::transfers::Transfers;
@@ -53,6 +53,8 @@ pub struct Wiring {
     pub clock: Clock,
     /// To each worker.
     pub workers: Vec<Arc<Queue<Input>>>,
+    /// The doorbells of each worker.
+    pub bells: Vec<Arc<Bells>>,
     /// To each disk thread.
     pub disks: Vec<Arc<Queue<disk_threads::Job>>>,
     /// To the background threads.

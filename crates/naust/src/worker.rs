@@ -195,6 +195,10 @@ impl Worker {
             self.input(input);
         }
         self.inputs = inputs;
+        if self.wiring.bells[self.number].take_missed() {
+            let links: Vec<ConnectionId> = self.links.iter().map(|held| held.id).collect();
+            links.into_iter().for_each(|id| self.take(id));
+        }
         self.accept();
         self.read();
         if self.now.monotonic_ms >= self.tick_at_ms {
@@ -424,7 +428,7 @@ impl Worker {
     }
 
     fn give_background(&self, job: background::Job) {
-        assert!(self.wiring.background.push(job), "more background work than shards can have");
+        self.wiring.background.push(job);
     }
 
     fn send(&mut self, to: ConnectionId, bytes: Vec<u8>) {
@@ -465,7 +469,7 @@ impl Worker {
         } else if let Some(held) = self.links.iter_mut().find(|held| held.id == id) {
             held.pauses = if on { held.pauses + 1 } else { held.pauses.saturating_sub(1) };
             if held.pauses == 0 {
-                self.give(&self.inbox, Input::LinkReady(id));
+                self.wiring.bells[self.number].ring(id);
             }
         }
     }

@@ -80,6 +80,21 @@ pub const REQUESTS_PER_CONNECTION_MAX: usize = 16_384;
 /// Bytes of replies waiting for one connection's socket; past it the node stops reading from that
 /// connection.
 pub const REPLY_BYTES_PER_CONNECTION_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of replies that one connection's client does not read; past it the connection is closed.
+pub const UNREAD_BYTES_PER_CONNECTION_MAX: usize = 128 * 1024 * 1024;
+/// Bytes of replies that clients of native connections do not read, in a node; past it the
+/// connection with the most of them is closed, if it has more than an equal share.
+pub const UNREAD_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// Milliseconds in which a client must take a byte of the replies that wait for it; past it its
+/// connection is closed.
+pub const UNREAD_MS_MAX: u64 = 30_000;
+/// Milliseconds of silence on a native connection after which the operating system asks whether
+/// the other side is still there.
+pub const KEEPALIVE_MS: u64 = 60_000;
+/// Milliseconds between two such questions.
+pub const KEEPALIVE_PROBE_MS: u64 = 10_000;
+/// Such questions without an answer after which a connection is gone.
+pub const KEEPALIVE_PROBES_MAX: u32 = 3;
 /// Log bytes proposed but not yet applied, a shard; past it commits are answered `Overloaded`.
 pub const UNAPPLIED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Commits proposed but not yet applied, a shard.
@@ -128,6 +143,9 @@ pub const INTERVAL_MS_MAX: u32 = 60_000;
 /// Bytes of rows in memory and behind in compaction, a shard; past it commits are answered
 /// `Overloaded`.
 pub const BACKLOG_BYTES_MAX: u64 = 512 * 1024 * 1024;
+/// Flushes and compactions of one shard that are under way at a time; further ones wait until one
+/// has ended.
+pub const TABLE_JOBS_PER_SHARD_MAX: usize = 16;
 /// Milliseconds that a read waits for an offset that this replica has not folded in.
 pub const READ_OFFSET_WAIT_MS: u64 = 10_000;
 
@@ -153,6 +171,12 @@ const _: () = {
             <= PACKET_BODY_BYTES_MAX
     );
     assert!(SESSION_WINDOW_MAX <= REQUESTS_PER_CONNECTION_MAX);
+    // A connection is not read any more long before it is closed, and one alone can't use up what
+    // all may have.
+    assert!(REPLY_BYTES_PER_CONNECTION_MAX * 4 <= UNREAD_BYTES_PER_CONNECTION_MAX);
+    assert!(UNREAD_BYTES_PER_CONNECTION_MAX * 2 <= UNREAD_BYTES_MAX);
+    assert!(UNREAD_BYTES_MAX / CONNECTIONS_MAX > 0);
+    assert!(KEEPALIVE_MS.is_multiple_of(1000) && KEEPALIVE_PROBE_MS.is_multiple_of(1000));
 };
 
 // The client.

@@ -36,7 +36,7 @@ pub async fn list(state: &State, request: Request) -> Answer {
 /// `POST /v1/namespaces`
 pub async fn create(state: &State, mut request: Request) -> Answer {
     std::mem::take(&mut request.query).finish()?;
-    request.identity()?;
+    request.no_identity()?;
     let body = request.whole(BODY_BYTES_MAX).await?;
     let (name, options) = json::namespace(&body.bytes)?;
     let offset = state.client.create_namespace(&name, options).await?;
@@ -45,7 +45,7 @@ pub async fn create(state: &State, mut request: Request) -> Answer {
 
 /// `DELETE /v1/namespaces/NS`
 pub async fn delete(state: &State, name: &str, request: Request) -> Answer {
-    request.identity()?;
+    request.no_identity()?;
     request.query.finish()?;
     let offset = state.client.delete_namespace(name).await?;
     Ok(respond(StatusCode::OK, &json!({ "offset": offset.0 })))

@@ -30,6 +30,7 @@ pub async fn commit(namespace: &Namespace, mut request: Request) -> Answer {
 
 /// `POST /v1/NS/sessions`
 pub async fn open_session(namespace: &Namespace, mut request: Request) -> Answer {
+    request.no_identity()?;
     let ttl_ms = request.query.number("ttl_ms")?.unwrap_or_default();
     request.query.finish()?;
     let session = namespace.open_session(ttl_ms).await?;
@@ -38,6 +39,7 @@ pub async fn open_session(namespace: &Namespace, mut request: Request) -> Answer
 
 /// `DELETE /v1/NS/sessions/SESSION`
 pub async fn close_session(namespace: &Namespace, session: SessionId, request: Request) -> Answer {
+    request.no_identity()?;
     request.query.finish()?;
     let offset = namespace.close_session(session).await?;
     Ok(respond(StatusCode::OK, &json!({ "offset": offset.0 })))

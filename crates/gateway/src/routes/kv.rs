@@ -99,7 +99,7 @@ async fn commit(namespace: &Namespace, draft: &Draft<'_>, identity: Identity) ->
 /// `PUT /v1/NS/kv/KEYSPACE`
 pub async fn set_options(namespace: &Namespace, keyspace: &str, mut request: Request) -> Answer {
     std::mem::take(&mut request.query).finish()?;
-    request.identity()?;
+    request.no_identity()?;
     let body = request.whole(OPTIONS_BYTES_MAX).await?;
     let options = json::keyspace_options(&body.bytes)?;
     let offset = namespace.kv(keyspace).set_options(options).await?;

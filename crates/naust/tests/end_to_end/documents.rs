@@ -157,6 +157,12 @@ const MET: &[(&str, u64, &str, &str)] = limits! {
     REQUEST_BYTES_MAX "bytes" "overloaded",
     REQUESTS_PER_CONNECTION_MAX "" "-",
     REPLY_BYTES_PER_CONNECTION_MAX "bytes" "-",
+    UNREAD_BYTES_PER_CONNECTION_MAX "bytes" "-",
+    UNREAD_BYTES_MAX "bytes" "-",
+    UNREAD_MS_MAX "ms" "-",
+    KEEPALIVE_MS "ms" "-",
+    KEEPALIVE_PROBE_MS "ms" "-",
+    KEEPALIVE_PROBES_MAX "" "-",
     UNAPPLIED_BYTES_MAX "bytes" "overloaded",
     UNAPPLIED_FRAMES_MAX "" "overloaded",
     BACKLOG_BYTES_MAX "bytes" "overloaded",
@@ -175,6 +181,7 @@ const MET: &[(&str, u64, &str, &str)] = limits! {
 
 /// The limits that nobody meets: they bound what lies inside.
 const INSIDE: &[&str] = &[
+    "TABLE_JOBS_PER_SHARD_MAX",
     "FRAME_BODY_BYTES_MAX",
     "FRAME_HEADER_BYTES",
     "FRAME_ALIGN",

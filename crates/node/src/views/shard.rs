@@ -10,7 +10,7 @@ use naust_machine::{
     Applied, Change, Fault, Machine, Mark, Member, Placed, StreamId, Tables, TablesJob,
 };
 use naust_wire::control::Control;
-use naust_wire::limits::{PAGE_BYTES_MAX, PAGE_ROWS_DEFAULT};
+use naust_wire::limits::{PAGE_BYTES_MAX, PAGE_ROWS_DEFAULT, TABLE_JOBS_PER_SHARD_MAX};
 use naust_wire::message::Refusal;
 use naust_wire::read::Query as Question;
 use naust_wire::reply::{Failure, Reply};
@@ -270,7 +270,9 @@ impl<T: Tables> Shard<T> {
         if self.is_waiting {
             return Ok(());
         }
-        while let Some(job) = self.machine.maintain()? {
+        while self.jobs_under_way < TABLE_JOBS_PER_SHARD_MAX
+            && let Some(job) = self.machine.maintain()?
+        {
             self.jobs_under_way += 1;
             outputs.push(Output::Background { shard: self.id(), job });
         }
