@@ -207,7 +207,7 @@ impl World {
             seats.push(seat(Client::operator(chance.fork())));
         }
         let is_cluster = members.len() > 1;
-        let excuses = Excuses { restarts: is_cluster, ..Excuses::default() };
+        let excuses = Excuses { restarts: is_cluster, elections: is_cluster, ..Excuses::default() };
         let sizes = [(members.len(), 1)].into();
         World {
             seats,

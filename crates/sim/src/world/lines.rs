@@ -185,7 +185,7 @@ impl World {
         let Some(line) = self.lines.get(&id) else { return };
         let seat = line.seat;
         let mut rest = bytes;
-        while !rest.is_empty() {
+        while !rest.is_empty() && self.lines.contains_key(&id) {
             let (packet, length) = match packet::read(rest) {
                 Ok(Some(found)) => found,
                 bad => {
@@ -223,6 +223,7 @@ impl World {
             self.seats[seat].pauses_until = now.after(self.chance.between(1_000, 50_000));
         }
         self.wake(seat);
+        let is_turned_away = asks_too_early(&reply) && self.members.len() > 1;
         let told = brief_reply(&reply);
         self.trace.note(now, format_args!("client {seat} hears #{number} {told}"));
         self.tally.mark(mark(&reply));
@@ -234,7 +235,8 @@ impl World {
             request.ceiling = shard.chronicle.last().map_or(Offset::ZERO, |e| e.header.offset);
             let fresh = match (&request.asked, &reply) {
                 (Asked::Read(_), Reply::Row { at, .. } | Reply::Rows { at, .. }) => Some(*at),
-                _ => committed_at(&reply),
+                (Asked::Commit(_) | Asked::Control(_), reply) => committed_at(reply),
+                _ => None,
             };
             shard.told(request, fresh);
         }
@@ -247,6 +249,12 @@ impl World {
             true => Answer::Lost,
             false => Answer::Reply(reply),
         };
+        // Another node may know better.
+        let prefers = self.seats[seat].prefers.is_some();
+        if is_turned_away && !prefers && self.chance.below(8) == 0 {
+            let line = self.seats[seat].line.expect("it was just heard");
+            self.hang_up(line);
+        }
     }
 
     /// How long nothing could be committed is told by the answers.
