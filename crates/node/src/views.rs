@@ -233,7 +233,7 @@ impl<T: Tables> Views<T> {
     ///
     /// # Errors
     /// The tables'.
-    pub fn digest(&self, id: ShardId) -> Option<Result<(Offset, u64), naust_machine::Fault>> {
+    pub fn digest(&self, id: ShardId) -> Option<Result<(Offset, u64), Fault>> {
         self.shards.get(&id).map(Shard::digest)
     }
 

@@ -121,7 +121,7 @@ impl World {
                 Some(_) => {}
             }
         }
-        let everywhere = leader.configuration.replicas().count() == self.members.len();
+        let everywhere = leader.configuration.replicas().len() == self.members.len();
         (shard == ShardId::DIRECTORY && !everywhere)
             .then(|| "not every node has a replica of the directory".to_owned())
     }
