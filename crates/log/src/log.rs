@@ -393,7 +393,7 @@ impl Log {
     /// # Panics
     /// If `to` lies behind the end, or before `from`.
     #[must_use]
-    pub fn copy(&self, from: Offset, to: Offset, out: &mut Vec<u8>) -> bool {
+    pub fn copy_frames(&self, from: Offset, to: Offset, out: &mut Vec<u8>) -> bool {
         assert!(from <= to && to <= self.end.offset, "a copy of staged frames");
         let layout = self.shared.layout;
         if to <= layout.end(from) {

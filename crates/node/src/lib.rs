@@ -84,7 +84,7 @@ pub mod views;
 
 pub use effect::Effect;
 pub use event::{ConnectionId, Event, Now};
-pub use node::{Config, Node};
+pub use node::{Config, Look, Node};
 
 /// Milliseconds between two `Event::Tick`s, about.
 pub const TICK_MS: u64 = 25;

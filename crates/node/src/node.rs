@@ -8,6 +8,7 @@ mod asks;
 mod cluster;
 mod directory;
 mod failed;
+mod look;
 mod packets;
 
 use crate::connections::Connections;
@@ -19,6 +20,7 @@ use crate::views;
 use crate::{ConnectionId, Effect, Event, Now};
 use cluster::Forwarded;
 use directory::Directory;
+pub use look::Look;
 use naust_log::Fault;
 use naust_wire::control::Control;
 use naust_wire::frame::Kind;

@@ -169,6 +169,11 @@ impl Shard {
         self.handed.1
     }
 
+    /// Where the frames end that the views have folded in.
+    pub(crate) fn applied_end(&self) -> Offset {
+        self.applied.next
+    }
+
     /// Log bytes that are staged and not yet folded in.
     fn unapplied_bytes(&self) -> u64 {
         self.log.end().offset.0.saturating_sub(self.applied.next.0)

@@ -228,6 +228,15 @@ impl<T: Tables> Views<T> {
         }
     }
 
+    /// A hash of everything that the views of a shard show, and the offset of the last frame in it;
+    /// `None` if they are not here. Reads all rows: for replicas to be compared.
+    ///
+    /// # Errors
+    /// The tables'.
+    pub fn digest(&self, id: ShardId) -> Option<Result<(Offset, u64), Fault>> {
+        self.shards.get(&id).map(Shard::digest)
+    }
+
     /// Closes the views of a shard: nothing of its tables is used any more when this returns,
     /// but by jobs under way.
     pub fn remove(&mut self, id: ShardId, outputs: &mut Vec<Output<T>>) {

@@ -48,6 +48,8 @@ pub struct Excuses {
     pub damage: bool,
     /// The process ended at times, or a disk stopped it.
     pub restarts: bool,
+    /// There are several nodes, and leadership goes from one to another.
+    pub elections: bool,
 }
 
 /// A checker.

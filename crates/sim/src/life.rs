@@ -10,7 +10,7 @@
 
 use crate::generator::Generator;
 use crate::history::Violation;
-use crate::plan::Plan;
+use crate::plan::{Cluster, Plan};
 use crate::sabotage::Sabotage;
 use crate::tally::Tally;
 use crate::trace::Trace;
@@ -44,19 +44,22 @@ pub fn listen_to_panics() {
     }));
 }
 
-/// Lives the life of a seed.
-#[must_use]
-pub fn live(seed: u64, trace: Trace) -> Life {
-    live_with(seed, trace, None)
+/// How a life differs from what its seed alone tells.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted {
+    /// So many nodes, whatever the seed draws.
+    pub nodes: Option<usize>,
+    /// Someone lies in it. For tests of the simulator itself.
+    pub sabotage: Option<Sabotage>,
 }
 
-/// Lives the life of a seed in which someone lies. For tests of the simulator itself.
+/// Lives the life of a seed.
 #[must_use]
-pub fn live_with(seed: u64, trace: Trace, sabotage: Option<Sabotage>) -> Life {
+pub fn live(seed: u64, wanted: Wanted, trace: Trace) -> Life {
     let mut chance = Generator::new(seed);
-    let plan = Plan::draw(&mut chance);
+    let plan = Plan::draw(&mut chance).with(Cluster::draw(seed, wanted.nodes));
     let mut world = World::new(plan, chance, trace);
-    world.sabotage = sabotage;
+    world.sabotage = wanted.sabotage;
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| world.live())) {
         let place = PANIC.with_borrow_mut(std::mem::take);
         let what = format!("{} at {place}", sentence(&*panic));

@@ -5,7 +5,7 @@
 
 use anyhow::{Context, bail};
 use clap::Parser;
-use naust_sim::life;
+use naust_sim::life::{self, Wanted};
 use naust_sim::run;
 use naust_sim::trace::Trace;
 use std::io::{self, Write};
@@ -29,9 +29,18 @@ struct Arguments {
     /// Prints the hash of the story and nothing else.
     #[arg(long, requires = "seed", conflicts_with = "trace")]
     hash: bool,
+    /// So many nodes, whatever the seeds draw.
+    #[arg(long, value_name = "N")]
+    nodes: Option<usize>,
     /// Lives side by side.
     #[arg(long, value_name = "N", default_value_t = 2)]
     threads: usize,
+}
+
+impl Arguments {
+    fn wanted(&self) -> Wanted {
+        Wanted { nodes: self.nodes, ..Wanted::default() }
+    }
 }
 
 fn range(text: &str) -> Result<Range<u64>, String> {
@@ -45,7 +54,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     life::listen_to_panics();
     let held = match (&arguments.seeds, arguments.seed) {
-        (Some(range), _) => many(range.clone(), arguments.threads)?,
+        (Some(range), _) => many(range.clone(), &arguments)?,
         (None, Some(seed)) => one(seed, &arguments)?,
         (None, None) => bail!("name --seeds A..B or --seed N"),
     };
@@ -58,7 +67,7 @@ fn one(seed: u64, arguments: &Arguments) -> anyhow::Result<bool> {
     } else {
         Trace::silent()
     };
-    let life = life::live(seed, trace);
+    let life = life::live(seed, arguments.wanted(), trace);
     let mut out = io::stdout().lock();
     if arguments.hash {
         writeln!(out, "{:016x}", life.hash).context("writing to standard output")?;
@@ -73,12 +82,12 @@ fn one(seed: u64, arguments: &Arguments) -> anyhow::Result<bool> {
     Ok(life.violations.is_empty())
 }
 
-fn many(range: Range<u64>, threads: usize) -> anyhow::Result<bool> {
+fn many(range: Range<u64>, arguments: &Arguments) -> anyhow::Result<bool> {
     let begun = Instant::now();
-    let report = run::seeds(range.clone(), threads, |seed, what| {
+    let report = run::seeds(range.clone(), arguments.wanted(), arguments.threads, |seed, what| {
         let mut err = io::stderr().lock();
         // Nobody may be listening; the verdict is told again at the end.
-        let _ = writeln!(err, "seed {seed} FAILED: {what}\n  {}", command(seed));
+        let _ = writeln!(err, "seed {seed} FAILED: {what}\n  {}", command(seed, arguments));
     });
     let seconds = begun.elapsed().as_secs_f64();
     let mut out = io::stdout().lock();
@@ -87,7 +96,7 @@ fn many(range: Range<u64>, threads: usize) -> anyhow::Result<bool> {
     writeln!(out, "  {:<34} {seconds:>14.1}", "seconds")?;
     writeln!(out, "  {:<34} {per_minute:>14.0}", "lives a minute")?;
     for (seed, what) in &report.failed {
-        writeln!(out, "seed {seed} FAILED: {what}\n  {}", command(*seed))?;
+        writeln!(out, "seed {seed} FAILED: {what}\n  {}", command(*seed, arguments))?;
     }
     let (start, end, failed) = (range.start, range.end, report.failed.len());
     if failed == 0 {
@@ -98,6 +107,7 @@ fn many(range: Range<u64>, threads: usize) -> anyhow::Result<bool> {
     Ok(failed == 0)
 }
 
-fn command(seed: u64) -> String {
-    format!("cargo run --release -p naust-sim -- --seed {seed} --trace")
+fn command(seed: u64, arguments: &Arguments) -> String {
+    let nodes = arguments.nodes.map(|nodes| format!(" --nodes {nodes}")).unwrap_or_default();
+    format!("cargo run --release -p naust-sim -- --seed {seed}{nodes} --trace")
 }

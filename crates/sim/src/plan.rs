@@ -4,9 +4,16 @@
 //! leaves most things out, and does the rest with its own insistence (Groce et al., "Swarm
 //! Testing", ISSTA 2012).
 
+mod cluster;
+
+pub use cluster::Cluster;
+
 use crate::generator::Generator;
 use naust_machine::MachineOptions;
 use naust_wire::options::{Durability, NamespaceOptions};
+
+/// How many times rarer the nodes of a cluster end than a node alone.
+const RARER: u64 = 20;
 
 /// What a life is allowed to meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +36,8 @@ pub struct Plan {
     pub work: Work,
     /// What disks, processes, clocks and connections do.
     pub faults: Faults,
+    /// How many nodes there are, and what goes wrong between them.
+    pub cluster: Cluster,
     /// Bytes of a segment, a power of two.
     pub segment_bytes: u64,
     /// Options of the namespaces that are made on the way.
@@ -200,9 +209,27 @@ impl Plan {
             segment_bytes: 1 << generator.between(14, 20).max(segment_bits(&work)),
             work,
             faults,
+            cluster: Cluster { nodes: 1, ..Cluster::default() },
             options,
             machine,
         }
+    }
+
+    /// The same life with several nodes. What is beyond the promises of one disk is not drawn for
+    /// them: damage that another replica could mend is not mended yet.
+    #[must_use]
+    pub fn with(mut self, cluster: Cluster) -> Plan {
+        if cluster.nodes > 1 {
+            self.mode = Mode::Promised;
+            let faults = &mut self.faults;
+            faults.rot_micros = 0;
+            // There must be a quorum most of the time, or nothing happens that is worth it.
+            faults.crash_micros *= RARER;
+            faults.kill_micros *= RARER;
+            faults.drain_micros *= RARER;
+        }
+        self.cluster = cluster;
+        self
     }
 }
 

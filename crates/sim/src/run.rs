@@ -2,7 +2,7 @@
 //!
 //! The only threads of this crate are here, outside of all worlds: each life is told by one thread.
 
-use crate::life::{self, Life};
+use crate::life::{self, Life, Wanted};
 use crate::tally::Tally;
 use crate::trace::Trace;
 use std::ops::Range;
@@ -19,7 +19,12 @@ pub struct Report {
 }
 
 /// Lives all seeds of a range on so many threads. `told` hears of each failure at once.
-pub fn seeds(range: Range<u64>, threads: usize, told: impl Fn(u64, &str) + Sync) -> Report {
+pub fn seeds(
+    range: Range<u64>,
+    wanted: Wanted,
+    threads: usize,
+    told: impl Fn(u64, &str) + Sync,
+) -> Report {
     let next = AtomicU64::new(range.start);
     let report = Mutex::new(Report::default());
     std::thread::scope(|scope| {
@@ -30,7 +35,7 @@ pub fn seeds(range: Range<u64>, threads: usize, told: impl Fn(u64, &str) + Sync)
                     if seed >= range.end {
                         return;
                     }
-                    let life = life::live(seed, Trace::silent());
+                    let life = life::live(seed, wanted, Trace::silent());
                     let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
                     report.tally.add(&life.tally);
                     if let Some(what) = sentence(&life) {

@@ -16,6 +16,12 @@ pub struct SimTables {
 }
 
 impl SimTables {
+    /// Tables that were copied from another replica, whole.
+    #[must_use]
+    pub fn of(tables: MemTables) -> SimTables {
+        SimTables { tables: Arc::new(Mutex::new(tables)), ..SimTables::default() }
+    }
+
     /// What is there after a power cut, or after the end of the process.
     #[must_use]
     pub fn crash(&self) -> SimTables {

@@ -8,6 +8,18 @@ use std::fmt::Write as _;
 pub struct Tally {
     /// Lives.
     pub lives: u64,
+    /// Lives by their number of nodes.
+    pub sizes: BTreeMap<usize, u64>,
+    /// Packets, or runs of them, that nodes sent each other.
+    pub packets: u64,
+    /// First entries of leaders that were committed.
+    pub elections: u64,
+    /// Longest virtual time, in microseconds, in which commits were asked for and none was
+    /// answered.
+    pub unavailable_micros: u64,
+    /// Longest virtual time from the last fault until everything had come to its end, in
+    /// microseconds.
+    pub healing_micros: u64,
     /// Virtual time, in microseconds.
     pub micros: u64,
     /// Things that happened.
@@ -45,6 +57,13 @@ impl Tally {
     /// Adds another tally to this one.
     pub fn add(&mut self, other: &Tally) {
         self.lives += other.lives;
+        self.packets += other.packets;
+        self.elections += other.elections;
+        self.unavailable_micros = self.unavailable_micros.max(other.unavailable_micros);
+        self.healing_micros = self.healing_micros.max(other.healing_micros);
+        for (nodes, count) in &other.sizes {
+            *self.sizes.entry(*nodes).or_default() += count;
+        }
         self.micros += other.micros;
         self.events += other.events;
         self.requests += other.requests;
@@ -69,6 +88,9 @@ impl Tally {
             writeln!(out, "  {name:<34} {value:>14}").expect("a string takes what is written");
         };
         row("lives", self.lives.to_string());
+        for (nodes, count) in &self.sizes {
+            row(&format!("lives of {nodes} nodes"), count.to_string());
+        }
         row("simulated seconds", seconds(self.micros));
         row("events", self.events.to_string());
         row("requests", self.requests.to_string());
@@ -77,6 +99,10 @@ impl Tally {
         row("starts of a node", self.starts.to_string());
         row("longest recovery, simulated s", seconds(self.recovery_micros));
         row("most requests under way", self.under_way.to_string());
+        row("packets between nodes", self.packets.to_string());
+        row("elections", self.elections.to_string());
+        row("longest without a commit, simulated s", seconds(self.unavailable_micros));
+        row("longest healing, simulated s", seconds(self.healing_micros));
         for (kind, count) in &self.faults {
             row(&format!("fault: {kind}"), count.to_string());
         }

@@ -7,18 +7,29 @@
 //! * [`lines`]: clients and their connections;
 //! * [`member`]: a node: its disks and tables, and the process that may run on them;
 //! * [`effects`]: what a process wants done;
-//! * [`faults`]: what goes wrong;
-//! * [`shards`]: what is kept of each shard to judge it.
+//! * [`opening`]: a shard is opened, and compared with what was;
+//! * [`network`]: what lies between nodes;
+//! * [`faults`], [`disturbances`]: what goes wrong with nodes, and between them;
+//! * [`operator`]: who has nodes join and leave;
+//! * [`shards`], [`replicas`]: what is kept of each shard to judge it, and whether all replicas came
+//!   to the same.
 
+pub mod disturbances;
 pub mod effects;
 pub mod faults;
 pub mod lines;
 pub mod member;
+pub mod network;
+pub mod opening;
+pub mod operator;
+pub mod replicas;
 pub mod shards;
+pub mod transfers;
 
 use crate::checkers::Excuses;
 use crate::generator::Generator;
 use crate::history::{History, Violation};
+use crate::model::Model;
 use crate::plan::Plan;
 use crate::sabotage::Sabotage;
 use crate::schedule::{Moment, Schedule};
@@ -30,7 +41,8 @@ use lines::{Line, Seat};
 use member::{Inside, Member};
 use naust_node::ConnectionId;
 use naust_wire::read::{Level, Query, Read};
-use naust_wire::{Offset, ShardId};
+use naust_wire::{NodeId, Offset, ShardId};
+use network::{Network, Towards};
 use shards::Shard;
 use std::collections::BTreeMap;
 
@@ -85,6 +97,61 @@ pub enum Happening {
     Start(usize),
     /// Something goes wrong.
     Fault(Fault),
+    /// A process connects to a node.
+    Dial {
+        /// The node and its life.
+        node: (usize, u64),
+        /// To whom.
+        to: NodeId,
+    },
+    /// Packets come out of a wire between nodes.
+    Wired {
+        /// The wire.
+        wire: ConnectionId,
+        /// Which way.
+        towards: Towards,
+        /// Whole packets.
+        bytes: Vec<u8>,
+    },
+    /// What got stuck on a wire flows on.
+    Flow {
+        /// The wire.
+        wire: ConnectionId,
+        /// Which way.
+        towards: Towards,
+    },
+    /// A wire breaks.
+    Snap(ConnectionId),
+    /// Whoever made a wire hears that it is gone.
+    Unwired {
+        /// The node and its life.
+        node: (usize, u64),
+        /// To whom it led.
+        to: NodeId,
+        /// Where that was.
+        by: usize,
+        /// The wire.
+        wire: ConnectionId,
+    },
+    /// Whoever took a wire hears that it is gone.
+    Unheld {
+        /// The node and its life.
+        node: (usize, u64),
+        /// Where the other end was.
+        by: usize,
+        /// The wire.
+        wire: ConnectionId,
+    },
+    /// Paths that were cut are whole again.
+    Heal(Vec<disturbances::Path>),
+    /// A path is not slow any more.
+    Quick(disturbances::Path),
+    /// A process that stood still goes on.
+    Resume(usize),
+    /// The operator looks at the cluster.
+    Operate,
+    /// A client asks itself whether it has waited for too long.
+    Impatient(usize),
 }
 
 /// Everything there is.
@@ -107,24 +174,44 @@ pub struct World {
     tally: Tally,
     /// Faults have ended.
     calm: bool,
+    /// When they had.
+    healed_from: Moment,
+    network: Network,
+    /// What shard 0 means so far.
+    directory: Model,
+    /// Commits without an answer, and since when there has been none at all.
+    commits_under_way: u64,
+    without_commit: Option<Moment>,
 }
 
 impl World {
     /// A world as its plan wants it, before anything happens.
     #[must_use]
     pub fn new(plan: Plan, mut chance: Generator, trace: Trace) -> World {
-        let members = vec![Member::new(&mut chance, &plan)];
-        let seats = (0..plan.work.clients).map(|seat| {
-            let namespace = (seat + 1) % plan.work.namespaces;
-            Seat {
-                client: Client::new(chance.fork(), namespace),
-                line: None,
-                waits_for_turn: true,
-                pauses_until: Moment::default(),
-            }
-        });
+        let slots = 0..plan.cluster.nodes;
+        let members: Vec<Member> =
+            slots.map(|slot| Member::new(slot, &mut chance, &plan)).collect();
+        let seat = |client| Seat {
+            client,
+            line: None,
+            waits_for_turn: true,
+            pauses_until: Moment::default(),
+            prefers: None,
+            heard: Moment::default(),
+        };
+        let mut seats: Vec<Seat> = Vec::new();
+        for number in 0..plan.work.clients {
+            let namespace = (number + 1) % plan.work.namespaces;
+            seats.push(seat(Client::new(chance.fork(), namespace)));
+        }
+        if members.len() > 1 {
+            seats.push(seat(Client::operator(chance.fork())));
+        }
+        let is_cluster = members.len() > 1;
+        let excuses = Excuses { restarts: is_cluster, elections: is_cluster, ..Excuses::default() };
+        let sizes = [(members.len(), 1)].into();
         World {
-            seats: seats.collect(),
+            seats,
             plan,
             trace,
             violations: Vec::new(),
@@ -137,9 +224,14 @@ impl World {
             drawn: 0,
             history: History::default(),
             shards: BTreeMap::new(),
-            excuses: Excuses::default(),
-            tally: Tally { lives: 1, ..Tally::default() },
+            excuses,
+            tally: Tally { lives: 1, sizes, ..Tally::default() },
             calm: false,
+            healed_from: Moment::default(),
+            network: Network::default(),
+            directory: Model::default(),
+            commits_under_way: 0,
+            without_commit: None,
         }
     }
 
@@ -150,21 +242,39 @@ impl World {
             self.members.iter().for_each(|member| member.fuse.forget_syncs());
         }
         self.schedule.at(Moment::default(), Happening::Start(0));
+        for slot in 1..self.members.len() {
+            let after = self.chance.skewed(1, 500_000);
+            self.schedule.after(after, Happening::Start(slot));
+        }
         for seat in 0..self.seats.len() {
             self.schedule.at(Moment(seat as u64), Happening::Turn(seat));
         }
+        if let Some(operator) = self.operator() {
+            self.schedule.after(1, Happening::Operate);
+            for seat in 0..=operator {
+                self.schedule.after(1, Happening::Impatient(seat));
+            }
+        }
         self.schedule_faults();
+        self.schedule_disturbances();
         let requests = self.plan.requests;
         let deadline = Moment(BUSY_MICROS);
         self.run_until(deadline, |world| world.history.requests.len() as u64 >= requests);
         self.end_faults();
         self.settle("after the last fault");
-        self.examine();
-        self.settle("when everything was read back");
-        self.take_power(0, "at the end");
+        self.tally.healing_micros = self.schedule.now().0 - self.healed_from.0;
+        for round in 0..self.members.len() {
+            self.examine(round);
+            self.settle("when everything was read back");
+        }
+        self.compare_replicas();
+        for slot in 0..self.members.len() {
+            self.take_power(slot, "at the end");
+        }
         self.settle("after the last power cut");
-        self.examine();
+        self.examine(0);
         self.settle("when everything was read back again");
+        self.compare_replicas();
         if self.violations.is_empty() {
             self.judge(self.excuses);
         }
@@ -195,6 +305,7 @@ impl World {
     }
 
     fn happen(&mut self, happening: Happening) {
+        let Some(happening) = self.unless_paused(happening) else { return };
         match happening {
             Happening::Turn(seat) => self.turn(seat),
             Happening::Arrive { node, from, bytes } => self.arrived(node, from, &bytes),
@@ -204,6 +315,40 @@ impl World {
             Happening::Inside { node, inside } => self.inside(node, inside),
             Happening::Start(node) => self.start(node),
             Happening::Fault(fault) => self.fault(fault),
+            Happening::Dial { node, to } => self.dial(node, to),
+            Happening::Wired { wire, towards, bytes } => self.wired(wire, towards, bytes),
+            Happening::Flow { wire, towards } => self.flow(wire, towards),
+            Happening::Snap(wire) => self.snap(wire),
+            Happening::Unwired { node, to, by, wire } => self.unwired(node, to, by, wire),
+            Happening::Unheld { node, by, wire } => self.unheld(node, by, wire),
+            Happening::Heal(paths) => self.heal(&paths),
+            Happening::Quick(path) => self.network.slow(path, false),
+            Happening::Resume(slot) => self.resume(slot),
+            Happening::Operate => self.operate(),
+            Happening::Impatient(seat) => self.impatient(seat),
+        }
+    }
+
+    /// What reaches a process that stands still waits there.
+    fn unless_paused(&mut self, happening: Happening) -> Option<Happening> {
+        let node = match &happening {
+            Happening::Arrive { node, .. }
+            | Happening::Gone { node, .. }
+            | Happening::Inside { node, .. }
+            | Happening::Dial { node, .. }
+            | Happening::Unwired { node, .. }
+            | Happening::Unheld { node, .. } => Some(*node),
+            Happening::Wired { wire, towards, .. } | Happening::Flow { wire, towards } => {
+                self.network.taker(*wire, *towards)
+            }
+            _ => None,
+        };
+        match node.and_then(|(slot, _)| self.members[slot].paused.as_mut()) {
+            Some(waiting) => {
+                waiting.push(happening);
+                None
+            }
+            None => Some(happening),
         }
     }
 
@@ -214,59 +359,75 @@ impl World {
         let settled = self.run_until(deadline, |world| {
             world.seats.iter().all(|seat| seat.client.is_idle() && seat.client.is_connected())
                 && world.members.iter().all(|member| member.listens().is_some())
+                && world.is_apart().is_none()
         });
         if settled || !self.violations.is_empty() || self.excuses.damage {
             return;
         }
         let busy = self.seats.iter().enumerate().filter(|(_, seat)| !seat.client.is_idle());
         let busy: Vec<_> = busy.map(|(seat, s)| (seat, s.client.under_way())).collect();
-        let what = format!("{when} not all came to its end; (client, requests): {busy:?}");
+        let apart = self.is_apart().unwrap_or_else(|| "replicas are one".to_owned());
+        let what = format!("{when} not all came to its end; (client, requests): {busy:?}; {apart}");
         self.violations.push(Violation::new("liveness", what));
     }
 
     /// Has everything read back that can be read: the whole log, all rows now and then, all
-    /// records, cursors and names.
-    fn examine(&mut self) {
+    /// records, cursors and names. In each round by another node.
+    fn examine(&mut self, round: usize) {
+        let mut models: BTreeMap<ShardId, Model> = BTreeMap::new();
         for seat in 0..self.seats.len() {
+            if Some(seat) == self.operator() {
+                continue;
+            }
             let Some(id) = self.seats[seat].client.shard() else { continue };
             let Some(shard) = self.shards.get(&id) else { continue };
-            let model = shard.model().unwrap_or_default();
-            let query = |query| Read { level: Level::Linearizable, query };
-            let mut reads = vec![
-                query(Query::Describe),
-                query(Query::Log { from: Offset::FIRST, max_bytes: 0, wait_ms: 0 }),
-            ];
-            let offsets: Vec<Offset> = model.verdicts.keys().copied().collect();
-            for keyspace in model.keyspaces.keys() {
-                let scan = |level| Read {
-                    level,
-                    query: Query::Scan {
-                        keyspace: keyspace.clone(),
-                        from: Vec::new(),
-                        to: None,
-                        reverse: false,
-                        limit: 0,
-                        max_bytes: 0,
-                    },
-                };
-                reads.push(scan(Level::Linearizable));
-                for _ in 0..3 {
-                    reads.push(scan(Level::Exactly(*self.chance.pick(&offsets))));
-                }
-            }
-            for (name, stream) in &model.streams {
-                let (limit, max_bytes, wait_ms) = (0, 0, 0);
-                let (stream_name, from) = (name.clone(), Offset::ZERO);
-                let stream_read =
-                    Query::Records { stream: stream_name, from, limit, max_bytes, wait_ms };
-                reads.push(query(stream_read));
-                for cursor in stream.cursors.keys() {
-                    let (stream, cursor) = (name.clone(), cursor.clone());
-                    reads.push(query(Query::Cursor { stream, cursor }));
+            let model = models.entry(id).or_insert_with(|| shard.model().unwrap_or_default());
+            let reads = everything(model, &mut self.chance);
+            if self.members.len() > 1 {
+                self.seats[seat].prefers = Some((seat + round) % self.members.len());
+                if let Some(line) = self.seats[seat].line {
+                    self.hang_up(line);
                 }
             }
             self.seats[seat].client.examine(reads);
             self.wake(seat);
         }
     }
+}
+
+/// Reads of everything that there is.
+fn everything(model: &Model, chance: &mut Generator) -> Vec<Read> {
+    let query = |query| Read { level: Level::Linearizable, query };
+    let mut reads = vec![
+        query(Query::Describe),
+        query(Query::Log { from: Offset::FIRST, max_bytes: 0, wait_ms: 0 }),
+    ];
+    let offsets: Vec<Offset> = model.verdicts.keys().copied().collect();
+    for keyspace in model.keyspaces.keys() {
+        let scan = |level| Read {
+            level,
+            query: Query::Scan {
+                keyspace: keyspace.clone(),
+                from: Vec::new(),
+                to: None,
+                reverse: false,
+                limit: 0,
+                max_bytes: 0,
+            },
+        };
+        reads.push(scan(Level::Linearizable));
+        for _ in 0..3 {
+            reads.push(scan(Level::Exactly(*chance.pick(&offsets))));
+        }
+    }
+    for (name, stream) in &model.streams {
+        let (limit, max_bytes, wait_ms) = (0, 0, 0);
+        let (stream_name, from) = (name.clone(), Offset::ZERO);
+        reads.push(query(Query::Records { stream: stream_name, from, limit, max_bytes, wait_ms }));
+        for cursor in stream.cursors.keys() {
+            let (stream, cursor) = (name.clone(), cursor.clone());
+            reads.push(query(Query::Cursor { stream, cursor }));
+        }
+    }
+    reads
 }

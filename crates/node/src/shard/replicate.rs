@@ -383,7 +383,7 @@ impl Shard {
             let said = Raft { log_term: at.1, ..raft(message, at.0) };
             let (log, mut copied) = (&self.log, false);
             peers.say_with(self.id, message.to, Said::Raft(said), |out| {
-                copied = log.copy(from, to, out);
+                copied = log.copy_frames(from, to, out);
             });
             assert!(copied, "what is not folded in is in memory");
             let entry = &message.entries[(end.0.0 - message.index.0 - 1) as usize];

@@ -90,6 +90,10 @@ impl<T: Tables> Shard<T> {
         self.machine.shard()
     }
 
+    pub(super) fn digest(&self) -> Result<(Offset, u64), Fault> {
+        Ok((self.machine.applied().applied, self.machine.digest()?))
+    }
+
     /// Tells what exists, once, as soon as everything is folded in that the log held when it was
     /// opened and the next frame begins at `next`.
     pub(super) fn tell_directory(&mut self, next: Offset, outputs: &mut Vec<Output<T>>) {

@@ -32,7 +32,9 @@ fn judge(case: &Case<'_>, request: &Request) -> Result<(), String> {
         Reply::Committed(committed) if !committed.duplicate => {
             return later(committed.offset, frontier);
         }
-        Reply::Done(offset) => return later(*offset, frontier),
+        Reply::Done(offset) if matches!(request.asked, Asked::Control(_)) => {
+            return later(*offset, frontier);
+        }
         Reply::Row { at, .. } | Reply::Rows { at, .. } | Reply::Described { at, .. } => *at,
         _ => return Ok(()),
     };

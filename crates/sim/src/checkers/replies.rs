@@ -3,6 +3,7 @@
 
 use super::Case;
 use crate::history::{Answer, Asked, Request, Violation};
+use naust_wire::ask::Ask;
 use naust_wire::control::Control;
 use naust_wire::limits::{HISTORY_BYTES_DEFAULT, HISTORY_MS_DEFAULT};
 use naust_wire::read::{Level, Query};
@@ -64,6 +65,7 @@ fn suits(asked: &Asked, reply: &Reply) -> bool {
                 | (Query::Log { .. }, Reply::Frames { .. })
                 | (Query::Describe, Reply::Described { .. })
         ),
+        Asked::Ask(Ask::Transfer { .. }) => matches!(reply, Reply::Done(_)),
         Asked::Ask(_) => matches!(
             reply,
             Reply::Hello { .. }
@@ -92,9 +94,8 @@ fn error(case: &Case<'_>, request: &Request, code: Code) -> Result<(), String> {
             "no node was restarted and nothing was damaged",
         ),
         Code::OffsetTrimmed => excused(trimmed(case, request), "the window of history holds it"),
-        Code::Unauthorized | Code::NotLeader | Code::TimedOut => {
-            Err("nothing led to it".to_owned())
-        }
+        Code::NotLeader => excused(case.excuses.elections, "there is one node only"),
+        Code::Unauthorized | Code::TimedOut => Err("nothing led to it".to_owned()),
         _ => Ok(()),
     }
 }

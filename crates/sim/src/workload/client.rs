@@ -48,6 +48,10 @@ pub struct Client {
     /// Reads to be asked before anything is drawn, each until it is answered.
     agenda: VecDeque<Read>,
     asking: Option<Read>,
+    /// It asks for nothing of its own, and does what it is told.
+    is_operator: bool,
+    /// What it was told to ask for, once.
+    errands: VecDeque<Asked>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +105,20 @@ impl Client {
             finishing: false,
             agenda: VecDeque::new(),
             asking: None,
+            is_operator: false,
+            errands: VecDeque::new(),
         }
+    }
+
+    /// A client that only does what it is told.
+    #[must_use]
+    pub fn operator(generator: Generator) -> Client {
+        Client { is_operator: true, ..Client::new(generator, 0) }
+    }
+
+    /// Has something asked for that is no commit, once, whatever the answer is.
+    pub fn errand(&mut self, asked: Asked) {
+        self.errands.push_back(asked);
     }
 
     /// Has these read, one after the other and each to its last page, before anything else is
@@ -153,6 +170,7 @@ impl Client {
     pub fn is_idle(&self) -> bool {
         self.waiting.is_empty()
             && self.agenda.is_empty()
+            && self.errands.is_empty()
             && self.session.as_ref().is_none_or(|session| session.open() == 0)
     }
 
@@ -190,10 +208,16 @@ impl Client {
             State::Greeting | State::Resolving => None,
             State::Ready if self.waiting.len() as u64 >= plan.work.in_flight => None,
             State::Ready => {
-                let old = self.again().or_else(|| self.examination());
-                old.or_else(|| if self.finishing { None } else { self.draw(plan, number) })
+                let old = self.again().or_else(|| self.examination()).or_else(|| self.sent_on());
+                let draws = !self.finishing && !self.is_operator;
+                old.or_else(|| if draws { self.draw(plan, number) } else { None })
             }
         }
+    }
+
+    fn sent_on(&mut self) -> Option<Outgoing> {
+        let asked = self.errands.pop_front()?;
+        Some(self.outgoing(asked, ShardId::DIRECTORY, Purpose::Plain))
     }
 
     fn is_resolving(&self) -> bool {

@@ -1,21 +1,13 @@
 //! What a process wants done, and how the world does it: later, and in no other order than was
 //! asked for.
 
-use super::member::{CLUSTER, Inside};
-use super::shards::Shard;
+use super::member::Inside;
 use super::{Happening, World};
-use crate::fuse::Fused;
-use crate::plan::Mode;
 use crate::schedule::Moment;
-use naust_consensus::Configuration;
-use naust_log::sim::SimDisk;
-use naust_log::{Disk, Identity, Layout, Log, OpenError as LogError};
 use naust_machine::{MemJob, TablesJob};
 use naust_node::views::{self, Output};
-use naust_node::{Effect, Event, answer, open};
-use naust_wire::options::NamespaceOptions;
-use naust_wire::{NodeId, Offset, ShardId};
-use std::sync::Arc;
+use naust_node::{Effect, Event, answer, fetch};
+use naust_wire::{Offset, ShardId};
 
 impl World {
     /// Carries out what the worker of a node wants.
@@ -37,6 +29,7 @@ impl World {
         let life = (node, process.life);
         match effect {
             Effect::Send { to, bytes } => self.deliver(to, bytes),
+            Effect::Close(id) if self.network.has(id) => self.close_wire(id),
             Effect::Close(id) => self.close_when_delivered(id),
             Effect::Pause(id, on) => {
                 if let Some(line) = self.lines.get_mut(&id) {
@@ -55,22 +48,22 @@ impl World {
                 self.background(life, Inside::Extend(shard, extend));
             }
             Effect::Trim { shard, trim } => self.background(life, Inside::Trim(shard, trim)),
-            Effect::Open { shard, options, .. } => {
-                self.background(life, Inside::Open(shard, options));
+            Effect::Open { shard, options, begin } => {
+                self.background(life, Inside::Open(shard, options, begin));
             }
-            Effect::Link { .. }
-            | Effect::Unlink(_)
-            | Effect::Peer { .. }
-            | Effect::Fetch { .. }
-            | Effect::Export { .. }
+            Effect::Link { node, address } => self.link(life, node, &address),
+            Effect::Unlink(node) => self.unlink(life, node),
+            Effect::Peer { to, bytes } => self.say(life, to, bytes),
+            Effect::Fetch { shard, job } => self.queue_for_fetches(life, shard, job),
+            Effect::Adopt { shard, options, adopt } => {
+                self.queue_for_views(life, Inside::Adopt(shard, options, adopt));
+            }
+            effect @ (Effect::Export { .. }
             | Effect::ExportRead { .. }
             | Effect::ExportEnd { .. }
-            | Effect::Import { .. }
-            | Effect::Adopt { .. } => {
-                unreachable!("a node alone knows no other")
-            }
+            | Effect::Import { .. }) => self.queue_transfer(life, effect),
             Effect::Views { shard, job } => {
-                self.show(shard, &job);
+                self.show(node, shard, &job);
                 self.queue_for_views(life, Inside::Views(shard, job));
             }
             Effect::Sweep { below, kept } => {
@@ -134,11 +127,11 @@ impl World {
         }
     }
 
-    fn schedule_inside(&mut self, node: (usize, u64), at: Moment, inside: Inside) {
+    pub(super) fn schedule_inside(&mut self, node: (usize, u64), at: Moment, inside: Inside) {
         self.schedule.at(at, Happening::Inside { node, inside });
     }
 
-    fn disk_time(&mut self) -> u64 {
+    pub(super) fn disk_time(&mut self) -> u64 {
         self.chance.skewed(1, self.plan.faults.disk_micros.max(1))
     }
 
@@ -169,6 +162,12 @@ impl World {
         self.schedule_inside(node, at, Inside::Read(shard, job));
     }
 
+    fn queue_for_fetches(&mut self, node: (usize, u64), shard: ShardId, job: fetch::Job) {
+        let time = self.views_time() + self.disk_time();
+        let at = self.schedule.now().after(time);
+        self.schedule_inside(node, at, Inside::Fetch(shard, job));
+    }
+
     /// News of the views thread reach the worker in their order.
     fn news_from_views(&mut self, node: (usize, u64), event: Event<'static>) {
         let (now, time) = (self.schedule.now(), self.chance.skewed(0, 200));
@@ -180,7 +179,7 @@ impl World {
 
     /// A job of a disk ran; its worker hears of it after `late` and whatever the disk's weather
     /// cost.
-    fn tell_later(&mut self, node: (usize, u64), late: u64, event: Event<'static>) {
+    pub(super) fn tell_later(&mut self, node: (usize, u64), late: u64, event: Event<'static>) {
         let late = late + self.chance.skewed(0, 100);
         let at = self.schedule.now().after(late);
         self.schedule_inside(node, at, Inside::Tell(Box::new(event)));
@@ -247,122 +246,33 @@ impl World {
         self.tell_later(node, 0, Event::Answered { to, requests: 1 });
     }
 
+    pub(super) fn fetch(&mut self, node: (usize, u64), shard: ShardId, job: &fetch::Job) {
+        let process = self.process(node).expect("it was just seen");
+        let fetched = match process.readers.get(&shard) {
+            Some(readers) => fetch::run(job, shard, &readers.log),
+            None => fetch::run_without(job, shard),
+        };
+        self.tally.mark("frames fetched for other replicas");
+        self.tell_later(node, 0, Event::Fetched(fetched));
+    }
+
     pub(super) fn remove(&mut self, node: (usize, u64), shard: ShardId) {
         self.views(node, |views, _, outputs| views.remove(shard, outputs));
         let member = &mut self.members[node.0];
         member.disks.remove(&shard);
         member.tables.remove(&shard);
-        self.shards.get_mut(&shard).expect("what was open is known").removed = true;
+        member.handed.remove(&shard);
+        member.removed.insert(shard);
+        let now = self.schedule.now();
+        let known = self.shards.get_mut(&shard).expect("what was open is known");
+        known.removed.get_or_insert(now);
         if let Some(process) = &mut member.process {
             process.readers.remove(&shard);
         }
     }
 
-    /// Opens a shard as the shell does: what is missing is made.
-    pub(super) fn open(&mut self, node: (usize, u64), id: ShardId, options: NamespaceOptions) {
-        let now = self.schedule.now();
-        self.trace.note(now, format_args!("node {} opens shard {id}", node.0));
-        let segment_bytes = self.plan.segment_bytes;
-        self.shards.entry(id).or_insert_with(|| Shard::new(segment_bytes, options));
-        let dies =
-            !self.calm && self.chance.chance(self.plan.faults.crash_in_recovery_in_a_million);
-        let after = self.chance.skewed(0, 400);
-        let seed = self.chance.draw();
-        let member = &mut self.members[node.0];
-        if dies {
-            member.fuse.light(after);
-        }
-        let sky = member.sky.clone();
-        let failed = sky.failed();
-        let disk = member.disks.entry(id).or_insert_with(|| {
-            let disk = SimDisk::new();
-            disk.set_weather(Some(Box::new(sky)));
-            disk
-        });
-        let disk: Arc<dyn Disk> = Arc::new(Fused::new(Arc::new(disk.clone()), member.fuse.clone()));
-        let tables = member.tables.entry(id).or_default().clone();
-        let options =
-            open::Options { node: NodeId(1), namespace: options, machine: self.plan.machine, seed };
-        let opened = open_or_create(&disk, &tables, id, segment_bytes, &options);
-        if self.members[node.0].fuse.replace() {
-            self.tally.fault("power cut in recovery");
-            return self.take_power(node.0, "in recovery");
-        }
-        match opened {
-            Ok((worker, views)) => self.opened(node, id, worker, views),
-            Err(error) => {
-                if self.members[node.0].sky.failed() > failed {
-                    return self.stopped(node.0, &error.to_string());
-                }
-                let failure = error.failure();
-                if self.plan.mode == Mode::Promised && !self.excuses.disk_full {
-                    self.broken(format!("shard {id} can't be opened: {error}"));
-                }
-                self.tally.mark("shards that can't be opened");
-                self.tell_later(node, 0, Event::NotOpened { shard: id, failure });
-            }
-        }
-    }
-
-    fn opened(
-        &mut self,
-        node: (usize, u64),
-        id: ShardId,
-        worker: open::ForWorker,
-        views: open::ForViews<crate::tables::SimTables>,
-    ) {
-        let readers = views.readers();
-        self.recovered(id, &readers.log);
-        let Some(process) = self.process(node) else { return };
-        process.readers.insert(id, readers);
-        self.views(node, |all, _, outputs| all.install(views, outputs));
-        self.tell_later(node, 0, Event::Opened(Box::new(worker)));
-    }
-
-    /// What a node found on its disk must be what it had shown before, and perhaps more.
-    fn recovered(&mut self, id: ShardId, log: &naust_log::Reader) {
-        if self.shards[&id].removed {
-            return self.broken(format!("shard {id} was removed, and is opened again"));
-        }
-        let known = self.shards[&id].chronicle.last().map(|entry| entry.header.offset);
-        let end = log.end();
-        if known.is_some_and(|known| known >= end) {
-            if !self.shards[&id].may_lose() {
-                let what =
-                    format!("shard {id}: {known:?} was committed, but the log ends at {end}");
-                self.violations.push(crate::history::Violation::new("durability", what));
-                return;
-            }
-            self.tally.mark("losses that interval durability allows");
-            self.judge(self.excuses);
-            self.forget(id, end);
-        }
-        let from = self.shards[&id].chronicle.first().unwrap_or(Offset::FIRST);
-        self.read_back(id, log, from);
-    }
-
-    /// Reads a log from its disk and compares it with the chronicle.
-    fn read_back(&mut self, id: ShardId, log: &naust_log::Reader, from: Offset) {
-        let mut at = from;
-        while at < log.end() {
-            match log.frames(at, log.end(), 1 << 20) {
-                Ok(chunk) => {
-                    let ended = chunk.next() <= at;
-                    at = chunk.next();
-                    self.learn(id, chunk.from(), chunk.bytes());
-                    if ended {
-                        return;
-                    }
-                }
-                Err(naust_log::ReadError::Trimmed { next: Some(next) }) if next > at => at = next,
-                Err(_) if self.excuses.damage => return,
-                Err(error) => return self.broken(format!("shard {id} at {at}: {error}")),
-            }
-        }
-    }
-
     /// Frames that a node gives to its views are committed: the chronicle takes them down.
-    fn show(&mut self, shard: ShardId, job: &views::Job) {
+    fn show(&mut self, node: usize, shard: ShardId, job: &views::Job) {
         let views::Job::Apply(apply) = job else { return };
         let mut frames: Vec<(Offset, Vec<u8>)> = Vec::new();
         let read = apply.batch.for_each::<naust_log::ReadError>(&mut |frame| {
@@ -378,6 +288,8 @@ impl World {
         }
         for (offset, bytes) in frames {
             self.learn(shard, offset, &bytes);
+            let end = offset.plus(bytes.len() as u64);
+            self.members[node].handed.insert(shard, end);
         }
     }
 
@@ -389,25 +301,4 @@ impl World {
             self.tally.recovery_micros = self.tally.recovery_micros.max(took);
         }
     }
-}
-
-type Opened = (open::ForWorker, open::ForViews<crate::tables::SimTables>);
-
-fn open_or_create(
-    disk: &Arc<dyn Disk>,
-    tables: &crate::tables::SimTables,
-    id: ShardId,
-    segment_bytes: u64,
-    options: &open::Options,
-) -> Result<Opened, open::OpenError> {
-    match open::shard(disk.clone(), tables.clone(), id, options) {
-        Err(open::OpenError::Log(LogError::Missing)) => {}
-        opened => return opened,
-    }
-    let identity = Identity { node: options.node, shard: id, cluster: CLUSTER };
-    let configuration = Configuration::single(options.node).encode();
-    let layout = Layout::new(segment_bytes).expect("plans draw legal lengths of segments");
-    Log::create_with(&**disk, identity, &configuration, layout)
-        .map_err(|fault| open::OpenError::Log(LogError::Io(fault)))?;
-    open::shard(disk.clone(), tables.clone(), id, options)
 }

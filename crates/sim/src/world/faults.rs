@@ -13,7 +13,7 @@ pub enum Fault {
     /// The power of a node goes: what was not synced may be lost, torn or kept.
     Crash,
     /// As [`Fault::Crash`], in the middle of the next disk job, or at last after a while.
-    Doom(u64),
+    Doom(usize, u64),
     /// The process of a node ends at once; what it gave to its disk stays.
     Kill,
     /// A node is told to finish.
@@ -25,11 +25,25 @@ pub enum Fault {
     /// A disk has no more space.
     Full,
     /// It has again.
-    Space,
+    Space(usize),
     /// An operation of a disk fails.
     Fail,
     /// A bit rots where it rests.
     Rot,
+    /// Paths between nodes are cut for a while.
+    Partition,
+    /// A connection of two nodes breaks.
+    Snap,
+    /// A path between nodes is slow for a while.
+    Slow,
+    /// A process stands still for a while.
+    Pause,
+    /// A node loses everything and comes back as a new one.
+    Wipe,
+    /// A node is told to leave, and comes back as a new one.
+    Remove,
+    /// Someone asks for another leader.
+    Transfer,
 }
 
 /// Longest that a drain may take, in microseconds, when nothing else goes wrong.
@@ -53,18 +67,25 @@ impl World {
         }
     }
 
-    fn schedule_fault(&mut self, fault: Fault) {
+    pub(super) fn schedule_fault(&mut self, fault: Fault) {
         let faults = &self.plan.faults;
         let mean = match fault {
-            Fault::Crash | Fault::Doom(_) => faults.crash_micros,
+            Fault::Crash | Fault::Doom(..) => faults.crash_micros,
             Fault::Kill => faults.kill_micros,
             Fault::Drain => faults.drain_micros,
             Fault::Disconnect => faults.disconnect_micros,
             Fault::Clock => faults.clock_micros,
-            Fault::Full | Fault::Space => faults.full_micros,
+            Fault::Full | Fault::Space(_) => faults.full_micros,
             Fault::Fail => faults.fail_micros,
             Fault::Rot if self.sabotage == Some(Sabotage::RotQuietly) => 100_000,
             Fault::Rot => faults.rot_micros,
+            Fault::Partition => self.plan.cluster.partition_micros,
+            Fault::Snap => self.plan.cluster.snap_micros,
+            Fault::Slow => self.plan.cluster.slow_micros,
+            Fault::Pause => self.plan.cluster.pause_micros,
+            Fault::Wipe => self.plan.cluster.wipe_micros,
+            Fault::Remove => self.plan.cluster.remove_micros,
+            Fault::Transfer => self.plan.cluster.transfer_micros,
         };
         if mean > 0 {
             let after = self.chance.between(1, mean * 2);
@@ -77,6 +98,7 @@ impl World {
         let now = self.schedule.now();
         self.trace.note(now, format_args!("faults end"));
         self.calm = true;
+        self.healed_from = now;
         for member in &mut self.members {
             member.sky.clear();
             member.doomed = None;
@@ -89,23 +111,28 @@ impl World {
     }
 
     pub(super) fn fault(&mut self, fault: Fault) {
-        if self.calm && !matches!(fault, Fault::Space) {
+        if self.calm && !matches!(fault, Fault::Space(_)) {
             return;
         }
-        let node = 0;
+        let node = match (fault, self.members.len()) {
+            (_, 1) => 0,
+            // What was begun at a node ends there.
+            (Fault::Doom(node, _) | Fault::Space(node), _) => node,
+            (_, nodes) => self.chance.below(nodes as u64) as usize,
+        };
         match fault {
             Fault::Crash => {
                 if self.chance.chance(self.plan.faults.crash_inside_job_in_a_million) {
                     let operations = self.chance.skewed(0, 40);
                     self.members[node].doomed = Some(operations);
                     let life = self.members[node].listens().unwrap_or(0);
-                    self.schedule.after(50_000, Happening::Fault(Fault::Doom(life)));
+                    self.schedule.after(50_000, Happening::Fault(Fault::Doom(node, life)));
                 } else if self.members[node].process.is_some() {
                     self.tally.fault("power cut between events");
                     self.take_power(node, "between events");
                 }
             }
-            Fault::Doom(life) => {
+            Fault::Doom(_, life) => {
                 if self.members[node].doomed.take().is_some()
                     && self.members[node].listens() == Some(life)
                 {
@@ -123,7 +150,7 @@ impl World {
                 self.members[node].wall_off_ms = if self.chance.coin() { jump } else { -jump };
             }
             Fault::Full => self.fill(node),
-            Fault::Space => {
+            Fault::Space(_) => {
                 let now = self.schedule.now();
                 self.trace.note(now, format_args!("the disks of node {node} have space again"));
                 self.members[node].disks.values().for_each(|disk| disk.set_space(None));
@@ -134,12 +161,21 @@ impl World {
                 self.members[node].sky.strike(after);
             }
             Fault::Rot => self.rot(node),
+            Fault::Partition => self.partition(),
+            Fault::Snap => self.break_wire(),
+            Fault::Slow => self.slow_down(),
+            Fault::Pause => self.pause(node),
+            Fault::Wipe => self.wipe_one(node),
+            Fault::Remove => self.remove_one(node),
+            Fault::Transfer => self.transfer(node),
         }
         self.schedule_fault(fault);
     }
 
-    fn ends(&mut self, node: usize) {
+    pub(super) fn ends(&mut self, node: usize) {
+        self.snap_all(node);
         self.members[node].process = None;
+        self.members[node].paused = None;
         self.excuses.restarts = true;
         let lines = self.lines.iter().filter(|(_, line)| line.node.0 == node);
         let lines: Vec<_> = lines.map(|(id, _)| *id).collect();
@@ -195,11 +231,21 @@ impl World {
         let life = (node, process.life);
         self.trace.note(now, format_args!("node {node} is told to finish"));
         self.tally.fault("clean stop");
-        self.schedule.after(
-            DRAIN_MICROS,
-            Happening::Inside { node: life, inside: super::member::Inside::Hung },
-        );
+        let patience = if self.members.len() == 1 { DRAIN_MICROS } else { DRAIN_MICROS / 3 };
+        self.schedule
+            .after(patience, Happening::Inside { node: life, inside: super::member::Inside::Hung });
         self.handle(life, Event::Drain);
+    }
+
+    /// A node was told to finish long ago. One of several may wait for the others in vain.
+    pub(super) fn hung(&mut self, node: usize) {
+        if self.members.len() == 1 {
+            return self.broken(format!("node {node} was told to finish and did not"));
+        }
+        let now = self.schedule.now();
+        self.trace.note(now, format_args!("node {node} is not waited for any more"));
+        self.tally.mark("stops that were cut short");
+        self.end_process(node);
     }
 
     /// A node has finished what was under way.
@@ -245,7 +291,7 @@ impl World {
         let disk = &self.members[node].disks[&shard];
         disk.set_space(Some(disk.used_space() + more));
         let lasts = self.chance.skewed(1_000, 4_000_000);
-        self.schedule.after(lasts, Happening::Fault(Fault::Space));
+        self.schedule.after(lasts, Happening::Fault(Fault::Space(node)));
     }
 
     /// A bit of an acknowledged frame rots, below what a later frame says was synced.

@@ -1,5 +1,6 @@
 //! Connections between clients and nodes: bytes arrive in order, late, or not at all.
 
+use super::network::Towards;
 use super::{Happening, World};
 use crate::history::{Answer, Asked, Request, Violation};
 use crate::sabotage::Sabotage;
@@ -20,6 +21,10 @@ pub struct Seat {
     pub waits_for_turn: bool,
     /// It was told that it asks too early.
     pub pauses_until: Moment,
+    /// The node that it wants to be connected to, if it matters.
+    pub prefers: Option<usize>,
+    /// When it heard something last, or sent something after it had heard all.
+    pub heard: Moment,
 }
 
 /// A connection that stands.
@@ -36,6 +41,8 @@ pub struct Line {
     pub paused: bool,
 }
 
+/// Microseconds without an answer after which a client of a cluster tries another node.
+const IMPATIENCE_MICROS: u64 = 4_000_000;
 /// Microseconds after which a client without a connection tries again.
 const RETRY_MICROS: u64 = 5_000;
 
@@ -81,7 +88,11 @@ impl World {
     }
 
     fn connect(&mut self, seat: usize) {
-        let node = 0;
+        let node = match (self.seats[seat].prefers, self.members.len()) {
+            (Some(node), _) => node,
+            (None, 1) => 0,
+            (None, nodes) => self.chance.below(nodes as u64) as usize,
+        };
         let Some(incarnation) = self.members[node].listens() else { return };
         self.connections += 1;
         let id = ConnectionId(self.connections);
@@ -90,12 +101,32 @@ impl World {
             Line { seat, node: (node, incarnation), to_node: now, to_client: now, paused: false };
         self.lines.insert(id, line);
         self.seats[seat].line = Some(id);
+        self.seats[seat].heard = now;
         self.seats[seat].client.connected();
-        self.trace.note(now, format_args!("client {seat} connects by {}", id.0));
+        self.trace.note(now, format_args!("client {seat} connects to node {node} by {}", id.0));
+    }
+
+    /// A client of a cluster that has waited for long goes elsewhere.
+    pub(super) fn impatient(&mut self, seat: usize) {
+        self.schedule.after(IMPATIENCE_MICROS / 2, Happening::Impatient(seat));
+        let sits = &self.seats[seat];
+        let waits = sits.client.under_way() > 0;
+        let since = self.schedule.now().0 - sits.heard.0;
+        if let Some(line) = sits.line.filter(|_| waits && since > IMPATIENCE_MICROS) {
+            self.tally.mark("clients that went elsewhere");
+            self.hang_up(line);
+        }
     }
 
     fn send(&mut self, seat: usize, outgoing: &Outgoing, sent: Moment, bytes: &mut Vec<u8>) {
         let number = self.history.requests.len();
+        if self.seats[seat].client.under_way() == 0 {
+            self.seats[seat].heard = sent;
+        }
+        if matches!(outgoing.asked, Asked::Commit(_)) {
+            self.commits_under_way += 1;
+            self.without_commit.get_or_insert(sent);
+        }
         self.seats[seat].client.sent(outgoing, number);
         bytes.extend_from_slice(&outgoing.bytes);
         let frontier = self.shards.get(&outgoing.shard).map_or(Offset::ZERO, |s| s.frontier);
@@ -125,6 +156,9 @@ impl World {
 
     /// A node sends packets.
     pub(super) fn deliver(&mut self, id: ConnectionId, bytes: Vec<u8>) {
+        if self.network.has(id) {
+            return self.put_on(id, Towards::Back, bytes);
+        }
         let Some(line) = self.lines.get_mut(&id) else { return };
         let delay = self.chance.skewed(1, self.plan.faults.network_micros.max(1));
         line.to_client = line.to_client.max(self.schedule.now().after(delay));
@@ -151,7 +185,7 @@ impl World {
         let Some(line) = self.lines.get(&id) else { return };
         let seat = line.seat;
         let mut rest = bytes;
-        while !rest.is_empty() {
+        while !rest.is_empty() && self.lines.contains_key(&id) {
             let (packet, length) = match packet::read(rest) {
                 Ok(Some(found)) => found,
                 bad => {
@@ -184,13 +218,16 @@ impl World {
             self.violations.push(Violation::new("replies", what));
             return;
         };
+        self.seats[seat].heard = now;
         if asks_too_early(&reply) {
             self.seats[seat].pauses_until = now.after(self.chance.between(1_000, 50_000));
         }
         self.wake(seat);
+        let is_turned_away = asks_too_early(&reply) && self.members.len() > 1;
         let told = brief_reply(&reply);
         self.trace.note(now, format_args!("client {seat} hears #{number} {told}"));
         self.tally.mark(mark(&reply));
+        self.note_commit(number, &reply);
         let request = &mut self.history.requests[number];
         request.answered = now;
         request.answers += 1;
@@ -198,14 +235,42 @@ impl World {
             request.ceiling = shard.chronicle.last().map_or(Offset::ZERO, |e| e.header.offset);
             let fresh = match (&request.asked, &reply) {
                 (Asked::Read(_), Reply::Row { at, .. } | Reply::Rows { at, .. }) => Some(*at),
-                _ => committed_at(&reply),
+                (Asked::Commit(_) | Asked::Control(_), reply) => committed_at(reply),
+                _ => None,
             };
             shard.told(request, fresh);
         }
         if matches!(reply, Reply::Committed(_)) {
             self.tally.commits += 1;
         }
-        request.answer = Answer::Reply(reply);
+        // Replicas learn one after the other that a namespace is gone.
+        let removed = self.shards.get(&request.shard).is_some_and(|shard| shard.removed.is_some());
+        request.answer = match removed && self.members.len() > 1 {
+            true => Answer::Lost,
+            false => Answer::Reply(reply),
+        };
+        // Another node may know better.
+        let prefers = self.seats[seat].prefers.is_some();
+        if is_turned_away && !prefers && self.chance.below(8) == 0 {
+            let line = self.seats[seat].line.expect("it was just heard");
+            self.hang_up(line);
+        }
+    }
+
+    /// How long nothing could be committed is told by the answers.
+    fn note_commit(&mut self, number: usize, reply: &Reply) {
+        if !matches!(self.history.requests[number].asked, Asked::Commit(_)) {
+            return;
+        }
+        self.commits_under_way -= 1;
+        if matches!(reply, Reply::Committed(_) | Reply::Refused(_)) {
+            let now = self.schedule.now();
+            if let Some(since) = self.without_commit.take() {
+                let took = now.0 - since.0;
+                self.tally.unavailable_micros = self.tally.unavailable_micros.max(took);
+            }
+            self.without_commit = (self.commits_under_way > 0).then_some(now);
+        }
     }
 
     /// A connection is gone, for its client and, if it lives, for its node.
@@ -218,6 +283,9 @@ impl World {
         seat.line = None;
         for number in seat.client.lost() {
             let request = &mut self.history.requests[number];
+            if matches!(request.asked, Asked::Commit(_)) {
+                self.commits_under_way -= 1;
+            }
             request.answer = Answer::Lost;
             request.answered = now;
         }
@@ -228,10 +296,18 @@ impl World {
 /// Whether a client that was told this had better wait a little.
 fn asks_too_early(reply: &Reply) -> bool {
     let Reply::Error(failure) = reply else { return false };
-    use Code::{Corrupt, DiskFull, NamespaceNotFound, Overloaded, ShuttingDown, Unavailable};
+    use Code::{
+        Corrupt, DiskFull, NamespaceNotFound, NotLeader, Overloaded, ShuttingDown, Unavailable,
+    };
     matches!(
         failure.code,
-        Unavailable | Overloaded | DiskFull | ShuttingDown | Corrupt | NamespaceNotFound
+        Unavailable
+            | Overloaded
+            | DiskFull
+            | ShuttingDown
+            | Corrupt
+            | NamespaceNotFound
+            | NotLeader
     )
 }
 

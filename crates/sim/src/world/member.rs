@@ -1,6 +1,8 @@
 //! A node of the world: its disks and tables, which last, and the process that may run on them,
 //! which does not.
 
+use super::network::{self, Link};
+use super::transfers::Transfers;
 use super::{Happening, World};
 use crate::fuse::Fuse;
 use crate::generator::Generator;
@@ -13,11 +15,12 @@ use naust_log::sim::SimDisk;
 use naust_machine::{MemDone, MemJob, MemReader};
 use naust_node::answer::Readers;
 use naust_node::event::DirectoryChange;
+use naust_node::transfer::Adopt;
 use naust_node::views::{self, Views};
-use naust_node::{Config, ConnectionId, Effect, Event, Node, Now, TICK_MS, answer};
+use naust_node::{Config, ConnectionId, Effect, Event, Node, Now, TICK_MS, answer, fetch};
 use naust_wire::options::NamespaceOptions;
-use naust_wire::{NodeId, ShardId};
-use std::collections::BTreeMap;
+use naust_wire::{NodeId, Offset, ShardId};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Milliseconds of the wall clock when the world begins.
@@ -40,8 +43,8 @@ pub enum Inside {
     Extend(ShardId, naust_log::Extend),
     /// A background thread trims.
     Trim(ShardId, naust_log::Trim),
-    /// A background thread opens a shard.
-    Open(ShardId, NamespaceOptions),
+    /// A background thread opens a shard, or makes it.
+    Open(ShardId, NamespaceOptions, Option<Vec<u8>>),
     /// The views thread does a job.
     Views(ShardId, views::Job),
     /// The views forget a shard that failed.
@@ -54,6 +57,12 @@ pub enum Inside {
     Done(ShardId, MemDone),
     /// A reads thread fetches an answer.
     Read(ShardId, answer::Job),
+    /// A reads thread reads frames for another replica.
+    Fetch(ShardId, fetch::Job),
+    /// A reads thread does a step of a transfer.
+    Transfer(Box<Effect>),
+    /// The views close a replica, and a copy takes its place.
+    Adopt(ShardId, NamespaceOptions, Box<Adopt>),
     /// It should have finished long ago.
     Hung,
     /// The worker hears of something.
@@ -62,6 +71,22 @@ pub enum Inside {
 
 /// A node.
 pub struct Member {
+    /// Its identity, made with its data directory.
+    pub id: NodeId,
+    /// How often there was a new one in this place.
+    pub births: u64,
+    /// It made the cluster.
+    pub founder: bool,
+    /// It is to leave the cluster.
+    pub leaves: bool,
+    /// By how many millionths its clock is fast.
+    pub drift_ppm: i64,
+    /// It stands still; this waits until it goes on.
+    pub paused: Option<Vec<Happening>>,
+    /// Up to where it gave frames of its logs to its views: these can never be gone.
+    pub handed: BTreeMap<ShardId, Offset>,
+    /// Shards that it removed with their namespaces.
+    pub removed: BTreeSet<ShardId>,
     /// Its disks.
     pub disks: BTreeMap<ShardId, SimDisk>,
     /// Its tables.
@@ -87,6 +112,8 @@ pub struct Process {
     /// It answered something of a shard.
     pub(super) answered: bool,
     pub(super) draining: bool,
+    /// Those to other nodes that it wants to have.
+    pub(super) links: BTreeMap<NodeId, Link>,
     pub(super) node: Node,
     pub(super) views: Views<SimTables>,
     pub(super) readers: BTreeMap<ShardId, Readers<MemReader>>,
@@ -97,23 +124,43 @@ pub struct Process {
     pub(super) views_free: Moment,
     /// When the last news of the views thread reach the worker.
     pub(super) news_from_views: Moment,
+    pub(super) transfers: Transfers,
 }
 
 impl Member {
-    /// A node with an empty data directory.
+    /// A node with an empty data directory, in a slot.
     #[must_use]
-    pub fn new(chance: &mut Generator, plan: &Plan) -> Member {
+    pub fn new(slot: usize, chance: &mut Generator, plan: &Plan) -> Member {
         let slow_nanos = plan.faults.disk_micros * 100_000;
+        let sky = Sky::new(chance.fork(), plan.faults.slow_in_a_million, slow_nanos);
+        let is_one_of_many = plan.cluster.nodes > 1;
+        let id = if is_one_of_many { chance.between(1, 1 << 40) } else { 1 };
+        let drift = plan.cluster.drift_ppm;
+        let drift = if drift > 0 { chance.between(0, 2 * drift) as i64 - drift as i64 } else { 0 };
         Member {
+            id: NodeId(id),
+            births: 0,
+            founder: slot == 0,
+            leaves: false,
+            drift_ppm: drift,
+            paused: None,
+            handed: BTreeMap::new(),
+            removed: BTreeSet::new(),
             disks: BTreeMap::new(),
             tables: BTreeMap::new(),
             fuse: Arc::default(),
-            sky: Sky::new(chance.fork(), plan.faults.slow_in_a_million, slow_nanos),
+            sky,
             process: None,
             doomed: None,
             wall_off_ms: 0,
             lives: 0,
         }
+    }
+
+    /// Its name, as others know it.
+    #[must_use]
+    pub fn name(&self, slot: usize) -> String {
+        format!("n{slot}-{}", self.births)
     }
 
     /// The life in which it takes connections, if it does.
@@ -122,17 +169,17 @@ impl Member {
         self.process.as_ref().filter(|process| !process.draining).map(|process| process.life)
     }
 
-    fn config() -> Config {
+    fn config(&self, slot: usize) -> Config {
         Config {
-            node: NodeId(1),
-            name: "one".to_owned(),
-            address: "one:7420".to_owned(),
+            node: self.id,
+            name: self.name(slot),
+            address: network::address(slot),
             version: "simulated".to_owned(),
             token: None,
             worker: 0,
             workers: 1,
             cluster: CLUSTER,
-            founder: true,
+            founder: self.founder,
         }
     }
 
@@ -140,7 +187,11 @@ impl Member {
         let started = self.process.as_ref().map_or(now, |process| process.started);
         let wall_ms = (WALL_MS + now.millis()).saturating_add_signed(self.wall_off_ms);
         // The monotonic clock has another zero in each life.
-        Now { monotonic_ms: 1000 * self.lives + now.millis() - started.millis(), wall_ms }
+        let elapsed_ms = match self.drift_ppm {
+            0 => now.millis() - started.millis(),
+            ppm => (now.0 - started.0) * 1_000_000u64.saturating_add_signed(ppm) / 1_000_000_000,
+        };
+        Now { monotonic_ms: 1000 * self.lives + elapsed_ms, wall_ms }
     }
 }
 
@@ -160,7 +211,8 @@ impl World {
             started: now,
             answered: false,
             draining: false,
-            node: Node::new(Member::config()),
+            links: BTreeMap::new(),
+            node: Node::new(member.config(node)),
             views: Views::new(),
             readers: BTreeMap::new(),
             effects: Vec::new(),
@@ -168,6 +220,7 @@ impl World {
             flush_due: false,
             views_free: now,
             news_from_views: now,
+            transfers: Transfers::new(now),
         };
         process.node.start(&mut process.effects);
         member.process = Some(process);
@@ -220,7 +273,7 @@ impl World {
         match inside {
             Inside::Tick => self.tick(node),
             Inside::Flush => self.flush(node),
-            Inside::Hung => self.broken(format!("node {} was told to finish and did not", node.0)),
+            Inside::Hung => self.hung(node.0),
             Inside::Tell(event) => {
                 self.note_event(node, &event);
                 self.handle(node, *event);
@@ -228,7 +281,9 @@ impl World {
             Inside::Write(shard, write) => self.write(node, shard, write),
             Inside::Extend(shard, extend) => self.extend(node, shard, extend),
             Inside::Trim(shard, trim) => self.trim(node, shard, trim),
-            Inside::Open(shard, options) => self.open(node, shard, options),
+            Inside::Open(shard, options, begin) => {
+                self.open(node, shard, options, begin.as_deref());
+            }
             Inside::Views(shard, job) => self.views(node, |process, time, outputs| {
                 process.handle(time, shard, job, outputs);
             }),
@@ -239,6 +294,9 @@ impl World {
                 views.done(time, shard, done, outputs);
             }),
             Inside::Read(shard, job) => self.read(node, shard, &job),
+            Inside::Fetch(shard, job) => self.fetch(node, shard, &job),
+            Inside::Transfer(effect) => self.transfer_step(node, *effect),
+            Inside::Adopt(shard, options, adopt) => self.adopt(node, shard, options, &adopt),
         }
     }
 

@@ -6,6 +6,7 @@ use crate::chronicle::Chronicle;
 use crate::history::{Answer, Asked, Request, Violation};
 use crate::model::Model;
 use crate::schedule::Moment;
+use naust_wire::frame::Kind;
 use naust_wire::options::{Durability, NamespaceOptions};
 use naust_wire::read::{Level, Read};
 use naust_wire::{Offset, ShardId};
@@ -20,8 +21,9 @@ pub struct Shard {
     pub chronicle: Chronicle,
     /// The latest offset that anyone was told of as committed.
     pub frontier: Offset,
-    /// It was removed with its namespace; what a node says of it afterwards counts for nothing.
-    pub removed: bool,
+    /// When it was first removed with its namespace; what a node says of it afterwards counts for
+    /// nothing.
+    pub removed: Option<Moment>,
     /// Requests before this one are judged.
     judged: usize,
     options: NamespaceOptions,
@@ -32,7 +34,7 @@ impl Shard {
     #[must_use]
     pub fn new(segment_bytes: u64, options: NamespaceOptions) -> Shard {
         let chronicle = Chronicle::new(segment_bytes);
-        Shard { chronicle, frontier: Offset::ZERO, removed: false, judged: 0, options }
+        Shard { chronicle, frontier: Offset::ZERO, removed: None, judged: 0, options }
     }
 
     /// Whether it acknowledges what a power cut may take.
@@ -69,14 +71,34 @@ impl World {
     /// Frames of a shard were shown to be committed.
     pub(super) fn learn(&mut self, shard: ShardId, first: Offset, frames: &[u8]) {
         let known = self.shards.get_mut(&shard).expect("a shard is known before it is opened");
-        if known.removed {
+        if known.removed.is_some() {
             return;
         }
+        let end = known.chronicle.end();
         match known.chronicle.learn(first, frames) {
-            Ok(new) => self.tally.frames += new as u64,
+            Ok(0) => {}
+            Ok(new) => {
+                self.tally.frames += new as u64;
+                let news = known.chronicle.from(end);
+                let leaders = news.filter(|entry| entry.header.kind == Kind::Empty).count();
+                self.tally.elections += leaders as u64;
+                if shard == ShardId::DIRECTORY {
+                    self.fold_directory();
+                }
+            }
             Err(what) => {
                 let what = format!("shard {shard}: {what}");
                 self.violations.push(Violation::new("durability", what));
+            }
+        }
+    }
+
+    /// The directory is known as soon as its frames are.
+    fn fold_directory(&mut self) {
+        let known = &self.shards[&ShardId::DIRECTORY].chronicle;
+        for entry in known.from(self.directory.next()) {
+            if self.directory.fold(entry).is_err() {
+                return; // Told when the directory is judged.
             }
         }
     }

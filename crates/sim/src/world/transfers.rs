@@ -1,0 +1,126 @@
+//! Whole replicas on their way between nodes.
+//!
+//! The reads thread takes the steps one after the other, as the shell's does. A copy takes its place
+//! at one moment: how the shell does that in steps is tested there.
+
+use super::World;
+use super::member::{CLUSTER, Inside};
+use crate::schedule::Moment;
+use crate::tables::SimTables;
+use naust_log::disk::{Disk, Open};
+use naust_log::sim::SimDisk;
+use naust_machine::{MemReader, MemTables};
+use naust_node::transfer::{Adopt, Export, Import, LOG};
+use naust_node::{Effect, Event};
+use naust_wire::ShardId;
+use naust_wire::options::NamespaceOptions;
+use std::collections::BTreeMap;
+
+/// What a process holds for others and has copied from them.
+pub struct Transfers {
+    exports: BTreeMap<(ShardId, u64), Export<MemReader>>,
+    imports: BTreeMap<ShardId, (u64, BTreeMap<String, Vec<u8>>)>,
+    /// When the reads thread has done what it was asked for.
+    free: Moment,
+}
+
+impl Transfers {
+    /// Of a process that begins now.
+    pub fn new(now: Moment) -> Transfers {
+        Transfers { exports: BTreeMap::new(), imports: BTreeMap::new(), free: now }
+    }
+}
+
+impl World {
+    /// A step is asked for.
+    pub(super) fn queue_transfer(&mut self, node: (usize, u64), effect: Effect) {
+        let (now, time) = (self.schedule.now(), self.disk_time());
+        let Some(process) = self.process(node) else { return };
+        process.transfers.free = process.transfers.free.max(now).after(time);
+        let at = process.transfers.free;
+        self.schedule_inside(node, at, Inside::Transfer(Box::new(effect)));
+    }
+
+    /// A step is taken.
+    pub(super) fn transfer_step(&mut self, node: (usize, u64), effect: Effect) {
+        let process = self.process(node).expect("it was just seen");
+        let transfers = &mut process.transfers;
+        let event = match effect {
+            Effect::Export { shard, begin } => {
+                let number = begin.number;
+                let readers = process.readers.get(&shard);
+                let begun = readers.and_then(|readers| Export::begin(&begin, readers).ok());
+                let contents = begun.map(|(export, contents)| {
+                    transfers.exports.insert((shard, number), export);
+                    contents
+                });
+                Event::Exported { shard, number, contents }
+            }
+            Effect::ExportRead { shard, part } => {
+                let export = transfers.exports.get(&(shard, part.number));
+                let bytes = export.and_then(|export| export.read(&part));
+                Event::ExportedPart { shard, part, bytes }
+            }
+            Effect::ExportEnd { shard, number } => {
+                transfers.exports.remove(&(shard, number));
+                return;
+            }
+            Effect::Import { shard, number, import: Import::Begin(contents) } => {
+                let files = contents.files.into_iter().map(|(name, _)| (name, Vec::new()));
+                transfers.imports.insert(shard, (number, files.collect()));
+                Event::Imported { shard, number, ok: true }
+            }
+            Effect::Import { shard, number, import: Import::Part { name, at, bytes } } => {
+                let copied =
+                    transfers.imports.get_mut(&shard).filter(|(known, _)| *known == number);
+                let file = copied.and_then(|(_, files)| files.get_mut(&name));
+                let ok = file.is_some();
+                if let Some(file) = file {
+                    let (from, to) = (at as usize, at as usize + bytes.len());
+                    file.resize(file.len().max(to), 0);
+                    file[from..to].copy_from_slice(&bytes);
+                }
+                Event::Imported { shard, number, ok }
+            }
+            Effect::Import { shard, import: Import::End, .. } => {
+                transfers.imports.remove(&shard);
+                return;
+            }
+            _ => unreachable!("no other effect is a step of a transfer"),
+        };
+        self.tell_later(node, 0, event);
+    }
+
+    /// A copy takes the place of a replica.
+    pub(super) fn adopt(
+        &mut self,
+        node: (usize, u64),
+        shard: ShardId,
+        options: NamespaceOptions,
+        adopt: &Adopt,
+    ) {
+        self.views(node, |views, _, outputs| views.close(shard, outputs));
+        let process = self.process(node).expect("it was just seen");
+        process.readers.remove(&shard);
+        let (_, files) = process.transfers.imports.remove(&shard).expect("it was copied");
+        let disk = SimDisk::new();
+        let mut tables = MemTables::new();
+        for (name, bytes) in files {
+            match name.strip_prefix(LOG) {
+                Some(name) => {
+                    let file = disk.open(name, Open::Create).expect("an empty disk takes files");
+                    file.write_at(0, &[&bytes]).expect("an empty disk takes bytes");
+                }
+                None => tables = MemTables::import(&bytes).expect("what was exported"),
+            }
+        }
+        let id = self.members[node.0].id;
+        adopt.log(&disk, shard, id, CLUSTER).expect("an empty disk takes a log");
+        let member = &mut self.members[node.0];
+        disk.set_weather(Some(Box::new(member.sky.clone())));
+        member.disks.insert(shard, disk);
+        member.tables.insert(shard, SimTables::of(tables));
+        self.tally.mark("replicas replaced by copies");
+        self.open(node, shard, options, None);
+    }
+}
