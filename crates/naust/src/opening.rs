@@ -80,12 +80,13 @@ fn open_parts(
 }
 
 /// A directory of namespaces that is not there while shards are was lost: a new one in its place
-/// would give their numbers to other namespaces.
+/// would give their numbers to other namespaces. A node that joins gets its shards from the others,
+/// in any order.
 fn not_lost(wiring: &Wiring, shard: ShardId) -> Result<(), OpenError> {
     let failed = |what: String| OpenError::Tables(Fault { what, disk_full: false });
     let shards = wiring.data.shards().map_err(|error| failed(error.to_string()))?;
     match shards.iter().find(|other| **other != ShardId::DIRECTORY) {
-        Some(other) if shard == ShardId::DIRECTORY => {
+        Some(other) if shard == ShardId::DIRECTORY && wiring.data.identity().founder => {
             Err(failed(format!("its log is missing, but shard {other} is there: restore it")))
         }
         _ => Ok(()),
