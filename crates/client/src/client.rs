@@ -11,7 +11,7 @@ use naust_wire::message::Refusal;
 use naust_wire::options::NamespaceOptions;
 use naust_wire::packet::Kind;
 use naust_wire::reply::{self, Reply};
-use naust_wire::{Code, Offset, Outcome};
+use naust_wire::{Code, NodeId, Offset, Outcome, ShardId};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
@@ -104,12 +104,31 @@ impl Client {
         }
     }
 
-    /// The nodes, and the namespaces with where they live.
+    /// The nodes, and the namespaces with where they live, as the node at the other end sees them.
     ///
     /// # Errors
     /// `Unavailable`, `TimedOut` and the like.
     pub async fn cluster(&self) -> Result<Cluster, Error> {
-        match self.ask(&Ask::Cluster).await? {
+        let mut cluster = self.cluster_at(ShardId::DIRECTORY).await?;
+        // Each part of a node knows the leaders and replicas of its own shards.
+        for at in 0..cluster.namespaces.len() {
+            if !cluster.namespaces[at].replicas.is_empty() {
+                continue;
+            }
+            let seen = self.cluster_at(cluster.namespaces[at].shard).await?;
+            let known = seen.namespaces.into_iter().filter(|seen| !seen.replicas.is_empty());
+            for seen in known {
+                let same = cluster.namespaces.iter_mut().find(|known| known.shard == seen.shard);
+                if let Some(known) = same {
+                    *known = seen;
+                }
+            }
+        }
+        Ok(cluster)
+    }
+
+    async fn cluster_at(&self, shard: ShardId) -> Result<Cluster, Error> {
+        match self.ask_at(shard, &Ask::Cluster).await? {
             Reply::Cluster { nodes, namespaces } => Ok(Cluster { nodes, namespaces }),
             other => Err(unexpected(&other)),
         }
@@ -136,9 +155,53 @@ impl Client {
         self.direct(Control::DeleteNamespace(name.to_owned())).await
     }
 
+    /// Has a node join the cluster, or tells it a new name or address of one. Doing it twice is the
+    /// same as doing it once.
+    ///
+    /// # Errors
+    /// `BadArgument` when another node has the name; `LimitReached`, `BadName` and the like.
+    pub async fn set_node(&self, node: NodeId, name: &str, address: &str) -> Result<Offset, Error> {
+        let (name, address) = (name.to_owned(), address.to_owned());
+        self.direct(Control::SetNode { node, name, address }).await
+    }
+
+    /// Has a node leave the cluster for good. Its replicas move to others, one after the other.
+    ///
+    /// # Errors
+    /// `BadArgument` when there is no such node, or no quorum without it.
+    pub async fn remove_node(&self, node: NodeId) -> Result<Offset, Error> {
+        self.direct(Control::RemoveNode(node)).await
+    }
+
+    /// Has the leadership of a namespace handed over to a node, which takes a moment and may fail:
+    /// look with [`Client::cluster`].
+    ///
+    /// # Errors
+    /// `BadArgument` when the node has no vote there; `NamespaceNotFound` and the like.
+    pub async fn transfer(&self, namespace: &str, to: NodeId) -> Result<Offset, Error> {
+        let ask = Ask::Transfer { namespace: namespace.to_owned(), to };
+        let shard = self.shard_of(namespace).await?;
+        match self.ask_at(shard, &ask).await? {
+            Reply::Done(offset) => Ok(offset),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn shard_of(&self, namespace: &str) -> Result<ShardId, Error> {
+        match self.ask(&Ask::Resolve(namespace.to_owned())).await? {
+            Reply::Resolved { shard, .. } => Ok(shard),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     async fn ask(&self, ask: &Ask) -> Result<Reply, Error> {
+        self.ask_at(ShardId::DIRECTORY, ask).await
+    }
+
+    /// Asks the part of a node that has a shard.
+    async fn ask_at(&self, shard: ShardId, ask: &Ask) -> Result<Reply, Error> {
         ask.check()?;
-        let request = self.request(Kind::Ask, About::Node, Repeat::Always);
+        let request = self.request(Kind::Ask, About::Part(shard), Repeat::Always);
         self.exchange(request, |_, out| {
             ask.encode(out);
             Ok(())

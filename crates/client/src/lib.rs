@@ -49,7 +49,7 @@ pub use kv::{Found, Kv, Page, Row, Scan, after_prefix};
 pub use namespace::{Description, Frames, Namespace};
 pub use naust_wire::read::Level;
 pub use naust_wire::reply::{Committed, Entry, RangeDeleted, Record, Refused};
-pub use naust_wire::{Code, Offset, Outcome, Sequence, SessionId};
+pub use naust_wire::{Code, NodeId, Offset, Outcome, Sequence, SessionId};
 pub use stream::{Cursor, Follow, ReadOptions, Records, Stream};
 pub use transaction::Transaction;
 pub use transport::{Link, Notify};

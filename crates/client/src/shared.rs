@@ -143,6 +143,22 @@ impl Shared {
         self.with(|inner| inner.core.take_hint())
     }
 
+    pub(crate) fn take_addresses(&self) -> Option<Vec<String>> {
+        self.with(|inner| inner.core.take_addresses())
+    }
+
+    pub(crate) fn ask_cluster(&self) {
+        self.with(|inner| inner.core.ask_cluster());
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.with(|inner| inner.core.is_leaving())
+    }
+
+    pub(crate) fn may_move(&self) -> bool {
+        self.with(|inner| inner.core.may_move())
+    }
+
     /// The last handle was dropped.
     pub(crate) fn leave(&self) {
         self.gone.store(true, Ordering::Release);

@@ -30,6 +30,14 @@ pub struct Config {
     pub listen: String,
     /// Where HTTP clients connect, `HOST:PORT`; port 0: any; empty: nowhere.
     pub http: String,
+    /// Where other nodes reach this one, `HOST:PORT`; empty: where it listens.
+    pub advertise: String,
+    /// Nodes of the cluster to join, `HOST:PORT` each; in the environment with commas between. A
+    /// node that has joined goes on as it is, under its present name and address.
+    pub join: Vec<String>,
+    /// Starts a new cluster with this node. A node on an empty directory that is told to join none
+    /// does so by itself; this refuses a directory that belongs to a cluster it joined.
+    pub bootstrap: bool,
     /// Listens on addresses other than loopback without TLS and tokens.
     pub insecure: bool,
     /// Worker threads; 0: half of the cores, at least one.
@@ -77,6 +85,9 @@ impl Default for Config {
             name: String::new(),
             listen: "127.0.0.1:7420".to_owned(),
             http: "127.0.0.1:7421".to_owned(),
+            advertise: String::new(),
+            join: Vec::new(),
+            bootstrap: false,
             insecure: false,
             workers: 0,
             disk_threads: 8,
@@ -185,9 +196,37 @@ impl Config {
         if self.data.as_os_str().is_empty() {
             return Err(ConfigError::Value { option: "data", what: "is empty".to_owned() });
         }
-        self.native_address()?;
+        let native = self.native_address()?;
         self.http_address()?;
-        Ok(())
+        self.check_cluster(native)
+    }
+
+    fn check_cluster(&self, native: Option<SocketAddr>) -> Result<(), ConfigError> {
+        let wrong = |option, what: &str| Err(ConfigError::Value { option, what: what.to_owned() });
+        let is_address = |text: &str| {
+            let parts = text.rsplit_once(':');
+            parts.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+        };
+        if !self.advertise.is_empty() && !is_address(&self.advertise) {
+            return wrong("advertise", &format!("is {:?}, which is no HOST:PORT", self.advertise));
+        }
+        if let Some(address) = self.join.iter().find(|address| !is_address(address)) {
+            return wrong("join", &format!("has {address:?}, which is no HOST:PORT"));
+        }
+        if self.join.is_empty() {
+            return Ok(());
+        }
+        if self.bootstrap {
+            return wrong("bootstrap", "starts a new cluster, and join takes part in one: use one");
+        }
+        match native {
+            None => wrong("listen", "is empty, but the nodes of a cluster must reach each other"),
+            Some(address) if address.ip().is_unspecified() && self.advertise.is_empty() => wrong(
+                "advertise",
+                &format!("is needed: {address} is nothing that other nodes can connect to"),
+            ),
+            Some(_) => Ok(()),
+        }
     }
 
     /// Where to listen for native clients; `None`: nowhere.
@@ -298,6 +337,9 @@ fn set_variable(table: &mut toml::Table, variable: &str, text: &str) -> Result<(
         toml::Value::Boolean(_) => toml::Value::Boolean(
             text.parse().map_err(|_| wrong(format!("{text:?} is neither true nor false")))?,
         ),
+        toml::Value::Array(_) => toml::Value::Array(
+            text.split(',').filter(|part| !part.is_empty()).map(toml::Value::from).collect(),
+        ),
         _ => return Err(wrong("is a section, not an option".to_owned())),
     };
     Ok(())
@@ -341,6 +383,15 @@ mod tests {
             ("", &[], "listen = 'nowhere'", "the option listen is \"nowhere\""),
             ("", &[], "http = '0.0.0.0:7421'", "needs --insecure"),
             ("", &[], "data = ''", "the option data is empty"),
+            ("", &[("NAUST_JOIN", "a:1,b")], "", "the option join has \"b\""),
+            ("", &[], "join = ['a:1']\nbootstrap = true", "the option bootstrap starts"),
+            ("", &[], "join = ['a:1']\nlisten = ''", "the option listen is empty"),
+            (
+                "insecure = true",
+                &[("NAUST_LISTEN", "0.0.0.0:7420")],
+                "join = ['a:1']",
+                "the option advertise is needed",
+            ),
         ];
         for (file, environment, flags, expected) in table {
             let error = load(file, environment, flags).unwrap_err().to_string();

@@ -7,6 +7,7 @@ use naust_node::ConnectionId;
 use naust_wire::limits::{
     REPLY_BYTES_PER_CONNECTION_MAX, UNREAD_BYTES_PER_CONNECTION_MAX, UNREAD_MS_MAX,
 };
+use naust_wire::packet::Kind;
 use std::io::{self, Read as _};
 use std::net::Shutdown;
 
@@ -77,6 +78,9 @@ pub struct Connection {
     /// moment, what it still sends is thrown away: closing with something unread would take the
     /// last replies back.
     lingers_until_ms: Option<u64>,
+    /// It is another node's: it is never told to wait, since elections hang on it. What it asks for
+    /// is bounded where that came in.
+    is_peer: bool,
     /// It is in the worker's list of connections with something to write.
     pub listed: bool,
 }
@@ -111,6 +115,7 @@ impl Connection {
             counted_bytes: 0,
             closing: false,
             lingers_until_ms: None,
+            is_peer: false,
             listed: false,
         }
     }
@@ -135,12 +140,22 @@ impl Connection {
         self.blocked = false;
     }
 
+    /// It leads to another node.
+    pub fn set_of_peer(&mut self) {
+        self.is_peer = true;
+    }
+
+    /// Whether it is another node's.
+    #[must_use]
+    pub fn is_peer(&self) -> bool {
+        self.is_peer
+    }
+
     /// Whether to read now.
     #[must_use]
     pub fn wants_read(&self) -> bool {
-        let open = self.pauses == 0
-            && !self.closing
-            && self.outgoing.bytes() <= REPLY_BYTES_PER_CONNECTION_MAX;
+        let free = self.pauses == 0 && self.outgoing.bytes() <= REPLY_BYTES_PER_CONNECTION_MAX;
+        let open = !self.closing && (free || self.is_peer);
         self.readable && (open || self.lingers_until_ms.is_some())
     }
 
@@ -173,6 +188,11 @@ impl Connection {
         if self.lingers_until_ms.is_some() {
             return self.throw_away(buffer);
         }
+        let is_peer = &mut self.is_peer;
+        let packets = |bytes: &[u8]| {
+            *is_peer |= begins_with_greeting(bytes);
+            packets(bytes);
+        };
         match self.receiver.read(&mut self.stream, buffer, now_ms, packets) {
             Received::All if self.read_closed => Next::Again,
             Received::All => {
@@ -196,6 +216,12 @@ impl Connection {
             }
             Err(_) => Next::Close,
         }
+    }
+
+    /// Bytes that wait to be sent.
+    #[must_use]
+    pub fn unsent_bytes(&self) -> usize {
+        self.outgoing.bytes()
     }
 
     /// Adds bytes to be sent.
@@ -248,6 +274,12 @@ impl Connection {
     pub fn is_sent(&self) -> bool {
         self.outgoing.bytes() == 0
     }
+}
+
+/// Whether whole packets begin with what only nodes say first.
+fn begins_with_greeting(packets: &[u8]) -> bool {
+    matches!(packets, [_, _, low, high, ..]
+        if u16::from_le_bytes([*low, *high]) == Kind::PeerToAll as u16)
 }
 
 #[cfg(test)]

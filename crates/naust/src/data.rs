@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   DATA/LOCK                    held by the process that uses it (`flock`), whose number it says
-//!   DATA/NODE                    format, node id and cluster id, with a checksum; written once
+//!   DATA/NODE                    format, node id, cluster id and whether it joined that cluster, with
+//!                                a checksum; written once
 //!   DATA/shards/0000002a/log/    the log of shard 42
 //!   DATA/shards/0000002a/tables/ its tables
 //!   DATA/shards/0000002a.made    empty: shard 42 was made to its end, log and tables
@@ -23,6 +24,8 @@ use std::path::{Path, PathBuf};
 
 /// Version of the layout of data directories that this release writes.
 pub const FORMAT: u32 = 1;
+/// The line that the identity of a node has that joined its cluster.
+const JOINED: &str = "joined";
 
 /// Why a data directory can't be used; each in a sentence for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +77,8 @@ pub struct Identity {
     pub node: NodeId,
     /// The cluster it was made for.
     pub cluster: u64,
+    /// That cluster began with this node; otherwise it joined.
+    pub founder: bool,
 }
 
 /// A data directory, locked for this process as long as the value lives.
@@ -85,16 +90,24 @@ pub struct DataDirectory {
 }
 
 impl DataDirectory {
-    /// Opens a data directory, or makes a new one with a fresh identity.
+    /// Opens a data directory, or makes a new one: for a new cluster, with a fresh identity.
     ///
     /// # Errors
     /// [`DataError`].
     pub fn open(path: &Path) -> Result<DataDirectory, DataError> {
+        DataDirectory::open_for(path, None)
+    }
+
+    /// The same; a new one is for a node that joins `cluster`, if that is given.
+    ///
+    /// # Errors
+    /// [`DataError`].
+    pub fn open_for(path: &Path, cluster: Option<u64>) -> Result<DataDirectory, DataError> {
         make_directory(path)?;
         let lock = lock(path)?;
         let identity = match read_identity(path)? {
             Some(identity) => identity,
-            None => write_identity(path)?,
+            None => write_identity(path, cluster)?,
         };
         let shards = path.join("shards");
         make_directory(&shards)?;
@@ -382,16 +395,18 @@ fn read_identity(data: &Path) -> Result<Option<Identity>, DataError> {
     let hex = |name, at| field(name, at).and_then(|digits| u64::from_str_radix(digits, 16).ok());
     let node = hex("node", 1).ok_or_else(|| wrong("it names no node"))?;
     let cluster = hex("cluster", 2).ok_or_else(|| wrong("it names no cluster"))?;
-    let identity = Identity { node: NodeId(node), cluster };
+    let founder = text.lines().nth(3) != Some(JOINED);
+    let identity = Identity { node: NodeId(node), cluster, founder };
     if text != identity_text(identity) || node == 0 {
         return Err(wrong("its checksum is wrong"));
     }
     Ok(Some(identity))
 }
 
-fn write_identity(data: &Path) -> Result<Identity, DataError> {
+fn write_identity(data: &Path, joined: Option<u64>) -> Result<Identity, DataError> {
     let path = data.join("NODE");
-    let identity = Identity { node: NodeId(random().max(1)), cluster: random() };
+    let (founder, cluster) = (joined.is_none(), joined.unwrap_or_else(random));
+    let identity = Identity { node: NodeId(random().max(1)), cluster, founder };
     let new = data.join("NODE.new");
     let write = || {
         let mut file = fs::File::create(&new)?;
@@ -405,10 +420,14 @@ fn write_identity(data: &Path) -> Result<Identity, DataError> {
 }
 
 fn identity_text(identity: Identity) -> String {
-    let text = format!(
+    let mut text = format!(
         "naust format {FORMAT}\nnode {:016x}\ncluster {:016x}\n",
         identity.node.0, identity.cluster
     );
+    if !identity.founder {
+        text += JOINED;
+        text += "\n";
+    }
     let crc = naust_wire::packet::crc32c(&[text.as_bytes()]);
     format!("{text}crc {crc:08x}\n")
 }
@@ -440,6 +459,11 @@ mod tests {
         assert_eq!(DataDirectory::open(&path).unwrap().identity(), identity);
         let other = DataDirectory::open(&root.path().join("c")).unwrap();
         assert_ne!(other.identity().node, identity.node);
+        let joined = root.path().join("d");
+        drop(DataDirectory::open_for(&joined, Some(identity.cluster)).unwrap());
+        let joined = DataDirectory::open(&joined).unwrap().identity();
+        assert_eq!((joined.cluster, joined.founder), (identity.cluster, false));
+        assert!(identity.founder);
     }
 
     #[test]

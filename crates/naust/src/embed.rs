@@ -5,16 +5,18 @@ use crate::catalog::{Catalog, NotYet};
 use crate::config::{Config, ConfigError};
 use crate::connection;
 use crate::data::{DataDirectory, DataError};
+use crate::join::{self, JoinError, Me};
 use crate::life::{self, Life};
 use crate::links::{Bells, Doorbell, Links};
 use crate::metrics::{Counters, Metrics};
+use crate::peers::Peers;
 use crate::queue::Queue;
 use crate::snapshot::{Snapshot, SnapshotError};
 use crate::sockets::{Sockets, Totals, WAKE};
 use crate::transfers::Transfers;
 use crate::wiring::{Clock, Wiring};
 use crate::worker::{Input, Worker};
-use crate::{disk_threads, reads, views, worker};
+use crate::{disk_threads, names, reads, views, worker};
 use naust_client::Client;
 use naust_wire::Code;
 use naust_wire::limits::UNREAD_BYTES_MAX;
@@ -44,6 +46,9 @@ pub enum NaustError {
     /// The data directory can't be used.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// It can't take part in the cluster that it was told to.
+    #[error(transparent)]
+    Join(#[from] JoinError),
     /// It can't listen.
     #[error("can't listen on {address}: {source}")]
     Listen {
@@ -78,7 +83,7 @@ impl Naust {
         config.check()?;
         let listener = config.native_address()?.map(listen).transpose()?;
         let native_address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
-        let data = DataDirectory::open(&config.data)?;
+        let data = join::open_data(&config, native_address)?;
         let (wiring, polls) = wire(config, data)?;
         let naust = Naust {
             wiring: Arc::new(wiring),
@@ -88,6 +93,7 @@ impl Naust {
             is_draining: AtomicBool::new(false),
         };
         naust.start(polls, listener)?;
+        naust.announce()?;
         if !naust.wiring.life.wait_ready() {
             let failure = naust.wiring.life.failure();
             naust.end();
@@ -234,9 +240,10 @@ impl Naust {
                 listener.take(),
                 totals.clone(),
             )?;
+            let peers = Peers::new(poll.registry().try_clone()?);
             let node = naust_node::Node::new(self.node_config(number));
             let wiring = Arc::clone(&self.wiring);
-            let worker = Worker::new(number, wiring, poll, node, sockets);
+            let worker = Worker::new(number, wiring, poll, node, sockets, peers);
             let core = cores.as_ref().and_then(|cores| cores.get(number % cores.len()).copied());
             self.spawn(format!("worker-{number}"), move |_| {
                 // Where the system refuses, the worker runs as well, if not as steadily.
@@ -256,24 +263,45 @@ impl Naust {
             let queue = Arc::clone(queue);
             self.spawn(format!("disk-{number}"), move |wiring| disk_threads::run(wiring, &queue))?;
         }
+        let names = Arc::clone(&self.wiring.names);
+        self.spawn("names".to_owned(), move |wiring| names::run(wiring, &names))?;
         for number in 0..self.wiring.config.background_threads {
             self.spawn(format!("background-{number}"), |wiring| wiring.background.run(wiring))?;
         }
         Ok(())
     }
 
+    /// Has the cluster told who this node is, if it does not know that.
+    fn announce(&self) -> Result<(), NaustError> {
+        if self.native_address.is_none() {
+            return Ok(());
+        }
+        let (client, me) = (self.client(), self.me());
+        self.spawn("join".to_owned(), move |wiring| join::announce(wiring, &me, client))
+    }
+
+    /// Who this node is, for others.
+    fn me(&self) -> Me {
+        let listens = self.native_address.filter(|address| !address.ip().is_unspecified());
+        let address = match self.wiring.config.advertise.as_str() {
+            "" => listens.map_or_else(String::new, |address| address.to_string()),
+            advertised => advertised.to_owned(),
+        };
+        Me { node: self.wiring.data.identity().node, name: self.wiring.name.clone(), address }
+    }
+
     fn node_config(&self, worker: usize) -> naust_node::Config {
-        let address = self.native_address.map(|address| address.to_string());
+        let Me { node, name, address } = self.me();
         naust_node::Config {
-            node: self.wiring.data.identity().node,
-            name: self.wiring.name.clone(),
-            address: address.unwrap_or_default(),
+            node,
+            name,
+            address,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             token: None,
             worker: worker as u32,
             workers: self.wiring.workers.len() as u32,
             cluster: self.wiring.data.identity().cluster,
-            founder: true,
+            founder: self.wiring.data.identity().founder,
         }
     }
 
@@ -330,6 +358,7 @@ fn wire(config: Config, data: DataDirectory) -> Result<(Wiring, Vec<mio::Poll>),
     let disks = (0..config.disk_threads)
         .map(|_| closed_at_end(&life, Queue::for_thread(disk_threads::JOBS_MAX)))
         .collect();
+    let names = closed_at_end(&life, Queue::for_thread(names::LOOKUPS_MAX));
     let views = queues(views::INPUTS_MAX, count);
     let reads =
         (0..count).map(|_| closed_at_end(&life, Queue::for_thread(reads::INPUTS_MAX))).collect();
@@ -351,6 +380,7 @@ fn wire(config: Config, data: DataDirectory) -> Result<(Wiring, Vec<mio::Poll>),
         background,
         views,
         reads,
+        names,
         links,
         crossing: (0..count).map(|_| AtomicUsize::new(0)).collect(),
         turn: AtomicUsize::new(0),

@@ -120,11 +120,12 @@ fn not_lost(wiring: &Wiring, shard: ShardId) -> Result<(), OpenError> {
 }
 
 /// A directory of namespaces that is not there while shards are was lost: a new one in its place
-/// would give their numbers to other namespaces.
+/// would give their numbers to other namespaces. A node that joins gets its shards from the others,
+/// in any order.
 fn not_without_directory(wiring: &Wiring, shard: ShardId) -> Result<(), OpenError> {
     let shards = wiring.data.shards().map_err(unusable)?;
     match shards.iter().find(|other| **other != ShardId::DIRECTORY) {
-        Some(other) if shard == ShardId::DIRECTORY => {
+        Some(other) if shard == ShardId::DIRECTORY && wiring.data.identity().founder => {
             Err(OpenError::Lost(format!("its log is missing, but shard {other} is there")))
         }
         _ => Ok(()),

@@ -24,6 +24,15 @@ pub const LISTEN: Token = Token(1);
 /// The event loop's name for the socket in slot 0.
 const SLOTS: usize = 2;
 
+/// From whose sockets to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whom {
+    /// From all.
+    All,
+    /// From those of other nodes.
+    Nodes,
+}
+
 /// The sockets of one worker.
 pub struct Sockets {
     worker: usize,
@@ -187,13 +196,18 @@ impl Sockets {
         }
     }
 
-    /// Reads once from every socket that has something, and gives the whole packets to `packets`.
-    pub fn read(&mut self, now_ms: u64, mut packets: impl FnMut(ConnectionId, &[u8])) {
+    /// Reads once from every socket of `whom` that has something, and gives the whole packets to
+    /// `packets`.
+    pub fn read(&mut self, whom: Whom, now_ms: u64, mut packets: impl FnMut(ConnectionId, &[u8])) {
         let mut slots = std::mem::take(&mut self.readable);
         let mut again = Vec::new();
         for slot in slots.drain(..) {
             let Some(connection) = self.connections.get_mut(slot) else { continue };
             if !connection.wants_read() {
+                continue;
+            }
+            if whom == Whom::Nodes && !connection.is_peer() {
+                again.push(slot);
                 continue;
             }
             let id = connection.id;
@@ -418,7 +432,8 @@ mod tests {
                 self.sockets.accept(|stream| accepted.push(stream));
                 accepted.into_iter().for_each(|stream| self.sockets.adopt(stream));
                 let received = &mut self.received;
-                self.sockets.read(self.now_ms, |id, bytes| received.push((id, bytes.to_vec())));
+                self.sockets
+                    .read(Whom::All, self.now_ms, |id, bytes| received.push((id, bytes.to_vec())));
                 self.sockets.write(self.now_ms);
                 self.ended.append(&mut self.sockets.take_ended());
             }

@@ -17,7 +17,9 @@ use crate::data::DataDirectory;
 use crate::life::Life;
 use crate::links::{Bells, Links};
 use crate::metrics::Counters;
+use crate::peers::Lookup;
 use crate::queue::Queue;
+use crate::sockets::Whom;
 use crate::transfers::Transfers;
 use crate::worker::Input;
 use crate::{disk_threads, reads, views};
@@ -28,8 +30,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// Bytes of packets on their way from other workers to one; past it sockets are not read.
+/// Bytes of packets on their way from other workers to one; past it clients' sockets are not read.
 const CROSSING_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The same, past which those of other nodes are not read either. What nodes say to each other
+/// waits for answers, so it stays far below.
+const PEERS_CROSSING_BYTES_MAX: usize = 4 * CROSSING_BYTES_MAX;
 
 /// What the threads of a node share.
 pub struct Wiring {
@@ -63,6 +68,8 @@ pub struct Wiring {
     pub views: Vec<Arc<Queue<views::Input>>>,
     /// To the reads thread of each worker.
     pub reads: Vec<Arc<Queue<reads::Input>>>,
+    /// To the thread that looks names up.
+    pub names: Arc<Queue<(usize, Lookup)>>,
     /// Embedded clients.
     pub links: Arc<Links>,
     /// Bytes of packets on their way to each worker from others.
@@ -140,6 +147,14 @@ impl Wiring {
         }
     }
 
+    /// The same, when the directory changed.
+    pub fn tell_ready_if_open(&self) {
+        let shard = self.catalog.shard(DEFAULT_NAMESPACE);
+        if shard.is_some_and(|shard| self.catalog.readers(shard).is_some()) {
+            self.life.set_ready();
+        }
+    }
+
     /// Sends a copy of packets to the worker of their shards.
     pub fn cross(&self, worker: usize, from: ConnectionId, run: &[u8]) {
         self.crossing[worker].fetch_add(run.len(), Ordering::Relaxed);
@@ -155,12 +170,13 @@ impl Wiring {
         self.crossing[worker].fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Whether any worker has more packets on their way to it than may be, so that sockets are not
-    /// to be read.
+    /// From whose sockets may be read, for all that is on its way between workers; `None`: nobody's.
     #[must_use]
-    pub fn is_congested(&self) -> bool {
-        self.workers.len() > 1
-            && self.crossing.iter().any(|bytes| bytes.load(Ordering::Relaxed) > CROSSING_BYTES_MAX)
+    pub fn readable(&self) -> Option<Whom> {
+        let crossing = |bytes: &AtomicUsize| bytes.load(Ordering::Relaxed);
+        let bytes = self.crossing.iter().map(crossing).max().unwrap_or(0);
+        let whom = if bytes > CROSSING_BYTES_MAX { Whom::Nodes } else { Whom::All };
+        (bytes <= PEERS_CROSSING_BYTES_MAX).then_some(whom)
     }
 }
 
@@ -171,27 +187,42 @@ pub fn owner(shard: ShardId, workers: usize) -> usize {
     shard.0 as usize % workers
 }
 
-/// Splits whole packets into runs for one worker each, in order. Questions to the node stay `here`.
-pub fn runs(here: usize, workers: usize, bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+/// Whom packets are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum To {
+    /// One worker.
+    One(usize),
+    /// All of them.
+    All,
+}
+
+/// Splits whole packets into runs for the same workers, in order. Questions to the node stay
+/// `here`, unless they are about a shard.
+pub fn runs(here: usize, workers: usize, bytes: &[u8]) -> impl Iterator<Item = (To, &[u8])> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
-        let worker = destination(here, workers, rest)?;
+        let to = destination(here, workers, rest)?;
         let mut length = 0;
-        while destination(here, workers, &rest[length..]) == Some(worker) {
+        while destination(here, workers, &rest[length..]) == Some(to) {
             length += packet::wanted(&rest[length..]);
         }
         let (run, after) = rest.split_at(length);
         rest = after;
-        Some((worker, run))
+        Some((to, run))
     })
 }
 
-fn destination(here: usize, workers: usize, packets: &[u8]) -> Option<usize> {
+fn destination(here: usize, workers: usize, packets: &[u8]) -> Option<To> {
     let head: &[u8; 20] = packets.first_chunk()?;
     let kind = u16::from_le_bytes([head[2], head[3]]);
     let shard = u32::from_le_bytes([head[16], head[17], head[18], head[19]]);
-    let is_for_node = kind == Kind::Ask as u16;
-    Some(if is_for_node { here } else { owner(ShardId(shard), workers) })
+    let shard = ShardId(shard);
+    let is_for_node = kind == Kind::Ask as u16 && shard == ShardId::DIRECTORY;
+    Some(match is_for_node {
+        _ if kind == Kind::PeerToAll as u16 => To::All,
+        true => To::One(here),
+        false => To::One(owner(shard, workers)),
+    })
 }
 
 #[cfg(test)]
@@ -202,22 +233,25 @@ mod tests {
     #[test]
     fn packets_are_split_by_the_owners_of_their_shards_in_order() {
         let mut bytes = Vec::new();
-        let packets: [(Kind, u32, usize); 7] = [
+        let packets: [(Kind, u32, usize); 10] = [
             (Kind::Commit, 0, 10),
             (Kind::Commit, 3, 1),
             (Kind::Read, 1, 20),
             (Kind::Ask, 1, 5),
+            (Kind::Ask, 0, 5),
             (Kind::Commit, 2, 0),
             (Kind::Commit, 5, 8),
-            (Kind::Commit, 8, 3),
+            (Kind::Peer, 8, 3),
+            (Kind::PeerToAll, 0, 9),
+            (Kind::Peer, 3, 1),
         ];
         for (number, (kind, shard, size)) in packets.iter().enumerate() {
             let request = RequestId(number as u64);
             packet::write(*kind, request, ShardId(*shard), &vec![7; *size], &mut bytes);
         }
-        let runs: Vec<(usize, &[u8])> = runs(2, 3, &bytes).collect();
-        let workers: Vec<usize> = runs.iter().map(|(worker, _)| *worker).collect();
-        assert_eq!(workers, [0, 1, 2]);
+        let runs: Vec<(To, &[u8])> = runs(2, 3, &bytes).collect();
+        let workers: Vec<To> = runs.iter().map(|(to, _)| *to).collect();
+        assert_eq!(workers, [To::One(0), To::One(1), To::One(2), To::All, To::One(0)]);
         let joined: Vec<u8> = runs.iter().flat_map(|(_, run)| run.iter().copied()).collect();
         assert_eq!(joined, bytes);
     }

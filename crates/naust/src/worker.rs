@@ -10,9 +10,10 @@
 //! event loop, so other threads may wait for it.
 
 use crate::connection::{is_link, worker_of};
+use crate::peers::{Lookup, Peers};
 use crate::queue::{Queue, Refused};
-use crate::sockets::{Sockets, WAKE};
-use crate::wiring::Wiring;
+use crate::sockets::{Sockets, WAKE, Whom};
+use crate::wiring::{To, Wiring};
 use crate::{background, disk_threads, reads, views};
 use mio::net::TcpStream;
 use naust_client::Link;
@@ -22,6 +23,7 @@ use naust_wire::reply::Failure;
 use naust_wire::{Index, ShardId};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -66,6 +68,8 @@ pub enum Input {
     NotOpened { shard: ShardId, failure: Failure },
     /// There is nothing of a shard here.
     NotHere(ShardId),
+    /// The name of another node's address was looked up.
+    Resolved { lookup: Lookup, found: io::Result<Vec<SocketAddr>> },
     /// A reads thread read frames for another replica.
     Fetched(naust_node::fetch::Fetched),
     /// A step of a replica's way between nodes ended.
@@ -90,6 +94,7 @@ pub struct Worker {
     poll: mio::Poll,
     node: Node,
     sockets: Sockets,
+    peers: Peers,
     inputs: VecDeque<Input>,
     effects: Vec<Effect>,
     /// Packets of an embedded client.
@@ -127,6 +132,7 @@ impl Worker {
         poll: mio::Poll,
         node: Node,
         sockets: Sockets,
+        peers: Peers,
     ) -> Worker {
         let inbox = Arc::clone(&wiring.workers[number]);
         let now = wiring.clock.now();
@@ -137,6 +143,7 @@ impl Worker {
             poll,
             node,
             sockets,
+            peers,
             inputs: VecDeque::new(),
             effects: Vec::new(),
             packets: Vec::new(),
@@ -161,7 +168,9 @@ impl Worker {
             }
             self.now = self.wiring.clock.now();
             for event in &events {
-                if event.token() != WAKE {
+                let is_known =
+                    event.token() == WAKE || self.peers.on_event(event, self.now.monotonic_ms);
+                if !is_known {
                     self.sockets.on_event(event);
                 }
             }
@@ -170,12 +179,13 @@ impl Worker {
     }
 
     fn wait(&mut self, events: &mut mio::Events) -> io::Result<()> {
-        let sleeps = !self.sockets.is_busy() && self.inbox.may_wait();
+        let busy = self.sockets.is_busy() || self.peers.is_busy();
+        let sleeps = !busy && self.inbox.may_wait();
         let rest_ms = self.tick_at_ms.saturating_sub(self.now.monotonic_ms);
-        let timeout = match (sleeps, self.wiring.is_congested()) {
+        let timeout = match (sleeps, self.wiring.readable()) {
             (true, _) => Duration::from_millis(rest_ms),
-            (false, true) => CONGESTED_WAIT,
-            (false, false) => Duration::ZERO,
+            (false, Some(Whom::All)) => Duration::ZERO,
+            (false, _) => CONGESTED_WAIT,
         };
         let polled = self.poll.poll(events, Some(timeout));
         if sleeps {
@@ -201,12 +211,15 @@ impl Worker {
         }
         self.accept();
         self.read();
+        self.read_links();
         if self.now.monotonic_ms >= self.tick_at_ms {
             self.tick();
         }
         self.node.flush(self.now, &mut self.effects);
         self.carry_out();
         self.sockets.write(self.now.monotonic_ms);
+        self.peers.write(self.now.monotonic_ms);
+        self.look_up();
         self.tell_ended();
         self.tell_drained();
     }
@@ -241,7 +254,14 @@ impl Worker {
                 self.handle(Event::NotOpened { shard, failure });
                 self.wiring.tell_ready(shard);
             }
-            Input::NotHere(shard) => self.handle(Event::NotHere(shard)),
+            Input::NotHere(shard) => {
+                self.handle(Event::NotHere(shard));
+                // Others have it, and are asked.
+                self.wiring.tell_ready(shard);
+            }
+            Input::Resolved { lookup, found } => {
+                self.peers.resolved(&lookup, found, self.now.monotonic_ms);
+            }
             Input::Fetched(fetched) => self.handle(Event::Fetched(fetched)),
             Input::Transferred(event) => self.handle(*event),
             Input::Failed { shard, failure } => {
@@ -253,6 +273,8 @@ impl Worker {
             Input::Directory(change) => {
                 self.wiring.catalog.change(&change);
                 self.handle(Event::Directory(change));
+                // A leader's invitation to a shard may be faster than the news of its namespace.
+                self.wiring.tell_ready_if_open();
             }
             Input::Drain => {
                 self.sockets.stop_listening();
@@ -277,6 +299,7 @@ impl Worker {
         let now_ms = self.now.monotonic_ms;
         self.tick_at_ms = now_ms + TICK_MS;
         self.handle(Event::Tick);
+        self.peers.tick(now_ms);
         if now_ms >= self.sweep_at_ms {
             self.sweep_at_ms = now_ms + SWEEP_MS;
             self.sockets.sweep(now_ms);
@@ -303,15 +326,32 @@ impl Worker {
 
     fn read(&mut self) {
         let Worker { sockets, node, effects, wiring, now, number, .. } = self;
-        if wiring.is_congested() {
-            return;
-        }
-        sockets.read(now.monotonic_ms, |from, bytes| {
+        let Some(whom) = wiring.readable() else { return };
+        sockets.read(whom, now.monotonic_ms, |from, bytes| {
             count(&wiring.counters.bytes_received, bytes.len());
             route(*number, wiring, from, bytes, |bytes| {
                 node.handle(*now, Event::Packets { from, bytes }, effects);
             });
         });
+    }
+
+    /// Replies of other nodes, and news of the links to them.
+    fn read_links(&mut self) {
+        let Worker { peers, node, effects, wiring, now, .. } = self;
+        peers.read(now.monotonic_ms, |from, bytes| {
+            count(&wiring.counters.bytes_received, bytes.len());
+            node.handle(*now, Event::Replies { from, bytes }, effects);
+        });
+        for (node, is_up) in self.peers.take_changes() {
+            self.handle(Event::Link { node, is_up });
+        }
+    }
+
+    /// Has the names of other nodes looked up.
+    fn look_up(&mut self) {
+        for lookup in self.peers.take_lookups() {
+            self.give(&self.wiring.names, (self.number, lookup));
+        }
     }
 
     /// Takes what an embedded client has for the node.
@@ -392,8 +432,13 @@ impl Worker {
                 let input = views::Input::Adopt { shard, options, adopt };
                 self.give(&wiring.views[worker], input);
             }
-            Effect::Link { .. } | Effect::Unlink(_) | Effect::Peer { .. } => {
-                wiring.life.fail("this release can't reach other nodes yet".to_owned());
+            Effect::Link { node, address } => {
+                self.peers.link(node, address, self.now.monotonic_ms);
+            }
+            Effect::Unlink(node) => self.peers.unlink(node),
+            Effect::Peer { to, bytes } => {
+                count(&wiring.counters.bytes_sent, bytes.len());
+                self.peers.push(to, bytes, self.now.monotonic_ms);
             }
             Effect::Sweep { below, kept } => {
                 self.give_background(background::Job::Sweep { below, kept });
@@ -518,11 +563,15 @@ fn route(
     if wiring.workers.len() == 1 {
         return here(bytes);
     }
-    for (worker, run) in crate::wiring::runs(number, wiring.workers.len(), bytes) {
-        if worker == number {
-            here(run);
-        } else {
-            wiring.cross(worker, from, run);
+    for (to, run) in crate::wiring::runs(number, wiring.workers.len(), bytes) {
+        match to {
+            To::One(worker) if worker == number => here(run),
+            To::One(worker) => wiring.cross(worker, from, run),
+            To::All => {
+                let others = (0..wiring.workers.len()).filter(|worker| *worker != number);
+                others.for_each(|worker| wiring.cross(worker, from, run));
+                here(run);
+            }
         }
     }
 }

@@ -40,13 +40,13 @@ impl Peers {
         Peers { me, hello, all: BTreeMap::new(), connections: FxHashMap::default() }
     }
 
-    /// A node is at this address.
+    /// A node is at this address. One without a link is tried again at once: it may be there again.
     pub(crate) fn learn(&mut self, node: NodeId, address: &str, effects: &mut Vec<Effect>) {
         if node == self.me {
             return;
         }
         let other = self.all.entry(node).or_default();
-        if other.address != address {
+        if other.address != address || !other.is_linked {
             address.clone_into(&mut other.address);
             effects.push(Effect::Link { node, address: address.to_owned() });
         }

@@ -11,7 +11,7 @@ use crate::Error;
 use naust_wire::ask::Ask;
 use naust_wire::control::Control;
 use naust_wire::packet::{self, Kind};
-use naust_wire::reply::Reply;
+use naust_wire::reply::{self, Reply};
 use naust_wire::{Code, ShardId};
 use std::collections::VecDeque;
 
@@ -54,6 +54,30 @@ impl Core {
         self.send_inner(Owner::OpenSession(key), about, Kind::Control, |out| open.encode(out));
     }
 
+    /// Asks for the nodes of the cluster, to know where else to connect to.
+    pub fn ask_cluster(&mut self) {
+        if matches!(self.connection, Connection::Up) {
+            self.send_inner(Owner::Cluster, About::Node, Kind::Ask, |out| Ask::Cluster.encode(out));
+        }
+    }
+
+    /// What the cluster looks like: other addresses, and who leads what this client uses.
+    fn seen(&mut self, nodes: &[reply::Node], namespaces: &[reply::Namespace]) {
+        let address = |node: &reply::Node| node.address.clone();
+        let others = nodes.iter().filter(|node| !node.address.is_empty());
+        self.addresses = Some(others.map(address).collect());
+        let mut leaders = namespaces
+            .iter()
+            .filter(|namespace| self.places.iter_mut().any(|place| *place.name == namespace.name))
+            .map(|namespace| namespace.leader);
+        let first = leaders.next();
+        if leaders.all(|leader| Some(leader) == first)
+            && let Some(leader) = nodes.iter().find(|node| Some(node.id) == first && node.up)
+        {
+            self.hint = Some(address(leader));
+        }
+    }
+
     fn send_inner(
         &mut self,
         owner: Owner,
@@ -86,6 +110,9 @@ impl Core {
             (Owner::Caller | Owner::Nobody, _) => {}
             (Owner::Hello, answer) => self.greeted(answer),
             (Owner::Resolve(key), Ok(Reply::Resolved { shard, .. })) => self.resolved(key, shard),
+            (Owner::Cluster, Ok(Reply::Cluster { nodes, namespaces })) => {
+                self.seen(&nodes, &namespaces);
+            }
             (Owner::OpenSession(key), Ok(Reply::Session(session))) => {
                 let Some(place) = self.places.find(key) else { return };
                 place.session = Session::Open(Box::new(Window::new(session)));
@@ -133,7 +160,7 @@ impl Core {
         let pause = passes(&error, self.options.on_overload);
         let now_ms = self.now_ms;
         let Some(place) = self.places.find(key) else { return };
-        let until = now_ms + retry::pause_ms(place.attempts, 0);
+        let until = now_ms + retry::pause_ms(error.code, place.attempts, 0);
         place.attempts += 1;
         match (opening, pause) {
             (false, true) => place.route = Route::Pause(until),

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use naust_wire::limits::{CLIENT_OUTGOING_BYTES_MAX, CLIENT_REQUESTS_MAX};
 use naust_wire::message::Refusal;
 use naust_wire::packet::{self, Kind};
-use naust_wire::{Outcome, SessionId, ShardId};
+use naust_wire::{Code, Outcome, SessionId, ShardId};
 
 impl Core {
     /// Finds out what a request has to wait for next, and puts it there.
@@ -153,8 +153,10 @@ impl Core {
     pub(super) fn numbers(&mut self, ticket: Ticket) -> (ShardId, Numbers) {
         let slot = self.slot(ticket);
         let (request, number) = (slot.request, slot.number);
-        let About::Namespace(key) = request.about else {
-            return (ShardId::DIRECTORY, Numbers::NONE);
+        let key = match request.about {
+            About::Namespace(key) => key,
+            About::Part(shard) => return (shard, Numbers::NONE),
+            About::Node | About::Directory => return (ShardId::DIRECTORY, Numbers::NONE),
         };
         let place = self.places.get(key);
         let Route::Known(shard) = place.route else { panic!("what is granted has a route") };
@@ -194,6 +196,7 @@ impl Core {
         if !hint.is_empty() {
             self.hint = Some(hint);
         }
+        self.leaves |= error.code == Code::ShuttingDown;
         let on_overload = self.options.on_overload;
         let slot = self.slot(ticket);
         let about = slot.request.about;
@@ -222,7 +225,7 @@ impl Core {
         let now_ms = self.now_ms;
         let slot = self.slot(ticket);
         slot.in_doubt |= error.outcome == Outcome::Unknown;
-        let until = now_ms + retry::pause_ms(slot.attempts, ticket.key);
+        let until = now_ms + retry::pause_ms(error.code, slot.attempts, ticket.key);
         slot.attempts += 1;
         if slot.deadline_ms.is_some_and(|deadline| until >= deadline) {
             slot.state = State::Failed(in_doubt(slot, error));

@@ -107,6 +107,10 @@ pub struct Core {
     roomless: Vec<Ticket>,
     now_ms: u64,
     hint: Option<String>,
+    /// The server of this connection takes no new requests any more.
+    leaves: bool,
+    /// Where the nodes of the cluster are, if that is news.
+    addresses: Option<Vec<String>>,
     /// The server of the last connection has answered the greeting.
     welcome: bool,
     sessions_asked: u64,
@@ -127,6 +131,8 @@ impl Core {
             roomless: Vec::new(),
             now_ms: 0,
             hint: None,
+            leaves: false,
+            addresses: None,
             welcome: false,
             sessions_asked: 0,
         }
@@ -279,6 +285,26 @@ impl Core {
     /// The address of the node that a server named as the leader, once.
     pub fn take_hint(&mut self) -> Option<String> {
         self.hint.take()
+    }
+
+    /// Where the nodes of the cluster are, once, after [`Core::ask_cluster`].
+    pub fn take_addresses(&mut self) -> Option<Vec<String>> {
+        self.addresses.take()
+    }
+
+    /// Whether the server of this connection is about to end, so that another is better asked.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.leaves
+    }
+
+    /// Whether the connection may be given up for another without leaving anybody in doubt: what is
+    /// under way can all be sent again.
+    #[must_use]
+    pub fn may_move(&self) -> bool {
+        self.slots
+            .iter()
+            .all(|(_, slot)| !matches!(slot.state, State::Sent) || retry::may_repeat(slot))
     }
 
     fn insert(&mut self, request: Request, owner: Owner) -> Ticket {

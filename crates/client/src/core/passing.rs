@@ -15,6 +15,7 @@ impl Core {
         }
         self.connection = Connection::Up;
         self.welcome = false;
+        self.leaves = false;
         self.greet();
         for key in self.places.keys() {
             self.restart(key);

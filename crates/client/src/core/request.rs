@@ -3,7 +3,7 @@
 use crate::Error;
 use bytes::Bytes;
 use naust_wire::packet::Kind;
-use naust_wire::{RequestId, Sequence, SessionId};
+use naust_wire::{RequestId, Sequence, SessionId, ShardId};
 
 /// What is asked for, apart from its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct Request {
 pub enum About {
     /// The node at the other end.
     Node,
+    /// The part of it that has this shard.
+    Part(ShardId),
     /// The shard of nodes and namespaces.
     Directory,
     /// The shard of a namespace.
@@ -116,6 +118,8 @@ pub(super) enum Owner {
     Nobody,
     /// The core: the greeting of a connection.
     Hello,
+    /// The core: the nodes of the cluster.
+    Cluster,
     /// The core: the shard of a namespace.
     Resolve(NamespaceKey),
     /// The core: its session in a namespace.

@@ -7,6 +7,8 @@ use naust_wire::{Code, Outcome};
 const PAUSE_MS_MIN: u64 = 10;
 /// Longest pause.
 const PAUSE_MS_MAX: u64 = 1_000;
+/// Longest pause while there is no leader, or another one: that is over in a moment.
+const PAUSE_MS_MAX_LEADERLESS: u64 = 80;
 
 /// What the client does when the server says that it is overloaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -53,10 +55,14 @@ pub(super) fn may_repeat(slot: &Slot) -> bool {
     slot.request.repeat == Repeat::Always
 }
 
-/// The pause before the attempt after `attempts` refused ones; spread by `key`, so that not all
-/// come back at once.
-pub(super) fn pause_ms(attempts: u32, key: u32) -> u64 {
-    let pause = (PAUSE_MS_MIN << attempts.min(7)).min(PAUSE_MS_MAX);
+/// The pause before the attempt after `attempts` refused ones, the last with `code`; spread by
+/// `key`, so that not all come back at once.
+pub(super) fn pause_ms(code: Code, attempts: u32, key: u32) -> u64 {
+    let longest = match code {
+        Code::Overloaded => PAUSE_MS_MAX,
+        _ => PAUSE_MS_MAX_LEADERLESS,
+    };
+    let pause = (PAUSE_MS_MIN << attempts.min(7)).min(longest);
     pause + u64::from(key).wrapping_mul(7) % (pause / 2)
 }
 
@@ -113,8 +119,12 @@ mod tests {
 
     #[test]
     fn pauses_grow_to_a_bound() {
-        let pauses: Vec<u64> = (0..10).map(|attempts| pause_ms(attempts, 0)).collect();
-        assert_eq!(pauses, [10, 20, 40, 80, 160, 320, 640, 1000, 1000, 1000]);
-        assert!((0..1000).all(|key| (1000..1500).contains(&pause_ms(30, key))));
+        let pauses = |code| (0..10).map(move |attempts| pause_ms(code, attempts, 0));
+        let overloaded: Vec<u64> = pauses(Code::Overloaded).collect();
+        assert_eq!(overloaded, [10, 20, 40, 80, 160, 320, 640, 1000, 1000, 1000]);
+        let leaderless: Vec<u64> = pauses(Code::Unavailable).collect();
+        assert_eq!(leaderless, [10, 20, 40, 80, 80, 80, 80, 80, 80, 80]);
+        let spread = |key| pause_ms(Code::Overloaded, 30, key);
+        assert!((0..1000).all(|key| (1000..1500).contains(&spread(key))));
     }
 }

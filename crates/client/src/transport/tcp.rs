@@ -4,10 +4,12 @@
 use super::{Link, Notify};
 use crate::Error;
 use bytes::BytesMut;
-use naust_wire::Code;
-use naust_wire::packet;
+use naust_wire::ask::Ask;
+use naust_wire::packet::{self, Kind};
+use naust_wire::{Code, RequestId, ShardId};
 use std::io;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -16,8 +18,26 @@ use tokio::time::{Instant, sleep, timeout};
 
 /// How often time is told while something is under way: deadlines and pauses are this exact.
 const TICK: Duration = Duration::from_millis(25);
-/// How long an address may take to answer.
+/// How long an address may take to answer, if there is no other.
 const DIAL_MAX: Duration = Duration::from_secs(5);
+/// How long it may take if there is.
+const DIAL_MAX_OF_SEVERAL: Duration = Duration::from_secs(1);
+/// How often a connection is looked at.
+const LOOK: Duration = Duration::from_millis(250);
+/// After so much silence a server that something is asked of is asked whether it is there, if there
+/// are others to turn to.
+const PROBE: Duration = Duration::from_millis(500);
+/// After so much silence it is taken for gone.
+const SILENCE_MAX: Duration = Duration::from_millis(1_500);
+/// A write that took so long was waited for: the server takes something in.
+const BLOCKED: Duration = Duration::from_millis(50);
+/// How often is looked whether a connection may be left for a better one.
+const LEAVE_LOOK: Duration = Duration::from_millis(10);
+/// When a connection that stands is asked for the nodes of the cluster: not for the few requests
+/// of a command. It doubles with each connection.
+const ASK_CLUSTER_AFTER: Duration = Duration::from_millis(500);
+/// Addresses that a client knows at most.
+const ADDRESSES_MAX: usize = 2 * naust_wire::limits::NODES_MAX;
 /// First pause between rounds over all addresses, and after a connection without a greeting; it
 /// doubles.
 const ROUND_PAUSE_MIN: Duration = Duration::from_millis(20);
@@ -38,7 +58,8 @@ impl Notify for Bell {
     }
 }
 
-/// Keeps a connection to one of several addresses.
+/// Keeps a connection to one of several addresses: those that it was given, and those that the
+/// cluster names.
 pub(crate) struct Dialer {
     addrs: Vec<String>,
     /// The address that a server named as the better one.
@@ -74,14 +95,19 @@ impl Dialer {
 
     async fn keep_connected(mut self, link: &Link, bell: &Bell) {
         let mut pause = ROUND_PAUSE_MIN;
+        let mut ask_after = ASK_CLUSTER_AFTER;
         while !link.is_gone() {
             let (mut reader, mut writer) = self.stream.into_split();
+            let pulse = Pulse::new(self.addrs.len() > 1);
             link.up();
             let why = tokio::select! {
-                why = read(&mut reader, link) => why,
-                why = write(&mut writer, link, bell, &self.current) => why,
+                why = read(&mut reader, link, &pulse) => why,
+                why = write(&mut writer, link, bell, &self.current, &pulse) => why,
+                why = watch(link, &pulse, ask_after) => why,
             };
             drop((reader, writer));
+            ask_after = (2 * ask_after).min(ASK_CLUSTER_AFTER * 64);
+            learn(&mut self.addrs, pulse.learned());
             let why = match why {
                 End::Gone => return,
                 End::Lost(error) => error.to_string(),
@@ -90,6 +116,7 @@ impl Dialer {
                     self.preferred = Some(to);
                     why
                 }
+                End::Left => format!("{} is about to end", self.current),
             };
             if link.is_welcome() {
                 pause = ROUND_PAUSE_MIN;
@@ -100,6 +127,8 @@ impl Dialer {
                 sleep(pause).await;
                 pause = (2 * pause).min(ROUND_PAUSE_MAX);
             }
+            let next = self.addrs.iter().position(|address| *address == self.current);
+            self.addrs.rotate_left(next.map_or(0, |at| at + 1));
             let Some((current, stream)) = redial(&self.addrs, self.preferred.take(), link).await
             else {
                 return;
@@ -117,6 +146,76 @@ enum End {
     Lost(io::Error),
     /// Another node leads.
     Redirected(String),
+    /// The server is about to end, and there are others.
+    Left,
+}
+
+/// How a connection is.
+struct Pulse {
+    start: Instant,
+    /// Milliseconds from the start to when the server was heard last, or nothing was asked of it.
+    heard_ms: AtomicU64,
+    has_others: AtomicBool,
+    learned: Mutex<Vec<String>>,
+}
+
+impl Pulse {
+    fn new(has_others: bool) -> Pulse {
+        let (heard_ms, learned) = (AtomicU64::new(0), Mutex::default());
+        Pulse { start: Instant::now(), heard_ms, has_others: has_others.into(), learned }
+    }
+
+    fn beat(&self) {
+        self.heard_ms.store(self.start.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+
+    fn silence(&self) -> Duration {
+        let heard = Duration::from_millis(self.heard_ms.load(Ordering::Relaxed));
+        self.start.elapsed().saturating_sub(heard)
+    }
+
+    /// Whether there is another address to turn to.
+    fn has_others(&self) -> bool {
+        self.has_others.load(Ordering::Relaxed)
+    }
+
+    fn learn(&self, addresses: Vec<String>) {
+        self.has_others.fetch_or(addresses.len() > 1, Ordering::Relaxed);
+        *self.learned.lock().unwrap_or_else(PoisonError::into_inner) = addresses;
+    }
+
+    fn learned(self) -> Vec<String> {
+        self.learned.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Adds addresses to those that are known.
+fn learn(known: &mut Vec<String>, learned: Vec<String>) {
+    for address in learned {
+        if !known.contains(&address) && known.len() < ADDRESSES_MAX {
+            known.push(address);
+        }
+    }
+}
+
+/// Looks for silence, and learns where else to turn to.
+async fn watch(link: &Link, pulse: &Pulse, ask_after: Duration) -> End {
+    let mut asked = false;
+    loop {
+        sleep(LOOK).await;
+        if !asked && pulse.start.elapsed() >= ask_after {
+            asked = true;
+            link.shared.ask_cluster();
+        }
+        if let Some(addresses) = link.shared.take_addresses() {
+            pulse.learn(addresses);
+        }
+        if !link.is_busy() {
+            pulse.beat();
+        } else if pulse.has_others() && pulse.silence() > SILENCE_MAX {
+            return End::Lost(io::ErrorKind::TimedOut.into());
+        }
+    }
 }
 
 async fn tell_time(link: &Link) {
@@ -127,12 +226,12 @@ async fn tell_time(link: &Link) {
     }
 }
 
-async fn read(reader: &mut OwnedReadHalf, link: &Link) -> End {
+async fn read(reader: &mut OwnedReadHalf, link: &Link, pulse: &Pulse) -> End {
     let mut buffer = BytesMut::with_capacity(READ_BYTES);
     loop {
         match reader.read_buf(&mut buffer).await {
             Ok(0) => return End::Lost(io::ErrorKind::UnexpectedEof.into()),
-            Ok(_) => {}
+            Ok(_) => pulse.beat(),
             Err(error) => return End::Lost(error),
         }
         let whole = whole_packets(&buffer);
@@ -146,28 +245,61 @@ async fn read(reader: &mut OwnedReadHalf, link: &Link) -> End {
     }
 }
 
-async fn write(writer: &mut OwnedWriteHalf, link: &Link, bell: &Bell, current: &str) -> End {
-    let mut bytes = Vec::new();
+async fn write(
+    writer: &mut OwnedWriteHalf,
+    link: &Link,
+    bell: &Bell,
+    current: &str,
+    pulse: &Pulse,
+) -> End {
+    let (mut bytes, mut hint) = (Vec::new(), None);
     loop {
-        if let Some(hint) = link.take_hint()
-            && hint != current
-        {
-            return End::Redirected(hint);
+        hint = link.take_hint().or(hint).filter(|hint| hint != current);
+        let leaves = link.shared.is_leaving() && pulse.has_others();
+        if (leaves || hint.is_some()) && link.shared.may_move() {
+            return hint.map_or(End::Left, End::Redirected);
         }
         if link.is_gone() {
             return End::Gone;
         }
         if !link.take(&mut bytes) {
-            bell.0.notified().await;
-            continue;
+            let patience = if leaves || hint.is_some() { LEAVE_LOOK } else { PROBE };
+            let rung = timeout(patience, bell.0.notified()).await.is_ok();
+            let silent = pulse.has_others() && link.is_busy() && pulse.silence() >= PROBE;
+            if rung || !silent {
+                continue;
+            }
+            probe(&mut bytes);
         }
-        if let Err(error) = writer.write_all(&bytes).await {
+        if let Err(error) = write_all(writer, &bytes, pulse).await {
             return End::Lost(error);
         }
         if bytes.capacity() > WRITE_BYTES_KEPT {
             bytes = Vec::new();
         }
     }
+}
+
+/// Writes everything. That the server takes it in shows that it is there.
+async fn write_all(writer: &mut OwnedWriteHalf, mut bytes: &[u8], pulse: &Pulse) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let start = Instant::now();
+        match writer.write(bytes).await? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            written => bytes = &bytes[written..],
+        }
+        if start.elapsed() >= BLOCKED {
+            pulse.beat();
+        }
+    }
+    Ok(())
+}
+
+/// A question whose answer nobody waits for: that there is one is enough.
+fn probe(out: &mut Vec<u8>) {
+    let mut body = Vec::new();
+    Ask::Resolve("default".to_owned()).encode(&mut body);
+    packet::write(Kind::Ask, RequestId(u64::MAX), ShardId::DIRECTORY, &body, out);
 }
 
 /// How many bytes at the start are whole packets. Garbage counts as whole: whoever reads it says
@@ -208,8 +340,10 @@ async fn redial(
 /// Tries each address once.
 async fn dial_any<'a>(addrs: impl Iterator<Item = &'a String>) -> io::Result<(String, TcpStream)> {
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    let addrs: Vec<&String> = addrs.collect();
+    let patience = if addrs.len() > 1 { DIAL_MAX_OF_SEVERAL } else { DIAL_MAX };
     for address in addrs {
-        match timeout(DIAL_MAX, TcpStream::connect(address)).await {
+        match timeout(patience, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 // Packets are batched by us; waiting for more would only cost time.
                 stream.set_nodelay(true)?;
@@ -225,8 +359,6 @@ async fn dial_any<'a>(addrs: impl Iterator<Item = &'a String>) -> io::Result<(St
 #[cfg(test)]
 mod tests {
     use super::*;
-    use naust_wire::packet::Kind;
-    use naust_wire::{RequestId, ShardId};
 
     #[test]
     fn whole_packets_are_told_from_the_rest() {

@@ -32,10 +32,16 @@ pub struct Serve {
     /// Any other option, as in the configuration file: `--set memtable_bytes=268435456`.
     #[arg(long, value_name = "OPTION=VALUE")]
     set: Vec<String>,
-    /// Start a new cluster of one. A single node does so by itself when its data directory is
-    /// empty.
-    #[arg(long)]
+    /// Start a new cluster with this node. One on an empty data directory that joins no other does
+    /// so by itself.
+    #[arg(long, conflicts_with = "join")]
     bootstrap: bool,
+    /// Join the cluster of this node; may be given several times, and again after a restart.
+    #[arg(long, value_name = "HOST:PORT")]
+    join: Vec<String>,
+    /// Where other nodes reach this one [default: where it listens].
+    #[arg(long, value_name = "HOST:PORT")]
+    advertise: Option<String>,
 }
 
 impl Serve {
@@ -70,6 +76,10 @@ impl Serve {
         flag("listen", self.listen.clone().map(Into::into));
         flag("http", self.http.clone().map(Into::into));
         flag("name", self.name.clone().map(Into::into));
+        flag("advertise", self.advertise.clone().map(Into::into));
+        let join: Vec<toml::Value> = self.join.iter().cloned().map(Into::into).collect();
+        flag("join", (!join.is_empty()).then(|| join.into()));
+        flag("bootstrap", self.bootstrap.then(|| true.into()));
         flag("insecure", self.insecure.then(|| true.into()));
         Ok(Config::load(self.config.as_deref(), std::env::vars(), flags)?)
     }

@@ -4,7 +4,7 @@
 //! share. So a commit that is half there, twice there or out of order shows.
 
 use crate::support::{SMALL_TABLES, connect};
-use naust_client::{Commit, Offset, ReadOptions};
+use naust_client::{Commit, Level, Offset, ReadOptions};
 use naust_wire::commit::Draft;
 use naust_wire::reply::Committed;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +25,7 @@ pub struct Ledger {
 }
 
 /// What a node has.
+#[derive(Debug, PartialEq, Eq)]
 pub struct Found {
     /// Version of each row.
     pub rows: BTreeMap<u64, Offset>,
@@ -90,10 +91,18 @@ impl Found {
     /// # Errors
     /// The first error of the node.
     pub async fn read(address: &str) -> Result<Found, naust_client::Error> {
+        Found::read_at(address, Level::Linearizable).await
+    }
+
+    /// The same, as fresh as the level says.
+    ///
+    /// # Errors
+    /// The first error of the node.
+    pub async fn read_at(address: &str, level: Level) -> Result<Found, naust_client::Error> {
         let client = connect(address).await;
         let namespace = client.namespace("default");
         let mut found = Found { rows: BTreeMap::new(), events: Vec::new(), last: None };
-        let mut rows = namespace.kv(ROWS).range::<&[u8]>(..);
+        let mut rows = namespace.kv(ROWS).range::<&[u8]>(..).level(level);
         while let Some(page) = rows.next_page().await? {
             for row in page.entries {
                 let number = std::str::from_utf8(&row.key).unwrap().parse().unwrap();
@@ -104,7 +113,7 @@ impl Found {
         let stream = namespace.stream(EVENTS);
         let mut from = Offset::ZERO;
         loop {
-            let page = stream.read(from, ReadOptions::default()).await?;
+            let page = stream.read(from, ReadOptions { level, ..ReadOptions::default() }).await?;
             let Some(last) = page.records.last() else { break };
             assert!(page.next > last.offset, "a page that goes back");
             for record in &page.records {
@@ -114,7 +123,7 @@ impl Found {
             }
             from = page.next;
         }
-        let last = namespace.kv(STATE).get_at("last", naust_client::Level::Linearizable).await?;
+        let last = namespace.kv(STATE).get_at("last", level).await?;
         found.last = last
             .row
             .map(|row| (std::str::from_utf8(&row.value).unwrap().parse().unwrap(), row.version));

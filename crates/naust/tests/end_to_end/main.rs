@@ -10,6 +10,8 @@ mod support;
 
 mod bad_packets;
 mod bad_requests;
+mod cluster;
+mod clusters;
 mod command_line;
 mod copies;
 mod crowd;

@@ -205,7 +205,14 @@ impl Node {
             shard.is_some_and(|shard| shard.admit().is_ok())
         };
         match control {
-            Control::SetNode { .. } if leads(self) => self.note_myself(now),
+            Control::SetNode { .. } if leads(self) => {
+                if self.config.address.is_empty() {
+                    let detail = "the node that leads the directory listens where no other node \
+                                  can reach it: start it again with --advertise HOST:PORT";
+                    return Err(Failure::new(Code::BadArgument, detail));
+                }
+                self.note_myself(now);
+            }
             Control::RemoveNode(node) if leads(self) => self.check_removal(now, *node)?,
             _ => {}
         }
