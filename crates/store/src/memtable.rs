@@ -2,29 +2,205 @@
 //!
 //! One thread inserts, any thread reads beside it. The engine has a memtable of its own, but only
 //! behind a lock that it holds while it syncs its manifest; this one is never behind a lock.
+//!
+//! ```text
+//!  level 1  ●───────────────────────►┌ low ┬────────────────────────►
+//!  level 0  ●──►┌ low ┬──►┌ low ┬──►├─────┤──►┌ low ┬──►
+//!               │leaf │   │leaf │   │leaf │   │leaf │
+//! ```
+//! A skip list of leaves. A leaf holds up to [`LEAF_ROWS`] rows from its `low` on, up to the `low`
+//! of the next, in the order in which they came: an insert finds the leaf and adds to its end, and
+//! only who reads in order has to sort. So few steps of a search leave the processor's cache, where
+//! a list of single rows would leave it at nearly every one.
+//!
+//! A full leaf is replaced by two that have half of its rows each. Nothing of it changes any more;
+//! who is on it goes on to what followed it then. So a reader meets every row that was inserted
+//! before it began, and each once.
 
+use crate::arena::Arena;
 use crate::row::{Row, RowKey};
-use crossbeam_skiplist::SkipMap;
 use lsm_tree::Slice;
-use std::ops::Bound;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::cmp::Ordering as Order;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// What a row costs in memory beside its key and value, about.
-const ROW_OVERHEAD_BYTES: u64 = 96;
+/// What a row costs in memory beside its key and value, about: itself, its place in a leaf, and its
+/// share of leaves that were replaced.
+const ROW_OVERHEAD_BYTES: u64 = 112;
+/// Rows of a leaf. More make fewer leaves to search, and more to look through in one.
+const LEAF_ROWS: usize = 64;
+/// Levels of the list: each has a quarter of the leaves of the one below.
+const LEVELS: usize = 9;
+/// No leaf, or no row.
+const NONE: u32 = u32::MAX;
 
 /// Rows in memory.
-#[derive(Default)]
 pub(crate) struct Memtable {
-    rows: SkipMap<RowKey, Slice>,
+    rows: Arena<OnceLock<Entry>, 3>,
+    leaves: Arena<Leaf, 0>,
+    /// The first leaf of each level.
+    heads: [AtomicU32; LEVELS],
+    rows_made: AtomicU32,
+    leaves_made: AtomicU32,
     bytes: AtomicU64,
 }
 
+/// A row version.
+struct Entry {
+    key: Slice,
+    value: Slice,
+    /// The commit's offset, shifted left by one; the lowest bit: deleted.
+    version: u64,
+}
+
+impl Entry {
+    fn offset(&self) -> u64 {
+        self.version >> 1
+    }
+
+    fn row(&self) -> Row {
+        let deleted = self.version & 1 == 1;
+        let key = RowKey { key: self.key.clone(), offset: self.offset(), deleted };
+        Row { key, value: self.value.clone() }
+    }
+
+    /// Its place beside the version of `key` at `offset`: newer versions come first.
+    fn cmp(&self, key: &[u8], offset: u64) -> Order {
+        (*self.key).cmp(key).then_with(|| offset.cmp(&self.offset()))
+    }
+}
+
+/// A run of rows. All but `length`, what lies behind it and `next` stays as it was made.
+#[repr(align(64))]
+struct Leaf {
+    /// The first sixteen bytes of the key of `low`: most of a search looks at nothing else.
+    low_start: [AtomicU64; 2],
+    /// The row where it begins, none for the very first leaf.
+    low: AtomicU32,
+    /// Bytes that all keys of it begin with, shifted left by eight; levels that it is on.
+    shape: AtomicU32,
+    length: AtomicU32,
+    next: [AtomicU32; LEVELS],
+    /// Of each row, the eight bytes of its key behind those that all have in common.
+    starts: [AtomicU64; LEAF_ROWS],
+    rows: [AtomicU32; LEAF_ROWS],
+}
+
+impl Default for Leaf {
+    fn default() -> Leaf {
+        Leaf {
+            low_start: Default::default(),
+            low: AtomicU32::new(NONE),
+            shape: AtomicU32::default(),
+            length: AtomicU32::default(),
+            next: std::array::from_fn(|_| AtomicU32::new(NONE)),
+            starts: std::array::from_fn(|_| AtomicU64::default()),
+            rows: std::array::from_fn(|_| AtomicU32::default()),
+        }
+    }
+}
+
+impl Leaf {
+    fn skip(&self) -> usize {
+        self.shape.load(Ordering::Relaxed) as usize >> 8
+    }
+
+    fn levels(&self) -> usize {
+        self.shape.load(Ordering::Relaxed) as usize & 0xff
+    }
+
+    fn next(&self, level: usize) -> u32 {
+        self.next[level].load(Ordering::Acquire)
+    }
+
+    /// The rows that it has now, each with the start of its key.
+    fn rows(&self) -> impl Iterator<Item = (u64, u32)> + '_ {
+        let length = self.length.load(Ordering::Acquire) as usize;
+        let starts = self.starts[..length].iter().map(|start| start.load(Ordering::Relaxed));
+        starts.zip(self.rows[..length].iter().map(|row| row.load(Ordering::Relaxed)))
+    }
+
+    /// Adds a row; there must be room.
+    fn push(&self, start: u64, row: u32) {
+        let length = self.length.load(Ordering::Relaxed);
+        self.starts[length as usize].store(start, Ordering::Relaxed);
+        self.rows[length as usize].store(row, Ordering::Relaxed);
+        self.length.store(length + 1, Ordering::Release);
+    }
+}
+
+/// The eight bytes of a key from `skip` on, so that they compare as the bytes do; zeros behind its
+/// end.
+fn start(key: &[u8], skip: usize) -> u64 {
+    let rest = key.get(skip..).unwrap_or_default();
+    if let Some(bytes) = rest.first_chunk() {
+        return u64::from_be_bytes(*bytes);
+    }
+    let mut bytes = [0; 8];
+    bytes[..rest.len()].copy_from_slice(rest);
+    u64::from_be_bytes(bytes)
+}
+
+/// How many bytes two keys begin with in common.
+fn common(one: &[u8], other: &[u8]) -> usize {
+    one.iter().zip(other).take_while(|(one, other)| one == other).count()
+}
+
+/// Where a search goes: to the leaf of this version of a key.
+struct Wanted<'k> {
+    key: &'k [u8],
+    offset: u64,
+    start: [u64; 2],
+}
+
+impl<'k> Wanted<'k> {
+    fn new(key: &'k [u8], offset: u64) -> Wanted<'k> {
+        Wanted { key, offset, start: [start(key, 0), start(key, 8)] }
+    }
+}
+
+/// The last leaf of each level that begins at or before what was searched for; `NONE`: the head.
+type Path = [u32; LEVELS];
+
+impl Default for Memtable {
+    fn default() -> Memtable {
+        Memtable {
+            rows: Arena::default(),
+            leaves: Arena::default(),
+            heads: std::array::from_fn(|_| AtomicU32::new(NONE)),
+            rows_made: AtomicU32::new(0),
+            leaves_made: AtomicU32::new(0),
+            bytes: AtomicU64::new(0),
+        }
+    }
+}
+
 impl Memtable {
-    /// Adds a row version; `None`: a deletion.
+    /// Adds a row version; `None`: a deletion. One that is there already is replaced. One thread
+    /// does this.
     pub fn insert(&self, key: &[u8], offset: u64, value: Option<&[u8]>) {
+        let entry = Entry {
+            key: Slice::from(key),
+            value: value.map_or_else(Slice::empty, Slice::from),
+            version: offset << 1 | u64::from(value.is_none()),
+        };
+        let row = self.rows_made.load(Ordering::Relaxed);
+        self.rows_made.store(row + 1, Ordering::Relaxed);
+        let made = self.rows.make(row).set(entry).is_ok();
+        assert!(made, "two threads insert into a memtable");
+        let path = self.search(&Wanted::new(key, offset));
+        match path[0] {
+            NONE => self.begin(row),
+            leaf => {
+                let found = self.leaf(leaf);
+                if found.length.load(Ordering::Relaxed) < LEAF_ROWS as u32 {
+                    found.push(start(key, found.skip()), row);
+                } else {
+                    self.divide(leaf, row, &path);
+                }
+            }
+        }
         let bytes = key.len() + value.map_or(0, <[u8]>::len);
-        let row = RowKey { key: Slice::from(key), offset, deleted: value.is_none() };
-        self.rows.insert(row, value.map_or_else(Slice::empty, Slice::from));
         self.bytes.fetch_add(bytes as u64 + ROW_OVERHEAD_BYTES, Ordering::Relaxed);
     }
 
@@ -38,22 +214,331 @@ impl Memtable {
         self.bytes() == 0
     }
 
-    /// The newest version at or below the offset of `wanted`, of its key.
-    pub fn get(&self, wanted: &RowKey) -> Option<Row> {
-        let entry = self.rows.lower_bound(Bound::Included(wanted))?;
-        let found = entry.key();
-        (found.key == wanted.key).then(|| Row { key: found.clone(), value: entry.value().clone() })
+    /// The newest version of a key at or below `offset`.
+    pub fn get(&self, key: &[u8], offset: u64) -> Option<Row> {
+        let mut place = self.search(&Wanted::new(key, offset))[0];
+        while place != NONE {
+            let leaf = self.leaf(place);
+            let wanted = start(key, leaf.skip());
+            let mut best: Option<&Entry> = None;
+            for (_, row) in leaf.rows().filter(|(start, _)| *start == wanted) {
+                let entry = self.entry(row);
+                // Of equal ones, the one that came later counts.
+                let newer = best.is_none_or(|best| best.offset() <= entry.offset());
+                if newer && entry.offset() <= offset && *entry.key == *key {
+                    best = Some(entry);
+                }
+            }
+            if let Some(best) = best {
+                return Some(best.row());
+            }
+            // Older versions may lie in the next leaf, if it begins with one.
+            place = leaf.next(0);
+            let low = self.low(place)?;
+            if *low.key != *key {
+                return None;
+            }
+        }
+        None
     }
 
     /// All versions of all rows with keys from `from` (inclusive) to `to` (exclusive), in order.
-    pub fn range(
-        &self,
-        from: &[u8],
-        to: Option<&[u8]>,
-    ) -> impl DoubleEndedIterator<Item = Row> + '_ {
-        let from = Bound::Included(RowKey::newest_at(from, u64::MAX));
-        let to = to.map_or(Bound::Unbounded, |to| Bound::Excluded(RowKey::newest_at(to, u64::MAX)));
-        let entries = self.rows.range((from, to));
-        entries.map(|entry| Row { key: entry.key().clone(), value: entry.value().clone() })
+    pub fn up<'m>(&'m self, from: &[u8], to: Option<&'m [u8]>) -> Up<'m> {
+        let leaf = self.search(&Wanted::new(from, u64::MAX))[0];
+        let mut up = Up { memtable: self, leaf, to, rows: Vec::new() };
+        if leaf != NONE {
+            self.sort(self.leaf(leaf), &mut up.rows);
+            up.rows.retain(|(_, row)| *self.entry(*row).key >= *from);
+            up.rows.reverse();
+        }
+        up
+    }
+
+    /// The same, against the order.
+    pub fn down<'m>(&'m self, from: &'m [u8], to: Option<&[u8]>) -> Down<'m> {
+        let leaf = match to {
+            Some(to) => self.search(&Wanted::new(to, u64::MAX))[0],
+            None => self.last(),
+        };
+        let mut down = Down { memtable: self, leaf, from, rows: Vec::new() };
+        if leaf != NONE {
+            self.sort(self.leaf(leaf), &mut down.rows);
+            down.rows.retain(|(_, row)| to.is_none_or(|to| *self.entry(*row).key < *to));
+        }
+        down
+    }
+
+    fn leaf(&self, place: u32) -> &Leaf {
+        self.leaves.get(place)
+    }
+
+    fn entry(&self, row: u32) -> &Entry {
+        self.rows.get(row).get().expect("a row is made before it is told of")
+    }
+
+    /// Where a leaf begins; none for the first, and behind the last.
+    fn low(&self, leaf: u32) -> Option<&Entry> {
+        let low = (leaf != NONE).then(|| self.leaf(leaf).low.load(Ordering::Relaxed))?;
+        (low != NONE).then(|| self.entry(low))
+    }
+
+    fn next(&self, leaf: u32, level: usize) -> u32 {
+        self.link(leaf, level).load(Ordering::Acquire)
+    }
+
+    fn link(&self, leaf: u32, level: usize) -> &AtomicU32 {
+        if leaf == NONE { &self.heads[level] } else { &self.leaf(leaf).next[level] }
+    }
+
+    /// The way to the leaf where `wanted` belongs.
+    fn search(&self, wanted: &Wanted<'_>) -> Path {
+        let mut path = [NONE; LEVELS];
+        let (mut at, mut beyond) = (NONE, NONE);
+        for level in (0..LEVELS).rev() {
+            loop {
+                let next = self.next(at, level);
+                // What was beyond on the level above is so here.
+                if next == beyond || !self.begins_by(next, wanted) {
+                    beyond = next;
+                    break;
+                }
+                at = next;
+            }
+            path[level] = at;
+        }
+        path
+    }
+
+    /// Whether a leaf begins at or before `wanted`.
+    fn begins_by(&self, leaf: u32, wanted: &Wanted<'_>) -> bool {
+        if leaf == NONE {
+            return false;
+        }
+        let low_start = &self.leaf(leaf).low_start;
+        let low = low_start.each_ref().map(|start| start.load(Ordering::Relaxed));
+        match low.cmp(&wanted.start) {
+            Order::Less => true,
+            Order::Greater => false,
+            Order::Equal => {
+                self.low(leaf).is_none_or(|low| low.cmp(wanted.key, wanted.offset).is_le())
+            }
+        }
+    }
+
+    /// The way to the leaf before `leaf`, on each level that `leaf` is on.
+    fn before(&self, leaf: u32) -> Path {
+        let mut path = [NONE; LEVELS];
+        let Some(low) = self.low(leaf) else { return path };
+        let wanted = Wanted::new(&low.key, low.offset());
+        let mut at = NONE;
+        for level in (0..LEVELS).rev() {
+            loop {
+                let next = self.next(at, level);
+                // The leaf may have been replaced by one that begins where it does.
+                let before = self.begins_by(next, &wanted)
+                    && self.low(next).is_none_or(|next| next.cmp(&low.key, low.offset()).is_lt());
+                if !before {
+                    break;
+                }
+                at = next;
+            }
+            path[level] = at;
+        }
+        path
+    }
+
+    fn last(&self) -> u32 {
+        let mut at = NONE;
+        for level in (0..LEVELS).rev() {
+            while let next = self.next(at, level)
+                && next != NONE
+            {
+                at = next;
+            }
+        }
+        at
+    }
+
+    /// Replaces `out` by the rows of a leaf, in order; of equal ones the last that came.
+    fn sort(&self, leaf: &Leaf, out: &mut Vec<(u64, u32)>) {
+        out.clear();
+        out.extend(leaf.rows());
+        self.settle(out);
+    }
+
+    fn settle(&self, rows: &mut Vec<(u64, u32)>) {
+        rows.sort_unstable_by(|one, other| {
+            one.0.cmp(&other.0).then_with(|| {
+                let (newer, entry) = (self.entry(other.1), self.entry(one.1));
+                entry.cmp(&newer.key, newer.offset()).then_with(|| other.1.cmp(&one.1))
+            })
+        });
+        rows.dedup_by(|later, kept| {
+            let (one, other) = (self.entry(later.1), self.entry(kept.1));
+            later.0 == kept.0 && one.cmp(&other.key, other.offset()).is_eq()
+        });
+    }
+
+    /// Makes a leaf that begins with `low` and ends where `next` begins.
+    fn make_leaf(&self, low: u32, next: u32, levels: usize) -> u32 {
+        let place = self.leaves_made.load(Ordering::Relaxed);
+        self.leaves_made.store(place + 1, Ordering::Relaxed);
+        let leaf = self.leaves.make(place);
+        let mut skip = 0;
+        if low != NONE {
+            let low = self.entry(low);
+            leaf.low_start[0].store(start(&low.key, 0), Ordering::Relaxed);
+            leaf.low_start[1].store(start(&low.key, 8), Ordering::Relaxed);
+            skip = self.low(next).map_or(0, |end| common(&low.key, &end.key));
+        }
+        leaf.low.store(low, Ordering::Relaxed);
+        leaf.shape.store((skip << 8 | levels) as u32, Ordering::Relaxed);
+        place
+    }
+
+    /// Levels of the next leaf: a quarter of the leaves have one more.
+    fn draw_levels(&self) -> usize {
+        let number = u64::from(self.leaves_made.load(Ordering::Relaxed));
+        let drawn = (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+        let drawn = drawn.wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 32;
+        1 + (drawn.trailing_zeros() as usize / 2).min(LEVELS - 1)
+    }
+
+    /// The first row.
+    fn begin(&self, row: u32) {
+        let place = self.make_leaf(NONE, NONE, LEVELS);
+        self.leaf(place).push(start(&self.entry(row).key, 0), row);
+        for head in &self.heads {
+            head.store(place, Ordering::Release);
+        }
+    }
+
+    /// Adds a row to a full leaf, at the end of `path`.
+    fn divide(&self, place: u32, row: u32, path: &Path) {
+        let leaf = self.leaf(place);
+        let mut rows = Vec::with_capacity(LEAF_ROWS + 1);
+        rows.extend(leaf.rows());
+        rows.push((start(&self.entry(row).key, leaf.skip()), row));
+        self.settle(&mut rows);
+        let levels = self.draw_levels();
+        if rows.len() > LEAF_ROWS && rows.last().is_some_and(|(_, last)| *last == row) {
+            // Keys that ascend: what is there stays, and is full.
+            let added = self.make_leaf(row, leaf.next(0), levels);
+            self.fill(added, &rows[rows.len() - 1..]);
+            for level in 0..levels {
+                let next = self.next(path[level], level);
+                self.leaf(added).next[level].store(next, Ordering::Relaxed);
+            }
+            for (level, before) in path.iter().enumerate().take(levels) {
+                self.link(*before, level).store(added, Ordering::Release);
+            }
+            return;
+        }
+        let (first, second) = rows.split_at(rows.len().div_ceil(2));
+        let second = match second.first() {
+            Some((_, low)) => {
+                let place = self.make_leaf(*low, leaf.next(0), levels);
+                self.fill(place, second);
+                place
+            }
+            None => NONE,
+        };
+        let levels = if second == NONE { 0 } else { levels };
+        let low = leaf.low.load(Ordering::Relaxed);
+        let end = if second == NONE { leaf.next(0) } else { second };
+        let first_place = self.make_leaf(low, end, leaf.levels());
+        self.fill(first_place, first);
+        let before = self.before(place);
+        for level in 0..leaf.levels().max(levels) {
+            let next = match level < leaf.levels() {
+                true => leaf.next(level),
+                false => self.next(path[level], level),
+            };
+            if level < levels {
+                self.leaf(second).next[level].store(next, Ordering::Relaxed);
+            }
+            let next = if level < levels { second } else { next };
+            self.leaf(first_place).next[level].store(next, Ordering::Relaxed);
+        }
+        for level in 0..leaf.levels().max(levels) {
+            match level < leaf.levels() {
+                true => self.link(before[level], level).store(first_place, Ordering::Release),
+                false => self.link(path[level], level).store(second, Ordering::Release),
+            }
+        }
+    }
+
+    /// Gives a leaf that nobody knows yet its rows.
+    fn fill(&self, place: u32, rows: &[(u64, u32)]) {
+        let leaf = self.leaf(place);
+        for (_, row) in rows {
+            leaf.push(start(&self.entry(*row).key, leaf.skip()), *row);
+        }
     }
 }
+
+/// Rows of a memtable in order.
+pub(crate) struct Up<'m> {
+    memtable: &'m Memtable,
+    leaf: u32,
+    to: Option<&'m [u8]>,
+    /// What is left of the leaf, the next one last.
+    rows: Vec<(u64, u32)>,
+}
+
+impl Iterator for Up<'_> {
+    type Item = Row;
+
+    fn next(&mut self) -> Option<Row> {
+        while self.leaf != NONE {
+            if let Some((_, row)) = self.rows.pop() {
+                let entry = self.memtable.entry(row);
+                if self.to.is_some_and(|to| *entry.key >= *to) {
+                    self.leaf = NONE;
+                    return None;
+                }
+                return Some(entry.row());
+            }
+            self.leaf = self.memtable.leaf(self.leaf).next(0);
+            if self.leaf != NONE {
+                self.memtable.sort(self.memtable.leaf(self.leaf), &mut self.rows);
+                self.rows.reverse();
+            }
+        }
+        None
+    }
+}
+
+/// Rows of a memtable against their order.
+pub(crate) struct Down<'m> {
+    memtable: &'m Memtable,
+    leaf: u32,
+    from: &'m [u8],
+    /// What is left of the leaf, in order.
+    rows: Vec<(u64, u32)>,
+}
+
+impl Iterator for Down<'_> {
+    type Item = Row;
+
+    fn next(&mut self) -> Option<Row> {
+        while self.leaf != NONE {
+            if let Some((_, row)) = self.rows.pop() {
+                let entry = self.memtable.entry(row);
+                if *entry.key < *self.from {
+                    self.leaf = NONE;
+                    return None;
+                }
+                return Some(entry.row());
+            }
+            self.leaf = self.memtable.before(self.leaf)[0];
+            if self.leaf != NONE {
+                self.memtable.sort(self.memtable.leaf(self.leaf), &mut self.rows);
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests;
