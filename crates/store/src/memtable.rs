@@ -20,6 +20,7 @@
 use crate::arena::Arena;
 use crate::row::{Row, RowKey};
 use lsm_tree::Slice;
+use std::array::from_fn;
 use std::cmp::Ordering as Order;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -37,9 +38,10 @@ const NONE: u32 = u32::MAX;
 /// Rows in memory.
 pub(crate) struct Memtable {
     rows: Arena<OnceLock<Entry>, 3>,
+    heads: Arena<Head, 0>,
     leaves: Arena<Leaf, 0>,
     /// The first leaf of each level.
-    heads: [AtomicU32; LEVELS],
+    first: [AtomicU32; LEVELS],
     rows_made: AtomicU32,
     leaves_made: AtomicU32,
     bytes: AtomicU64,
@@ -70,9 +72,10 @@ impl Entry {
     }
 }
 
-/// A run of rows. All but `length`, what lies behind it and `next` stays as it was made.
+/// Where a leaf begins, and what follows it: all that a search looks at, in one line of the cache.
+/// All but `length` and `next` stays as it was made.
 #[repr(align(64))]
-struct Leaf {
+struct Head {
     /// The first sixteen bytes of the key of `low`: most of a search looks at nothing else.
     low_start: [AtomicU64; 2],
     /// The row where it begins, none for the very first leaf.
@@ -81,26 +84,35 @@ struct Leaf {
     shape: AtomicU32,
     length: AtomicU32,
     next: [AtomicU32; LEVELS],
+}
+
+/// The rows of a leaf, in the order in which they came.
+struct Leaf {
     /// Of each row, the eight bytes of its key behind those that all have in common.
     starts: [AtomicU64; LEAF_ROWS],
     rows: [AtomicU32; LEAF_ROWS],
 }
 
-impl Default for Leaf {
-    fn default() -> Leaf {
-        Leaf {
+impl Default for Head {
+    fn default() -> Head {
+        Head {
             low_start: Default::default(),
             low: AtomicU32::new(NONE),
             shape: AtomicU32::default(),
             length: AtomicU32::default(),
-            next: std::array::from_fn(|_| AtomicU32::new(NONE)),
-            starts: std::array::from_fn(|_| AtomicU64::default()),
-            rows: std::array::from_fn(|_| AtomicU32::default()),
+            next: from_fn(|_| AtomicU32::new(NONE)),
         }
     }
 }
 
-impl Leaf {
+impl Default for Leaf {
+    fn default() -> Leaf {
+        let starts = from_fn(|_| AtomicU64::default());
+        Leaf { starts, rows: from_fn(|_| AtomicU32::default()) }
+    }
+}
+
+impl Head {
     fn skip(&self) -> usize {
         self.shape.load(Ordering::Relaxed) as usize >> 8
     }
@@ -111,21 +123,6 @@ impl Leaf {
 
     fn next(&self, level: usize) -> u32 {
         self.next[level].load(Ordering::Acquire)
-    }
-
-    /// The rows that it has now, each with the start of its key.
-    fn rows(&self) -> impl Iterator<Item = (u64, u32)> + '_ {
-        let length = self.length.load(Ordering::Acquire) as usize;
-        let starts = self.starts[..length].iter().map(|start| start.load(Ordering::Relaxed));
-        starts.zip(self.rows[..length].iter().map(|row| row.load(Ordering::Relaxed)))
-    }
-
-    /// Adds a row; there must be room.
-    fn push(&self, start: u64, row: u32) {
-        let length = self.length.load(Ordering::Relaxed);
-        self.starts[length as usize].store(start, Ordering::Relaxed);
-        self.rows[length as usize].store(row, Ordering::Relaxed);
-        self.length.store(length + 1, Ordering::Release);
     }
 }
 
@@ -166,8 +163,9 @@ impl Default for Memtable {
     fn default() -> Memtable {
         Memtable {
             rows: Arena::default(),
+            heads: Arena::default(),
             leaves: Arena::default(),
-            heads: std::array::from_fn(|_| AtomicU32::new(NONE)),
+            first: from_fn(|_| AtomicU32::new(NONE)),
             rows_made: AtomicU32::new(0),
             leaves_made: AtomicU32::new(0),
             bytes: AtomicU64::new(0),
@@ -192,9 +190,9 @@ impl Memtable {
         match path[0] {
             NONE => self.begin(row),
             leaf => {
-                let found = self.leaf(leaf);
-                if found.length.load(Ordering::Relaxed) < LEAF_ROWS as u32 {
-                    found.push(start(key, found.skip()), row);
+                let head = self.head(leaf);
+                if head.length.load(Ordering::Relaxed) < LEAF_ROWS as u32 {
+                    self.push(leaf, start(key, head.skip()), row);
                 } else {
                     self.divide(leaf, row, &path);
                 }
@@ -218,10 +216,10 @@ impl Memtable {
     pub fn get(&self, key: &[u8], offset: u64) -> Option<Row> {
         let mut place = self.search(&Wanted::new(key, offset))[0];
         while place != NONE {
-            let leaf = self.leaf(place);
-            let wanted = start(key, leaf.skip());
+            let head = self.head(place);
+            let wanted = start(key, head.skip());
             let mut best: Option<&Entry> = None;
-            for (_, row) in leaf.rows().filter(|(start, _)| *start == wanted) {
+            for (_, row) in self.rows(place).filter(|(start, _)| *start == wanted) {
                 let entry = self.entry(row);
                 // Of equal ones, the one that came later counts.
                 let newer = best.is_none_or(|best| best.offset() <= entry.offset());
@@ -233,7 +231,7 @@ impl Memtable {
                 return Some(best.row());
             }
             // Older versions may lie in the next leaf, if it begins with one.
-            place = leaf.next(0);
+            place = head.next(0);
             let low = self.low(place)?;
             if *low.key != *key {
                 return None;
@@ -247,7 +245,7 @@ impl Memtable {
         let leaf = self.search(&Wanted::new(from, u64::MAX))[0];
         let mut up = Up { memtable: self, leaf, to, rows: Vec::new() };
         if leaf != NONE {
-            self.sort(self.leaf(leaf), &mut up.rows);
+            self.sort(leaf, &mut up.rows);
             up.rows.retain(|(_, row)| *self.entry(*row).key >= *from);
             up.rows.reverse();
         }
@@ -262,14 +260,31 @@ impl Memtable {
         };
         let mut down = Down { memtable: self, leaf, from, rows: Vec::new() };
         if leaf != NONE {
-            self.sort(self.leaf(leaf), &mut down.rows);
+            self.sort(leaf, &mut down.rows);
             down.rows.retain(|(_, row)| to.is_none_or(|to| *self.entry(*row).key < *to));
         }
         down
     }
 
-    fn leaf(&self, place: u32) -> &Leaf {
-        self.leaves.get(place)
+    fn head(&self, leaf: u32) -> &Head {
+        self.heads.get(leaf)
+    }
+
+    /// The rows that a leaf has now, each with the start of its key.
+    fn rows(&self, leaf: u32) -> impl Iterator<Item = (u64, u32)> + '_ {
+        let length = self.head(leaf).length.load(Ordering::Acquire) as usize;
+        let leaf = self.leaves.get(leaf);
+        let starts = leaf.starts[..length].iter().map(|start| start.load(Ordering::Relaxed));
+        starts.zip(leaf.rows[..length].iter().map(|row| row.load(Ordering::Relaxed)))
+    }
+
+    /// Adds a row to a leaf that has room.
+    fn push(&self, leaf: u32, start: u64, row: u32) {
+        let (head, leaf) = (self.head(leaf), self.leaves.get(leaf));
+        let length = head.length.load(Ordering::Relaxed);
+        leaf.starts[length as usize].store(start, Ordering::Relaxed);
+        leaf.rows[length as usize].store(row, Ordering::Relaxed);
+        head.length.store(length + 1, Ordering::Release);
     }
 
     fn entry(&self, row: u32) -> &Entry {
@@ -278,69 +293,73 @@ impl Memtable {
 
     /// Where a leaf begins; none for the first, and behind the last.
     fn low(&self, leaf: u32) -> Option<&Entry> {
-        let low = (leaf != NONE).then(|| self.leaf(leaf).low.load(Ordering::Relaxed))?;
+        if leaf == NONE { None } else { self.low_of(self.head(leaf)) }
+    }
+
+    fn low_of(&self, head: &Head) -> Option<&Entry> {
+        let low = head.low.load(Ordering::Relaxed);
         (low != NONE).then(|| self.entry(low))
     }
 
-    fn next(&self, leaf: u32, level: usize) -> u32 {
-        self.link(leaf, level).load(Ordering::Acquire)
+    /// What follows a leaf on each level; of `NONE`, what comes first.
+    fn links(&self, leaf: u32) -> &[AtomicU32; LEVELS] {
+        if leaf == NONE { &self.first } else { &self.head(leaf).next }
     }
 
-    fn link(&self, leaf: u32, level: usize) -> &AtomicU32 {
-        if leaf == NONE { &self.heads[level] } else { &self.leaf(leaf).next[level] }
+    fn next(&self, leaf: u32, level: usize) -> u32 {
+        self.links(leaf)[level].load(Ordering::Acquire)
     }
 
     /// The way to the leaf where `wanted` belongs.
     fn search(&self, wanted: &Wanted<'_>) -> Path {
+        self.walk(|head| {
+            let low = head.low_start.each_ref().map(|start| start.load(Ordering::Relaxed));
+            match low.cmp(&wanted.start) {
+                Order::Less => true,
+                Order::Greater => false,
+                Order::Equal => {
+                    let low = self.low_of(head);
+                    low.is_none_or(|low| low.cmp(wanted.key, wanted.offset).is_le())
+                }
+            }
+        })
+    }
+
+    /// The way to the leaf before `leaf`, or before the one that took its place.
+    fn before(&self, leaf: u32) -> Path {
+        let Some(end) = self.low(leaf) else { return [NONE; LEVELS] };
+        let start = [start(&end.key, 0), start(&end.key, 8)];
+        self.walk(|head| {
+            let low = head.low_start.each_ref().map(|start| start.load(Ordering::Relaxed));
+            match low.cmp(&start) {
+                Order::Less => true,
+                Order::Greater => false,
+                Order::Equal => {
+                    self.low_of(head).is_none_or(|low| low.cmp(&end.key, end.offset()).is_lt())
+                }
+            }
+        })
+    }
+
+    /// The way to the last leaf that `passes` says yes to; it must say yes to the first ones and no
+    /// to the rest.
+    fn walk(&self, passes: impl Fn(&Head) -> bool) -> Path {
         let mut path = [NONE; LEVELS];
         let (mut at, mut beyond) = (NONE, NONE);
+        let mut links = &self.first;
         for level in (0..LEVELS).rev() {
             loop {
-                let next = self.next(at, level);
-                // What was beyond on the level above is so here.
-                if next == beyond || !self.begins_by(next, wanted) {
+                let next = links[level].load(Ordering::Acquire);
+                // What was too far on the level above is so here.
+                if next == beyond || next == NONE {
+                    break;
+                }
+                let head = self.head(next);
+                if !passes(head) {
                     beyond = next;
                     break;
                 }
-                at = next;
-            }
-            path[level] = at;
-        }
-        path
-    }
-
-    /// Whether a leaf begins at or before `wanted`.
-    fn begins_by(&self, leaf: u32, wanted: &Wanted<'_>) -> bool {
-        if leaf == NONE {
-            return false;
-        }
-        let low_start = &self.leaf(leaf).low_start;
-        let low = low_start.each_ref().map(|start| start.load(Ordering::Relaxed));
-        match low.cmp(&wanted.start) {
-            Order::Less => true,
-            Order::Greater => false,
-            Order::Equal => {
-                self.low(leaf).is_none_or(|low| low.cmp(wanted.key, wanted.offset).is_le())
-            }
-        }
-    }
-
-    /// The way to the leaf before `leaf`, on each level that `leaf` is on.
-    fn before(&self, leaf: u32) -> Path {
-        let mut path = [NONE; LEVELS];
-        let Some(low) = self.low(leaf) else { return path };
-        let wanted = Wanted::new(&low.key, low.offset());
-        let mut at = NONE;
-        for level in (0..LEVELS).rev() {
-            loop {
-                let next = self.next(at, level);
-                // The leaf may have been replaced by one that begins where it does.
-                let before = self.begins_by(next, &wanted)
-                    && self.low(next).is_none_or(|next| next.cmp(&low.key, low.offset()).is_lt());
-                if !before {
-                    break;
-                }
-                at = next;
+                (at, links) = (next, &head.next);
             }
             path[level] = at;
         }
@@ -360,9 +379,9 @@ impl Memtable {
     }
 
     /// Replaces `out` by the rows of a leaf, in order; of equal ones the last that came.
-    fn sort(&self, leaf: &Leaf, out: &mut Vec<(u64, u32)>) {
+    fn sort(&self, leaf: u32, out: &mut Vec<(u64, u32)>) {
         out.clear();
-        out.extend(leaf.rows());
+        out.extend(self.rows(leaf));
         self.settle(out);
     }
 
@@ -374,25 +393,32 @@ impl Memtable {
             })
         });
         rows.dedup_by(|later, kept| {
-            let (one, other) = (self.entry(later.1), self.entry(kept.1));
-            later.0 == kept.0 && one.cmp(&other.key, other.offset()).is_eq()
+            later.0 == kept.0 && {
+                let (one, other) = (self.entry(later.1), self.entry(kept.1));
+                one.cmp(&other.key, other.offset()).is_eq()
+            }
         });
     }
 
-    /// Makes a leaf that begins with `low` and ends where `next` begins.
-    fn make_leaf(&self, low: u32, next: u32, levels: usize) -> u32 {
+    /// Makes a leaf with these rows, which are in order, that begins with `low` and ends where
+    /// `next` begins. Nobody knows it yet.
+    fn make_leaf(&self, low: u32, next: u32, levels: usize, rows: &[(u64, u32)]) -> u32 {
         let place = self.leaves_made.load(Ordering::Relaxed);
         self.leaves_made.store(place + 1, Ordering::Relaxed);
-        let leaf = self.leaves.make(place);
+        let head = self.heads.make(place);
+        self.leaves.make(place);
         let mut skip = 0;
         if low != NONE {
             let low = self.entry(low);
-            leaf.low_start[0].store(start(&low.key, 0), Ordering::Relaxed);
-            leaf.low_start[1].store(start(&low.key, 8), Ordering::Relaxed);
+            head.low_start[0].store(start(&low.key, 0), Ordering::Relaxed);
+            head.low_start[1].store(start(&low.key, 8), Ordering::Relaxed);
             skip = self.low(next).map_or(0, |end| common(&low.key, &end.key));
         }
-        leaf.low.store(low, Ordering::Relaxed);
-        leaf.shape.store((skip << 8 | levels) as u32, Ordering::Relaxed);
+        head.low.store(low, Ordering::Relaxed);
+        head.shape.store((skip << 8 | levels) as u32, Ordering::Relaxed);
+        for (_, row) in rows {
+            self.push(place, start(&self.entry(*row).key, skip), *row);
+        }
         place
     }
 
@@ -406,73 +432,67 @@ impl Memtable {
 
     /// The first row.
     fn begin(&self, row: u32) {
-        let place = self.make_leaf(NONE, NONE, LEVELS);
-        self.leaf(place).push(start(&self.entry(row).key, 0), row);
-        for head in &self.heads {
-            head.store(place, Ordering::Release);
+        let place = self.make_leaf(NONE, NONE, LEVELS, &[(0, row)]);
+        for first in &self.first {
+            first.store(place, Ordering::Release);
         }
     }
 
     /// Adds a row to a full leaf, at the end of `path`.
     fn divide(&self, place: u32, row: u32, path: &Path) {
-        let leaf = self.leaf(place);
+        let leaf = self.head(place);
         let mut rows = Vec::with_capacity(LEAF_ROWS + 1);
-        rows.extend(leaf.rows());
+        rows.extend(self.rows(place));
         rows.push((start(&self.entry(row).key, leaf.skip()), row));
         self.settle(&mut rows);
-        let levels = self.draw_levels();
         if rows.len() > LEAF_ROWS && rows.last().is_some_and(|(_, last)| *last == row) {
             // Keys that ascend: what is there stays, and is full.
-            let added = self.make_leaf(row, leaf.next(0), levels);
-            self.fill(added, &rows[rows.len() - 1..]);
-            for level in 0..levels {
-                let next = self.next(path[level], level);
-                self.leaf(added).next[level].store(next, Ordering::Relaxed);
-            }
-            for (level, before) in path.iter().enumerate().take(levels) {
-                self.link(*before, level).store(added, Ordering::Release);
-            }
+            self.add(leaf.next(0), path, &rows[LEAF_ROWS..]);
             return;
         }
         let (first, second) = rows.split_at(rows.len().div_ceil(2));
-        let second = match second.first() {
-            Some((_, low)) => {
-                let place = self.make_leaf(*low, leaf.next(0), levels);
-                self.fill(place, second);
-                place
-            }
-            None => NONE,
-        };
-        let levels = if second == NONE { 0 } else { levels };
-        let low = leaf.low.load(Ordering::Relaxed);
-        let end = if second == NONE { leaf.next(0) } else { second };
-        let first_place = self.make_leaf(low, end, leaf.levels());
-        self.fill(first_place, first);
-        let before = self.before(place);
-        for level in 0..leaf.levels().max(levels) {
-            let next = match level < leaf.levels() {
-                true => leaf.next(level),
-                false => self.next(path[level], level),
-            };
-            if level < levels {
-                self.leaf(second).next[level].store(next, Ordering::Relaxed);
-            }
-            let next = if level < levels { second } else { next };
-            self.leaf(first_place).next[level].store(next, Ordering::Relaxed);
+        self.replace(place, path, first, second);
+    }
+
+    /// Adds a leaf behind `path`, before `next`.
+    fn add(&self, next: u32, path: &Path, rows: &[(u64, u32)]) {
+        let levels = self.draw_levels();
+        let added = self.make_leaf(rows[0].1, next, levels, rows);
+        let links = &self.head(added).next;
+        for (level, before) in path.iter().enumerate().take(levels) {
+            links[level].store(self.next(*before, level), Ordering::Relaxed);
         }
-        for level in 0..leaf.levels().max(levels) {
-            match level < leaf.levels() {
-                true => self.link(before[level], level).store(first_place, Ordering::Release),
-                false => self.link(path[level], level).store(second, Ordering::Release),
-            }
+        for (level, before) in path.iter().enumerate().take(levels) {
+            self.links(*before)[level].store(added, Ordering::Release);
         }
     }
 
-    /// Gives a leaf that nobody knows yet its rows.
-    fn fill(&self, place: u32, rows: &[(u64, u32)]) {
-        let leaf = self.leaf(place);
-        for (_, row) in rows {
-            leaf.push(start(&self.entry(*row).key, leaf.skip()), *row);
+    /// Replaces a leaf at the end of `path` by two; by one, if `second` has no rows.
+    fn replace(&self, place: u32, path: &Path, first: &[(u64, u32)], second: &[(u64, u32)]) {
+        let leaf = self.head(place);
+        let (mut end, mut second_levels) = (leaf.next(0), 0);
+        if let Some((_, low)) = second.first() {
+            second_levels = self.draw_levels();
+            end = self.make_leaf(*low, end, second_levels, second);
+        }
+        let low = leaf.low.load(Ordering::Relaxed);
+        let first_levels = leaf.levels();
+        let made = self.make_leaf(low, end, first_levels, first);
+        let before = self.before(place);
+        let levels = 0..first_levels.max(second_levels);
+        for level in levels.clone() {
+            // The leaf itself is the path's end where it is on the level.
+            let mut next = self.next(path[level], level);
+            if level < second_levels {
+                self.head(end).next[level].store(next, Ordering::Relaxed);
+                next = end;
+            }
+            self.head(made).next[level].store(next, Ordering::Relaxed);
+        }
+        for level in levels {
+            let (before, added) =
+                if level < first_levels { (before[level], made) } else { (path[level], end) };
+            self.links(before)[level].store(added, Ordering::Release);
         }
     }
 }
@@ -499,9 +519,9 @@ impl Iterator for Up<'_> {
                 }
                 return Some(entry.row());
             }
-            self.leaf = self.memtable.leaf(self.leaf).next(0);
+            self.leaf = self.memtable.next(self.leaf, 0);
             if self.leaf != NONE {
-                self.memtable.sort(self.memtable.leaf(self.leaf), &mut self.rows);
+                self.memtable.sort(self.leaf, &mut self.rows);
                 self.rows.reverse();
             }
         }
@@ -533,7 +553,7 @@ impl Iterator for Down<'_> {
             }
             self.leaf = self.memtable.before(self.leaf)[0];
             if self.leaf != NONE {
-                self.memtable.sort(self.memtable.leaf(self.leaf), &mut self.rows);
+                self.memtable.sort(self.leaf, &mut self.rows);
             }
         }
         None
