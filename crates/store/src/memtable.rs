@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 /// share of leaves that were replaced.
 const ROW_OVERHEAD_BYTES: u64 = 112;
 /// Rows of a leaf. More make fewer leaves to search, and more to look through in one.
-const LEAF_ROWS: usize = 64;
+const LEAF_ROWS: usize = 128;
 /// Levels of the list: each has a quarter of the leaves of the one below.
 const LEVELS: usize = 9;
 /// No leaf, or no row.
@@ -136,11 +136,6 @@ fn start(key: &[u8], skip: usize) -> u64 {
     let mut bytes = [0; 8];
     bytes[..rest.len()].copy_from_slice(rest);
     u64::from_be_bytes(bytes)
-}
-
-/// How many bytes two keys begin with in common.
-fn common(one: &[u8], other: &[u8]) -> usize {
-    one.iter().zip(other).take_while(|(one, other)| one == other).count()
 }
 
 /// Where a search goes: to the leaf of this version of a key.
@@ -400,26 +395,43 @@ impl Memtable {
         });
     }
 
-    /// Makes a leaf with these rows, which are in order, that begins with `low` and ends where
-    /// `next` begins. Nobody knows it yet.
-    fn make_leaf(&self, low: u32, next: u32, levels: usize, rows: &[(u64, u32)]) -> u32 {
+    /// Makes a leaf with these rows, which are in order and told by their starts behind `skip`
+    /// bytes. It begins with `low` and ends where `next` begins; nobody knows it yet.
+    fn make_leaf(
+        &self,
+        (low, next): (u32, u32),
+        levels: usize,
+        skip: usize,
+        rows: &[(u64, u32)],
+    ) -> u32 {
         let place = self.leaves_made.load(Ordering::Relaxed);
         self.leaves_made.store(place + 1, Ordering::Relaxed);
         let head = self.heads.make(place);
         self.leaves.make(place);
-        let mut skip = 0;
         if low != NONE {
             let low = self.entry(low);
             head.low_start[0].store(start(&low.key, 0), Ordering::Relaxed);
             head.low_start[1].store(start(&low.key, 8), Ordering::Relaxed);
-            skip = self.low(next).map_or(0, |end| common(&low.key, &end.key));
         }
+        // Starts that tell the rows apart stay: others are read from the rows, which are far away.
+        let alike = rows[0].0 ^ rows[rows.len() - 1].0 <= u64::from(u32::MAX);
+        let skip = if alike { self.common(low, next) } else { skip };
         head.low.store(low, Ordering::Relaxed);
         head.shape.store((skip << 8 | levels) as u32, Ordering::Relaxed);
-        for (_, row) in rows {
-            self.push(place, start(&self.entry(*row).key, skip), *row);
+        for (start_before, row) in rows {
+            let start = if alike { start(&self.entry(*row).key, skip) } else { *start_before };
+            self.push(place, start, *row);
         }
         place
+    }
+
+    /// How many bytes all keys begin with from the row `low` to the leaf `next`.
+    fn common(&self, low: u32, next: u32) -> usize {
+        let end = self.low(next).filter(|_| low != NONE);
+        end.map_or(0, |end| {
+            let pairs = self.entry(low).key.iter().zip(end.key.iter());
+            pairs.take_while(|(one, other)| one == other).count()
+        })
     }
 
     /// Levels of the next leaf: a quarter of the leaves have one more.
@@ -432,7 +444,7 @@ impl Memtable {
 
     /// The first row.
     fn begin(&self, row: u32) {
-        let place = self.make_leaf(NONE, NONE, LEVELS, &[(0, row)]);
+        let place = self.make_leaf((NONE, NONE), LEVELS, 0, &[(0, row)]);
         for first in &self.first {
             first.store(place, Ordering::Release);
         }
@@ -457,7 +469,7 @@ impl Memtable {
     /// Adds a leaf behind `path`, before `next`.
     fn add(&self, next: u32, path: &Path, rows: &[(u64, u32)]) {
         let levels = self.draw_levels();
-        let added = self.make_leaf(rows[0].1, next, levels, rows);
+        let added = self.make_leaf((rows[0].1, next), levels, 0, rows);
         let links = &self.head(added).next;
         for (level, before) in path.iter().enumerate().take(levels) {
             links[level].store(self.next(*before, level), Ordering::Relaxed);
@@ -473,11 +485,11 @@ impl Memtable {
         let (mut end, mut second_levels) = (leaf.next(0), 0);
         if let Some((_, low)) = second.first() {
             second_levels = self.draw_levels();
-            end = self.make_leaf(*low, end, second_levels, second);
+            end = self.make_leaf((*low, end), second_levels, leaf.skip(), second);
         }
         let low = leaf.low.load(Ordering::Relaxed);
         let first_levels = leaf.levels();
-        let made = self.make_leaf(low, end, first_levels, first);
+        let made = self.make_leaf((low, end), first_levels, leaf.skip(), first);
         let before = self.before(place);
         let levels = 0..first_levels.max(second_levels);
         for level in levels.clone() {
