@@ -35,7 +35,7 @@ use waiting::Waiting;
 
 /// Frames that are given to the views at once: their replies leave together, and clients go on
 /// with the first while the next are folded in.
-const APPLY_FRAMES: u64 = 256;
+const APPLY_FRAMES: u64 = 128;
 /// Milliseconds between two tries to write to a full disk.
 const RETRY_MS: u64 = 1000;
 /// Milliseconds between two looks at what expires by time alone.
