@@ -238,13 +238,22 @@ impl Memtable {
     /// All versions of all rows with keys from `from` (inclusive) to `to` (exclusive), in order.
     pub fn up<'m>(&'m self, from: &[u8], to: Option<&'m [u8]>) -> Up<'m> {
         let leaf = self.search(&Wanted::new(from, u64::MAX))[0];
-        let mut up = Up { memtable: self, leaf, to, rows: Vec::new() };
+        let mut up = Up { memtable: self, leaf, to, rows: Vec::new(), is_whole: false };
         if leaf != NONE {
             self.sort(leaf, &mut up.rows);
             up.rows.retain(|(_, row)| *self.entry(*row).key >= *from);
             up.rows.reverse();
         }
         up
+    }
+
+    /// All rows in order, for a flush: they are far apart in memory, so many are reached for at a
+    /// time.
+    pub fn all(&self) -> Up<'_> {
+        let mut all = self.up(b"", None);
+        all.is_whole = true;
+        all.reach();
+        all
     }
 
     /// The same, against the order.
@@ -516,6 +525,19 @@ pub(crate) struct Up<'m> {
     to: Option<&'m [u8]>,
     /// What is left of the leaf, the next one last.
     rows: Vec<(u64, u32)>,
+    is_whole: bool,
+}
+
+impl Up<'_> {
+    /// Reads a little of each row of the leaf. The processor waits for many of them at once, where
+    /// it would wait for each in turn.
+    fn reach(&self) {
+        let rows = || self.rows.iter().map(|(_, row)| self.memtable.entry(*row));
+        let versions = rows().fold(0, |seen, entry| seen ^ entry.version);
+        let ends = |value: &Slice| Some(value.first()? ^ value.last()?);
+        let bytes = rows().fold(0, |seen, entry| seen ^ ends(&entry.value).unwrap_or(0));
+        std::hint::black_box((versions, bytes));
+    }
 }
 
 impl Iterator for Up<'_> {
@@ -535,6 +557,9 @@ impl Iterator for Up<'_> {
             if self.leaf != NONE {
                 self.memtable.sort(self.leaf, &mut self.rows);
                 self.rows.reverse();
+                if self.is_whole {
+                    self.reach();
+                }
             }
         }
         None
