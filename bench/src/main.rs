@@ -35,12 +35,17 @@ struct Args {
     /// Seconds of each measurement of the long rows.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
+    /// Of the first table, only rows with this in their name.
+    #[arg(long, default_value = "")]
+    row: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Table {
     /// Commits and reads over TCP and embedded, on disk.
     Node,
+    /// Appends beside raw sequential writes, on disk.
+    Appends,
     /// The same on tmpfs with 0.1, 1 and 4 ms injected into each sync of a log.
     Delays,
     /// Point reads and scans, embedded, beside fjall.
@@ -61,6 +66,8 @@ pub struct Setting {
     pub rounds: usize,
     /// Seconds of a long row.
     pub seconds: u64,
+    /// What the names of rows have to contain.
+    pub row: String,
 }
 
 impl Setting {
@@ -80,11 +87,15 @@ fn main() -> anyhow::Result<()> {
         data,
         rounds: args.rounds.max(1),
         seconds: args.seconds.max(1),
+        row: args.row.clone(),
     };
     let disk = setting(args.data.clone());
     let wanted = |table| args.tables.is_empty() || args.tables.contains(&table);
     if wanted(Table::Node) {
         node::on_disk(&disk)?;
+    }
+    if wanted(Table::Appends) {
+        node::appends(&disk)?;
     }
     if wanted(Table::Delays) {
         let name = format!("naust-bench-{}", std::process::id());

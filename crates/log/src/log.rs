@@ -42,6 +42,8 @@ pub struct Log {
     pub(crate) dirty: Offset,
     /// Zero-filled up to here, or about to be.
     pub(crate) filled: Offset,
+    /// Log bytes of the last writes: the last one's, or half of what it was before.
+    pub(crate) pace_bytes: u64,
     /// Where a zero-filling under way begins: no frame is written behind it until it has ended.
     pub(crate) extending: Option<Offset>,
     pub(crate) full: bool,
@@ -157,6 +159,7 @@ impl Log {
             cut: None,
             dirty: end.offset,
             filled,
+            pace_bytes: 0,
             extending: None,
             full: false,
             starved: false,

@@ -13,6 +13,10 @@ use std::sync::Arc;
 /// Least and greatest step of zero-filling, in bytes: little for a quiet log; for a busy one enough
 /// that the background thread is never the slower.
 const AHEAD_BYTES: (u64, u64) = (16 * 1024, 8 * 1024 * 1024);
+/// While writes are this long nothing is zero-filled ahead of them: each byte would go to disk
+/// twice, and they would wait for the zeros, while what a sync into new space costs more is little
+/// beside their own bytes.
+const LONG_BYTES: u64 = 256 * 1024;
 
 impl Log {
     /// What has to go to disk now: one job for a disk thread. `None` while one is under way, when
@@ -47,6 +51,9 @@ impl Log {
             Cut { at, dirty: self.dirty, marks, done: last }
         });
         let filled = self.filled;
+        let bytes = to.offset.0 - self.durable.offset.0;
+        // One short write among long ones does not count yet.
+        self.pace_bytes = bytes.max(self.pace_bytes / 2);
         let pieces = if frames { self.pieces(to.offset) } else { Vec::new() };
         self.superblock_dirty = false;
         self.dirty = self.dirty.max(to.offset);
@@ -166,14 +173,15 @@ impl Log {
     }
 
     /// The zero-filling that is wanted now, for a background thread. `None` before the first frame,
-    /// while there is enough ahead, while one is under way, and while the disk is full.
+    /// while there is enough ahead, while one is under way, while writes are long and while the
+    /// disk is full.
     pub fn extend(&mut self) -> Option<Extend> {
         // A cut takes files away and leaves old frames in place until it has run.
         let cutting =
             self.cut.or_else(|| self.flight.as_ref().and_then(|flight| flight.cut)).is_some();
-        let blocked =
-            self.extending.is_some() || self.full || self.starved || self.faulted || cutting;
-        let blocked = blocked || self.installing;
+        let long = self.pace_bytes >= LONG_BYTES;
+        let stopped = self.full || self.starved || self.faulted || self.installing;
+        let blocked = self.extending.is_some() || stopped || cutting || long;
         let end = self.end.offset;
         if blocked || self.end.index.0 == 0 || end > self.filled {
             return None;

@@ -23,16 +23,19 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// What is held for other nodes, by shard and transfer.
+type Exports = BTreeMap<(ShardId, u64), Arc<Export<LsmReader>>>;
+
 /// What is held for other nodes, and what is copied from them.
 #[derive(Default)]
 pub struct Transfers {
-    exports: Mutex<BTreeMap<(ShardId, u64), Arc<Export<LsmReader>>>>,
+    exports: Mutex<Exports>,
     /// Of each shard, the transfer that its files are copied of.
     imports: Mutex<BTreeMap<ShardId, u64>>,
 }
 
 impl Transfers {
-    fn exports(&self) -> MutexGuard<'_, BTreeMap<(ShardId, u64), Arc<Export<LsmReader>>>> {
+    fn exports(&self) -> MutexGuard<'_, Exports> {
         self.exports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

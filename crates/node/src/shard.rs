@@ -45,7 +45,7 @@ use waiting::Waiting;
 
 /// Frames that are given to the views at once: their replies leave together, and clients go on
 /// with the first while the next are folded in.
-const APPLY_FRAMES: u64 = 256;
+const APPLY_FRAMES: u64 = 128;
 /// Log bytes that are given to the views at once while they catch up with what the log held when
 /// it was opened: between two such steps rows can leave memory, and other shards have their turn.
 const STEP_BYTES: u64 = 4 * 1024 * 1024;

@@ -99,7 +99,7 @@ fn flush(shard: &Shard, unit: &Unit) -> Result<(), Fault> {
             continue;
         };
         let older = tree.view().runs.clone();
-        let rows: Source<'_> = Box::new(memtable.range(b"", None).map(Ok));
+        let rows: Source<'_> = Box::new(memtable.all().map(Ok));
         let exists = |key: &[u8]| older.iter().any(|run| run.table_of(key).is_some());
         let layout = Layout { compression: tree.options().compression, in_parts: false };
         let tables = write(shard, layout, shard.floors(tree), vec![rows], exists)?;

@@ -23,6 +23,7 @@
 //! marks of a flush's trees become durable at one moment; no file is synced under a lock that an
 //! insert or a read takes.
 
+mod arena;
 mod cache;
 mod export;
 mod fault;

@@ -14,13 +14,6 @@ pub(crate) struct RowKey {
     pub deleted: bool,
 }
 
-impl RowKey {
-    /// The first in order of the versions of `key` that are visible at `at`; for look-ups.
-    pub fn newest_at(key: &[u8], at: u64) -> RowKey {
-        RowKey { key: Slice::from(key), offset: at, deleted: false }
-    }
-}
-
 impl PartialEq for RowKey {
     fn eq(&self, other: &RowKey) -> bool {
         self.cmp(other) == Ordering::Equal

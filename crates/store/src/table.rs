@@ -3,7 +3,7 @@
 
 use crate::cache::{Cache, Reservation};
 use crate::fault;
-use crate::row::{Row, RowKey};
+use crate::row::Row;
 use lsm_tree::{Checksum, InternalValue, UserKey};
 use naust_machine::Fault;
 use std::ops::Bound;
@@ -96,9 +96,9 @@ impl Table {
         self.engine.metadata.key_range.max()
     }
 
-    /// The newest version at or below the offset of `wanted`, of its key, whose hash is given.
-    pub fn get(&self, wanted: &RowKey, hash: u64) -> Result<Option<Row>, Fault> {
-        match self.engine.get(&wanted.key, wanted.offset.saturating_add(1), hash) {
+    /// The newest version of a key, whose hash is given, at or below `offset`.
+    pub fn get(&self, key: &[u8], offset: u64, hash: u64) -> Result<Option<Row>, Fault> {
+        match self.engine.get(key, offset.saturating_add(1), hash) {
             Ok(found) => Ok(found.map(Row::from)),
             Err(error) => Err(self.fault("reading table", &error)),
         }

@@ -65,16 +65,15 @@ pub(crate) struct View {
 impl View {
     /// The newest version of a row at or below `at`.
     pub fn get(&self, key: &[u8], at: u64) -> Result<Option<Row>, Fault> {
-        let wanted = RowKey::newest_at(key, at);
         for memtable in std::iter::once(&self.active).chain(&self.sealed) {
-            if let Some(found) = memtable.get(&wanted) {
+            if let Some(found) = memtable.get(key, at) {
                 return Ok(Some(found));
             }
         }
         let hash = Bloom::get_hash(key);
         for run in self.runs.iter() {
             if let Some(table) = run.table_of(key)
-                && let Some(found) = table.get(&wanted, hash)?
+                && let Some(found) = table.get(key, at, hash)?
             {
                 return Ok(Some(found));
             }
@@ -104,7 +103,7 @@ impl View {
     ) -> Result<(), Fault> {
         let mut sources: Vec<Source<'_>> = Vec::new();
         for memtable in self.memtables() {
-            sources.push(Box::new(memtable.range(range.from, range.to).map(Ok)));
+            sources.push(Box::new(memtable.up(range.from, range.to).map(Ok)));
         }
         for run in self.runs.iter() {
             let tables = run.tables_of(range);
@@ -137,7 +136,7 @@ impl View {
     ) -> Result<(), Fault> {
         let mut sources: Vec<Source<'_>> = Vec::new();
         for memtable in self.memtables() {
-            sources.push(Box::new(memtable.range(range.from, range.to).rev().map(Ok)));
+            sources.push(Box::new(memtable.down(range.from, range.to).map(Ok)));
         }
         for run in self.runs.iter() {
             let tables = run.tables_of(range);

@@ -96,7 +96,6 @@ struct Load<'a> {
     draw: Draw,
     /// Incompressible bytes that values are cut from.
     pool: Vec<u8>,
-    body: Vec<u8>,
     outcome: Outcome,
     measuring: bool,
     stopping: bool,
@@ -123,7 +122,7 @@ pub fn run(plan: &Plan) -> anyhow::Result<Outcome> {
         user_bytes: 0,
     };
     let (measuring, stopping) = (false, false);
-    let load = Load { plan, draw, pool, body: Vec::new(), outcome, measuring, stopping };
+    let load = Load { plan, draw, pool, outcome, measuring, stopping };
     load.drive(&mut connections)
 }
 
@@ -175,25 +174,28 @@ impl Load<'_> {
         connection.sequence += 1;
         let request = RequestId(connection.sequence);
         let start = Instant::now();
-        self.body.clear();
+        // A body is encoded where it is sent from: a copy of a large one would be the client's time.
+        let mut out = std::mem::take(&mut connection.out);
+        let at = packet::begin(&mut out);
         let kind = match self.plan.workload {
             Workload::Get => {
                 let key = self.key();
                 let query = Query::Get { keyspace: "bench".to_owned(), key: key.to_vec() };
-                Read { level: Level::Linearizable, query }.encode(&mut self.body);
+                Read { level: Level::Linearizable, query }.encode(&mut out);
                 Kind::Read
             }
             Workload::Put | Workload::Append => {
-                self.commit(connection)?;
+                self.commit(connection, &mut out)?;
                 Kind::Commit
             }
         };
+        packet::finish(at, kind, request, connection.shard, &mut out);
+        connection.out = out;
         connection.pending.push_back((connection.sequence, start, self.measuring));
-        packet::write(kind, request, connection.shard, &self.body, &mut connection.out);
         Ok(())
     }
 
-    fn commit(&mut self, connection: &Connection) -> anyhow::Result<()> {
+    fn commit(&mut self, connection: &Connection, out: &mut Vec<u8>) -> anyhow::Result<()> {
         let mut draft = Draft::default();
         let key = self.key();
         if self.plan.workload == Workload::Put {
@@ -208,7 +210,7 @@ impl Load<'_> {
         }
         let sequence = Sequence(connection.sequence);
         let oldest = connection.pending.front().map_or(connection.sequence, |(first, ..)| *first);
-        draft.encode(connection.session, sequence, Sequence(oldest), &mut self.body)?;
+        draft.encode(connection.session, sequence, Sequence(oldest), out)?;
         Ok(())
     }
 
