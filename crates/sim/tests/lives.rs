@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use naust_sim::life;
+use naust_sim::life::{self, Wanted};
 use naust_sim::run;
 use naust_sim::sabotage::Sabotage;
 use naust_sim::trace::Trace;
@@ -11,7 +11,7 @@ use naust_sim::trace::Trace;
 const FRESH: std::ops::Range<u64> = 1_000_000..1_000_012;
 
 fn held(seed: u64) {
-    let life = life::live(seed, Trace::silent());
+    let life = life::live(seed, Wanted::default(), Trace::silent());
     if let Some(what) = run::sentence(&life) {
         panic!("seed {seed}: {what}\n  cargo run --release -p naust-sim -- --seed {seed} --trace");
     }
@@ -34,7 +34,8 @@ fn fresh_seeds_hold() {
 #[test]
 fn a_seed_has_one_story() {
     for seed in [3, 77] {
-        let hashes: Vec<u64> = (0..2).map(|_| life::live(seed, Trace::silent()).hash).collect();
+        let hashes: Vec<u64> =
+            (0..2).map(|_| life::live(seed, Wanted::default(), Trace::silent()).hash).collect();
         assert_eq!(hashes[0], hashes[1], "seed {seed}");
     }
 }
@@ -44,7 +45,8 @@ fn a_seed_has_one_story() {
 fn lies_are_found_out() {
     for lie in Sabotage::ALL {
         let found = (0..24).any(|seed| {
-            let life = life::live_with(2_000_000 + seed, Trace::silent(), Some(lie));
+            let wanted = Wanted { sabotage: Some(lie), nodes: Some(1) };
+            let life = life::live(2_000_000 + seed, wanted, Trace::silent());
             !life.violations.is_empty()
         });
         assert!(found, "{lie:?} was believed");
