@@ -182,6 +182,7 @@ const MET: &[(&str, u64, &str, &str)] = limits! {
 /// The limits that nobody meets: they bound what lies inside.
 const INSIDE: &[&str] = &[
     "TABLE_JOBS_PER_SHARD_MAX",
+    "PEER_CONFIGURATION_BYTES_MAX",
     "FRAME_BODY_BYTES_MAX",
     "FRAME_HEADER_BYTES",
     "FRAME_ALIGN",
