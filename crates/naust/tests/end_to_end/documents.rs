@@ -182,6 +182,15 @@ const MET: &[(&str, u64, &str, &str)] = limits! {
 /// The limits that nobody meets: they bound what lies inside.
 const INSIDE: &[&str] = &[
     "TABLE_JOBS_PER_SHARD_MAX",
+    "PEER_CONFIGURATION_BYTES_MAX",
+    "FORWARDED_MAX",
+    "LINK_BYTES_MAX",
+    "TRANSFERS_MAX",
+    "TRANSFER_PART_BYTES",
+    "TRANSFER_FILES_MAX",
+    "APPEND_BYTES_MAX",
+    "REPLICAS_DEFAULT",
+    "CONTEXT_BYTES_MAX",
     "FRAME_BODY_BYTES_MAX",
     "FRAME_HEADER_BYTES",
     "FRAME_ALIGN",
