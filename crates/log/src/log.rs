@@ -389,9 +389,9 @@ impl Log {
         Batch::new(self.reader(), self.shared.layout, from, memory, to, parts)
     }
 
-    /// Appends the frames in `from` to `to`, both boundaries between frames, as they lie on disk, to
-    /// `out`, without the padding between segments, if they are still in memory; says whether they
-    /// were.
+    /// Appends the frames in `from` to `to`, both boundaries between frames, as they lie on disk,
+    /// to `out`, without the padding between segments, if they are still in memory; says whether
+    /// they were.
     ///
     /// # Panics
     /// If `to` lies behind the end, or before `from`.
