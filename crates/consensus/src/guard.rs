@@ -47,7 +47,9 @@ impl Replica {
         }
         match message.kind {
             MessageKind::Append => self.is_possible_append(message),
-            MessageKind::Snapshot => index > 0 && message.log_term <= message.term,
+            MessageKind::Snapshot => {
+                index > 0 && message.log_term > Term(0) && message.log_term <= message.term
+            }
             // What this log does not reach can't agree with it.
             MessageKind::AppendAnswer if message.term.0 == self.raft.term && !message.reject => {
                 index <= self.raft.raft_log.last_index()
@@ -58,8 +60,12 @@ impl Replica {
 
     fn is_possible_append(&self, message: &Message) -> bool {
         let mut before = (message.index, message.log_term);
+        // For Raft everything beyond its log has the term zero, and would agree with that.
+        if (message.index == Index(0)) != (message.log_term == Term(0)) {
+            return false;
+        }
         let in_order = message.entries.iter().all(|entry| {
-            let follows = entry.index == before.0.next() && entry.term >= before.1;
+            let follows = entry.index == before.0.next() && entry.term >= before.1.max(Term(1));
             before = (entry.index, entry.term);
             let reads = match &entry.kind {
                 EntryKind::Configure(bytes) => Configuration::decode(bytes).is_ok(),
@@ -91,6 +97,10 @@ impl Replica {
             eraftpb::MessageType::MsgHeartbeat => {
                 // A follower that lost what it had acknowledged: that shows in the next append.
                 message.commit = message.commit.min(self.raft.raft_log.last_index());
+            }
+            eraftpb::MessageType::MsgRequestVote | eraftpb::MessageType::MsgRequestPreVote => {
+                // Nobody is preferred; and a replica without a term can't say no.
+                (message.priority, message.deprecated_priority) = (0, 0);
             }
             eraftpb::MessageType::MsgSnapshot => return self.offered(message),
             eraftpb::MessageType::MsgReadIndex => {
@@ -134,14 +144,16 @@ impl Replica {
     fn admit_append_answer(&self, mut message: eraftpb::Message) -> Option<eraftpb::Message> {
         let matched = self.raft.prs().get(message.from)?.matched;
         let current = message.term == self.raft.term && self.raft.state == StateRole::Leader;
-        if !message.reject || !current || message.request_snapshot != 0 {
+        // Nobody here asks for a snapshot in this way.
+        message.request_snapshot = 0;
+        if !message.reject || !current {
             return Some(message);
         }
         if message.index <= matched {
             return None;
         }
         let log = &self.raft.raft_log;
-        let mut hint = message.reject_hint;
+        let mut hint = message.reject_hint.min(log.last_index());
         if message.log_term > 0 {
             hint = log.find_conflict_by_term(hint, message.log_term).0;
         }
