@@ -5,7 +5,7 @@ use crate::configuration::Configuration;
 use crate::entries::ENTRIES_MAX;
 use crate::replica::Replica;
 use crate::transfer::heartbeat;
-use crate::{EntryKind, Message, MessageKind};
+use crate::{Entry, EntryKind, Message, MessageKind};
 use naust_wire::{Index, NodeId, Term};
 use raft::{StateRole, eraftpb};
 
@@ -20,9 +20,15 @@ impl Replica {
             self.refused += 1;
             return;
         }
+        let told = (message.commit.0, message.commit_term.0);
+        let refusal = message.kind == MessageKind::PreVoteAnswer && message.reject;
         if let Some(message) = self.admit(message) {
             // What Raft does not want, it does without.
             let _ = self.raft.step(message);
+            if refusal && told.1 > 0 && self.raft.state == StateRole::Follower {
+                // As a candidate takes it in.
+                self.raft.raft_log.maybe_commit(told.0, told.1);
+            }
         }
         self.settle();
     }
@@ -64,25 +70,52 @@ impl Replica {
         if (message.index == Index(0)) != (message.log_term == Term(0)) {
             return false;
         }
+        let log = &self.raft.raft_log;
         let in_order = message.entries.iter().all(|entry| {
             let follows = entry.index == before.0.next() && entry.term >= before.1.max(Term(1));
             before = (entry.index, entry.term);
-            let reads = match &entry.kind {
-                EntryKind::Configure(bytes) => Configuration::decode(bytes).is_ok(),
-                _ => true,
-            };
-            follows && reads
+            follows
         });
-        let log = &self.raft.raft_log;
         let committed = |index: Index| index.0 <= log.committed && index.0 >= log.first_index();
         in_order
             && before.1 <= message.term
+            && self.are_possible_changes(message)
             && message.entries.len() as u64 <= ENTRIES_MAX
             && message
                 .entries
                 .iter()
                 .take_while(|entry| entry.index.0 <= log.committed)
                 .all(|entry| !committed(entry.index) || log.match_term(entry.index.0, entry.term.0))
+    }
+
+    /// Whether the configurations in an append that Raft will take in follow each other: once they
+    /// are committed they can't be refused any more.
+    fn are_possible_changes(&self, message: &Message) -> bool {
+        let log = &self.raft.raft_log;
+        let index = message.index.0;
+        let changes = |entry: &Entry| matches!(entry.kind, EntryKind::Configure(_));
+        if !message.entries.iter().any(changes) {
+            return true;
+        }
+        // Raft says what it has instead, or that it does not reach so far.
+        let passes_over = index < log.committed || !log.match_term(index, message.log_term.0);
+        let read = |bytes| Configuration::decode(bytes).expect("it was read when it came in");
+        let last = self.last_change(log.applied, index);
+        let mut last = last.map_or_else(|| self.configuration.clone(), read);
+        message.entries.iter().all(|entry| {
+            let at = entry.index.0;
+            if log.match_term(at, entry.term.0) {
+                // Raft keeps what it has.
+                let kept = self.last_change(at.saturating_sub(1), at).map(read);
+                last = kept.unwrap_or_else(|| last.clone());
+            } else if let EntryKind::Configure(bytes) = &entry.kind {
+                let Ok(next) = Configuration::decode(bytes) else { return false };
+                let follows = last.leads_to(&next);
+                last = next;
+                return follows || passes_over;
+            }
+            true
+        })
     }
 
     /// `None`: there is nothing for Raft to do.
