@@ -245,6 +245,17 @@ impl Configuration {
             && equal(&self.learners_next, &state.learners_next)
     }
 
+    /// Whether this configuration can be followed by that one.
+    pub(crate) fn leads_to(&self, next: &Configuration) -> bool {
+        if self.is_joint() {
+            *next == self.left()
+        } else if next.is_joint() {
+            next.outgoing == self.voters
+        } else {
+            self.singles(next).len() == 1
+        }
+    }
+
     /// What Raft is told when the configuration goes from `self` to `next`.
     pub(crate) fn difference(&self, next: &Configuration) -> ConfChangeV2 {
         let mut change = ConfChangeV2::default();
@@ -408,6 +419,8 @@ mod tests {
             for step in steps {
                 let changes: Vec<Change> = step.into_iter().map(change).collect();
                 let Some(after) = configuration.after_all(&changes) else { continue };
+                prop_assert!(configuration.leads_to(&after) && !after.leads_to(&after));
+                prop_assert!(!after.is_joint() || after.leads_to(&after.left()));
                 let several = configuration.difference(&after).get_changes().len() > 1;
                 prop_assert_eq!(after.is_joint(), several);
                 let decoded = Configuration::decode(&after.encode());

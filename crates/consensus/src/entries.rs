@@ -92,6 +92,12 @@ impl Entries {
         Some((*index, bytes))
     }
 
+    /// The last configuration entry of those after `index` and up to `last`.
+    pub(crate) fn last_configure(&self, index: u64, last: u64) -> Option<&[u8]> {
+        let between = self.configure.range(index + 1..last.max(index).saturating_add(1));
+        between.last().map(|(_, bytes)| &bytes[..])
+    }
+
     /// Entries up to `index` are in the log no more, or are not needed from it.
     pub(crate) fn forget(&mut self, index: u64) {
         if index <= self.before_first || index > self.last {

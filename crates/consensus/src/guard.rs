@@ -5,7 +5,7 @@ use crate::configuration::Configuration;
 use crate::entries::ENTRIES_MAX;
 use crate::replica::Replica;
 use crate::transfer::heartbeat;
-use crate::{EntryKind, Message, MessageKind};
+use crate::{Entry, EntryKind, Message, MessageKind};
 use naust_wire::{Index, NodeId, Term};
 use raft::{StateRole, eraftpb};
 
@@ -20,9 +20,15 @@ impl Replica {
             self.refused += 1;
             return;
         }
+        let told = (message.commit.0, message.commit_term.0);
+        let refusal = message.kind == MessageKind::PreVoteAnswer && message.reject;
         if let Some(message) = self.admit(message) {
             // What Raft does not want, it does without.
             let _ = self.raft.step(message);
+            if refusal && told.1 > 0 && self.raft.state == StateRole::Follower {
+                // As a candidate takes it in.
+                self.raft.raft_log.maybe_commit(told.0, told.1);
+            }
         }
         self.settle();
     }
@@ -47,7 +53,9 @@ impl Replica {
         }
         match message.kind {
             MessageKind::Append => self.is_possible_append(message),
-            MessageKind::Snapshot => index > 0 && message.log_term <= message.term,
+            MessageKind::Snapshot => {
+                index > 0 && message.log_term > Term(0) && message.log_term <= message.term
+            }
             // What this log does not reach can't agree with it.
             MessageKind::AppendAnswer if message.term.0 == self.raft.term && !message.reject => {
                 index <= self.raft.raft_log.last_index()
@@ -58,25 +66,56 @@ impl Replica {
 
     fn is_possible_append(&self, message: &Message) -> bool {
         let mut before = (message.index, message.log_term);
-        let in_order = message.entries.iter().all(|entry| {
-            let follows = entry.index == before.0.next() && entry.term >= before.1;
-            before = (entry.index, entry.term);
-            let reads = match &entry.kind {
-                EntryKind::Configure(bytes) => Configuration::decode(bytes).is_ok(),
-                _ => true,
-            };
-            follows && reads
-        });
+        // For Raft everything beyond its log has the term zero, and would agree with that.
+        if (message.index == Index(0)) != (message.log_term == Term(0)) {
+            return false;
+        }
         let log = &self.raft.raft_log;
+        let in_order = message.entries.iter().all(|entry| {
+            let follows = entry.index == before.0.next() && entry.term >= before.1.max(Term(1));
+            before = (entry.index, entry.term);
+            follows
+        });
         let committed = |index: Index| index.0 <= log.committed && index.0 >= log.first_index();
         in_order
             && before.1 <= message.term
+            && self.are_possible_changes(message)
             && message.entries.len() as u64 <= ENTRIES_MAX
             && message
                 .entries
                 .iter()
                 .take_while(|entry| entry.index.0 <= log.committed)
                 .all(|entry| !committed(entry.index) || log.match_term(entry.index.0, entry.term.0))
+    }
+
+    /// Whether the configurations in an append that Raft will take in follow each other: once they
+    /// are committed they can't be refused any more.
+    fn are_possible_changes(&self, message: &Message) -> bool {
+        let log = &self.raft.raft_log;
+        let index = message.index.0;
+        let changes = |entry: &Entry| matches!(entry.kind, EntryKind::Configure(_));
+        if !message.entries.iter().any(changes) {
+            return true;
+        }
+        // Raft says what it has instead, or that it does not reach so far.
+        let passes_over = index < log.committed || !log.match_term(index, message.log_term.0);
+        let read = |bytes| Configuration::decode(bytes).expect("it was read when it came in");
+        let last = self.last_change(log.applied, index);
+        let mut last = last.map_or_else(|| self.configuration.clone(), read);
+        message.entries.iter().all(|entry| {
+            let at = entry.index.0;
+            if log.match_term(at, entry.term.0) {
+                // Raft keeps what it has.
+                let kept = self.last_change(at.saturating_sub(1), at).map(read);
+                last = kept.unwrap_or_else(|| last.clone());
+            } else if let EntryKind::Configure(bytes) = &entry.kind {
+                let Ok(next) = Configuration::decode(bytes) else { return false };
+                let follows = last.leads_to(&next);
+                last = next;
+                return follows || passes_over;
+            }
+            true
+        })
     }
 
     /// `None`: there is nothing for Raft to do.
@@ -91,6 +130,10 @@ impl Replica {
             eraftpb::MessageType::MsgHeartbeat => {
                 // A follower that lost what it had acknowledged: that shows in the next append.
                 message.commit = message.commit.min(self.raft.raft_log.last_index());
+            }
+            eraftpb::MessageType::MsgRequestVote | eraftpb::MessageType::MsgRequestPreVote => {
+                // Nobody is preferred; and a replica without a term can't say no.
+                (message.priority, message.deprecated_priority) = (0, 0);
             }
             eraftpb::MessageType::MsgSnapshot => return self.offered(message),
             eraftpb::MessageType::MsgReadIndex => {
@@ -134,14 +177,16 @@ impl Replica {
     fn admit_append_answer(&self, mut message: eraftpb::Message) -> Option<eraftpb::Message> {
         let matched = self.raft.prs().get(message.from)?.matched;
         let current = message.term == self.raft.term && self.raft.state == StateRole::Leader;
-        if !message.reject || !current || message.request_snapshot != 0 {
+        // Nobody here asks for a snapshot in this way.
+        message.request_snapshot = 0;
+        if !message.reject || !current {
             return Some(message);
         }
         if message.index <= matched {
             return None;
         }
         let log = &self.raft.raft_log;
-        let mut hint = message.reject_hint;
+        let mut hint = message.reject_hint.min(log.last_index());
         if message.log_term > 0 {
             hint = log.find_conflict_by_term(hint, message.log_term).0;
         }

@@ -72,6 +72,41 @@ impl Replica {
         }
     }
 
+    /// The last change of the configuration among the entries after one and up to another.
+    pub(crate) fn last_change(&self, after: u64, upto: u64) -> Option<&[u8]> {
+        let log = &self.raft.raft_log;
+        let new = log.unstable_entries().iter().rev();
+        let mut new = new.filter(|entry| entry.index > after && entry.index <= upto);
+        let changes =
+            |entry: &&eraftpb::Entry| entry.get_entry_type() != eraftpb::EntryType::EntryNormal;
+        let stored = upto.min(log.unstable.offset.saturating_sub(1));
+        match new.find(changes) {
+            Some(entry) => Some(&entry.data),
+            None => self.raft.store().last_configure(after, stored),
+        }
+    }
+
+    /// Nobody leads, and this replica may not: but its log says that it is to vote. Whoever led may
+    /// have committed that, left, and lost the message that tells. Others know: a refusal of a vote
+    /// carries what is committed, so a vote is asked for that must be refused.
+    pub(crate) fn ask_what_is_committed(&mut self) {
+        let last = self.last_change(self.raft.raft_log.applied, u64::MAX);
+        let next = last.and_then(|bytes| Configuration::decode(bytes).ok());
+        let silent = self.raft.state == StateRole::Follower && !self.raft.promotable();
+        if !next.is_some_and(|next| silent && next.voters().contains(&self.id())) {
+            return;
+        }
+        let id = self.id();
+        for node in self.configuration.replicas().into_iter().filter(|node| *node != id) {
+            let mut message = eraftpb::Message::default();
+            message.set_msg_type(eraftpb::MessageType::MsgRequestPreVote);
+            (message.from, message.to) = (self.raft.id, node.0);
+            message.term = self.raft.term + 1;
+            self.raft.msgs.push(message);
+        }
+        self.raft.election_elapsed = 0;
+    }
+
     /// Puts a committed configuration in force.
     pub(crate) fn enforce(&mut self, index: u64, next: Configuration) {
         let change = self.configuration.difference(&next);

@@ -128,6 +128,9 @@ impl Replica {
         let waiting = self.raft.state != StateRole::Leader && !self.may_campaign();
         let due = self.raft.election_elapsed + 1 >= self.raft.randomized_election_timeout();
         let moved = !(waiting && due) && self.raft.tick();
+        if waiting && due {
+            self.ask_what_is_committed();
+        }
         self.tick_reads();
         self.settle();
         moved || !self.raft.msgs.is_empty()

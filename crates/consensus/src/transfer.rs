@@ -149,7 +149,12 @@ impl Replica {
         };
         let (restored, configuration) = snapshot.to_raft()?;
         let log = &self.raft.raft_log;
-        let stale = message.index <= log.committed;
+        // Raft would take in one that ends where this log is committed, but with another term.
+        let stale = message.index < log.committed;
+        if message.index == log.committed && !log.match_term(message.index, message.log_term) {
+            self.refused += 1;
+            return None;
+        }
         if stale || log.match_term(message.index, message.log_term) {
             message.set_snapshot(restored);
             return Some(message);

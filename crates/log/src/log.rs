@@ -292,7 +292,7 @@ impl Log {
             let (header, crc) = (found.header, found.crc);
             let (frame, behind) = rest.split_at(usize::try_from(bytes).expect("just checked"));
             if header.kind != Kind::Padding {
-                self.copy(&header, crc, frame);
+                self.take_over(&header, crc, frame);
             }
             rest = behind;
         }
@@ -300,7 +300,7 @@ impl Log {
     }
 
     /// Adds a frame that was checked and follows: its bytes as they are, but for the local field.
-    fn copy(&mut self, header: &Header, crc: u32, frame: &[u8]) {
+    fn take_over(&mut self, header: &Header, crc: u32, frame: &[u8]) {
         let synced = self.synced();
         let offset = self.make_room(frame.len(), synced);
         let synced = self.mark(offset, synced);
@@ -389,9 +389,9 @@ impl Log {
         Batch::new(self.reader(), self.shared.layout, from, memory, to, parts)
     }
 
-    /// Appends the frames in `from` to `to`, both boundaries between frames, as they lie on disk, to
-    /// `out`, without the padding between segments, if they are still in memory; says whether they
-    /// were.
+    /// Appends the frames in `from` to `to`, both boundaries between frames, as they lie on disk,
+    /// to `out`, without the padding between segments, if they are still in memory; says whether
+    /// they were.
     ///
     /// # Panics
     /// If `to` lies behind the end, or before `from`.

@@ -47,7 +47,8 @@ impl Scrub {
         self.at
     }
 
-    /// Reads about `bytes`, one frame or read more at the most.
+    /// Reads about `bytes`: one frame more at the most, and behind damage as much of its segment as
+    /// it takes to find the next good frame.
     ///
     /// # Errors
     /// Of the disk, but for a file that is missing: that is damage.

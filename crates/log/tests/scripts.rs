@@ -8,8 +8,8 @@
 
 use naust_log::sim::SimDisk;
 use naust_log::{
-    Depth, Disk, Extend, HardState, Identity, Layout, Log, Open, Position, ReadError, Survey,
-    TrimInput, Write,
+    Depth, Disk, Extend, HardState, Identity, Layout, Log, Open, Position, ReadError, Reader,
+    Survey, TrimInput, Write,
 };
 use naust_wire::frame::Kind;
 use naust_wire::{Index, LogTime, NodeId, Offset, ShardId, Term};
@@ -26,6 +26,8 @@ struct Story {
     log: Option<Log>,
     write: Option<Write>,
     extend: Option<Extend>,
+    /// Another replica, as this one was.
+    twin: Option<Reader>,
     out: String,
 }
 
@@ -115,6 +117,13 @@ impl Story {
                 self.say(found.map_or_else(|error| relative(&error.to_string()), told));
             }
             "survey" => self.survey(),
+            "twin" => {
+                let disk = Arc::new(self.disk.copy());
+                self.twin = Some(Log::open(disk, SHARD).unwrap().0.reader());
+            }
+            "scrub" => self.scrub(number(1)),
+            "mend" => self.mend(Offset::FIRST.plus(number(1)), number(2) as usize),
+            "receive" => self.receive(Index(number(1)), &words[2..]),
             other => panic!("no such command: {other}"),
         }
     }
@@ -222,6 +231,69 @@ impl Story {
             }
         }
         self.say(said.join(" "));
+    }
+
+    /// All of the log, in steps of so many bytes.
+    fn scrub(&mut self, bytes: u64) {
+        let mut scrub = self.log().reader().scrub(Offset::ZERO);
+        loop {
+            let seen = scrub.step(bytes).unwrap();
+            for damage in &seen.damage {
+                self.say(relative(&damage.to_string()));
+            }
+            if seen.done {
+                return self.say(format!("{} B, and that is all", seen.bytes));
+            }
+            self.say(format!("{} B, up to {}", seen.bytes, told(scrub.position())));
+        }
+    }
+
+    /// Frames of the other replica from an offset on, at most so many bytes or one.
+    fn mend(&mut self, at: Offset, bytes: usize) {
+        let reader = match &self.log {
+            Some(log) => log.reader(),
+            None => Survey::new(Arc::new(self.disk.clone()), Depth::Tail).unwrap().reader(),
+        };
+        let twin = self.twin.as_ref().expect("the script makes a twin first");
+        let segment_end = Offset((at.0 | (16 * 1024 - 1)) + 1);
+        let chunk = twin.frames(at, segment_end, bytes).unwrap();
+        let whole = chunk.next() >= segment_end;
+        let mut frames = if chunk.from() == at { chunk.into_bytes() } else { Vec::new() };
+        if whole && segment_end < twin.end() {
+            frames.extend(twin.frame(segment_end).unwrap().into_bytes());
+        }
+        match reader.mend(at, frames).run() {
+            Ok(mended) => {
+                let more = if mended.joined { "nothing is missing" } else { "more is missing" };
+                self.say(format!("good up to {}; {more}", told(mended.to)));
+            }
+            Err(error) => self.say(relative(&error.to_string())),
+        }
+    }
+
+    /// The log becomes that of the other replica up to a frame, with live frames before.
+    fn receive(&mut self, last: Index, live: &[&str]) {
+        let twin = self.twin.clone().expect("the script makes a twin first");
+        let end = twin.position(last).unwrap();
+        let start = twin.beginning(end.offset).unwrap();
+        let generation = self.log().generation() + 1;
+        let mut preparation = self.log().prepare(generation, start);
+        for index in live {
+            let offset = twin.find(Index(index.parse().unwrap())).unwrap();
+            preparation.add(twin.frame(offset).unwrap().bytes()).unwrap();
+        }
+        let mut at = start.offset;
+        while at < end.offset {
+            let chunk = twin.frames(at, end.offset, 4096).unwrap();
+            preparation.add(chunk.bytes()).unwrap();
+            at = chunk.next();
+        }
+        let mut prepared = Some(preparation.finish().unwrap());
+        self.files();
+        let done = self.log().install(&mut prepared, b"").unwrap().run();
+        self.log().installed(done).unwrap();
+        let generation = self.log().generation();
+        self.say(format!("installed as generation {generation}"));
     }
 
     fn survey(&mut self) {

@@ -165,7 +165,10 @@ impl World {
             reject_hint: Index(field("hint").unwrap_or(0)),
             request_snapshot: Index(0),
             priority: 0,
-            context: vec![],
+            context: match kind {
+                MessageKind::Snapshot => self.nodes[&number(2)].replica.configuration().encode(),
+                _ => vec![],
+            },
         };
         self.nodes.get_mut(&number(2)).unwrap().replica.step(message);
         String::new()
