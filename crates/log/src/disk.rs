@@ -64,6 +64,12 @@ pub trait File: Send + Sync {
     /// been written.
     fn write_at(&self, position: u64, parts: &[&[u8]]) -> io::Result<()>;
 
+    /// A hint: a sync will follow of the `length` bytes at `position`, which were just written, and
+    /// they may go on their way to the disk now. Promises nothing, and may do nothing.
+    fn begin_sync(&self, position: u64, length: u64) {
+        let _ = (position, length);
+    }
+
     /// Makes all bytes written so far durable (`fdatasync`: the length too).
     ///
     /// # Errors

@@ -58,7 +58,8 @@ impl Log {
         self.superblock_dirty = false;
         self.dirty = self.dirty.max(to.offset);
         self.flight = Some(Flight { to, cut, superblock: done, filled });
-        Some(Write { shared: Arc::clone(&self.shared), superblock, cut: job, pieces })
+        let shared = Arc::clone(&self.shared);
+        Some(Write { shared, superblock, cut: job, pieces, begun: None })
     }
 
     fn base(&self, offset: Offset) -> Offset {

@@ -24,6 +24,8 @@ use std::sync::Arc;
 
 /// Zeros to write from.
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+/// Longest write that [`Write::begin`] does ahead of those before it.
+const BEGIN_BYTES_MAX: u64 = 16 * 1024;
 /// Parts of one vectored write: well below what operating systems take at once.
 const PARTS_MAX: usize = 512;
 
@@ -36,6 +38,16 @@ pub struct Write {
     pub(crate) superblock: Option<Superblock>,
     pub(crate) cut: Option<Cut>,
     pub(crate) pieces: Vec<Piece>,
+    /// The only piece was written, or could not be.
+    pub(crate) begun: Option<Result<Begun, Failure>>,
+}
+
+/// A piece that lies in its file and is not synced.
+pub(crate) struct Begun {
+    file: Arc<dyn File>,
+    /// The file's name is yet to be synced.
+    unnamed: bool,
+    bytes: u64,
 }
 
 /// A suffix to be destroyed.
@@ -116,6 +128,21 @@ impl Write {
         self.pieces.iter().map(|piece| piece.to.0 - piece.from.0).sum()
     }
 
+    /// Writes without a sync what may be written so, if it is short: for who is about to run
+    /// several of them, so that their bytes are on their way to the disk together. Nothing is
+    /// durable before [`Write::run`], which tells what came of this too. Blocking.
+    pub fn begin(&mut self) {
+        let [piece] = &self.pieces[..] else { return };
+        let is_plain = self.superblock.is_none() && self.cut.is_none() && self.begun.is_none();
+        if is_plain && piece.fill_to.0 - piece.from.0 <= BEGIN_BYTES_MAX {
+            let begun = piece.write(&self.shared);
+            if let Ok(Begun { file, .. }) = &begun {
+                file.begin_sync(piece.from.0 - piece.base.0, piece.fill_to.0 - piece.from.0);
+            }
+            self.begun = Some(begun);
+        }
+    }
+
     /// Does it. Blocking.
     pub fn run(mut self) -> Written {
         let mut tally = Tally { bytes: 0, syncs: 0 };
@@ -132,7 +159,8 @@ impl Write {
             cut.run(&self.shared, tally)?;
         }
         for piece in std::mem::take(&mut self.pieces) {
-            piece.run(&self.shared, tally)?;
+            let begun = self.begun.take().unwrap_or_else(|| piece.write(&self.shared))?;
+            piece.finish(begun, &self.shared, tally)?;
         }
         Ok(())
     }
@@ -230,25 +258,30 @@ pub(crate) fn full_or(fault: Fault) -> Failure {
 }
 
 impl Piece {
-    fn run(self, shared: &Shared, tally: &mut Tally) -> Result<(), Failure> {
+    fn write(&self, shared: &Shared) -> Result<Begun, Failure> {
         let name = Layout::name(self.base);
         let (file, unnamed) = shared.file_to_write(self.base).map_err(full_or)?;
-        let position = |offset: Offset| offset.0 - self.base.0;
         let mut parts: Vec<&[u8]> = self.parts.iter().map(Part::bytes).collect();
         parts.extend(zeros(self.fill_to.0 - self.to.0));
-        let mut at = position(self.from);
+        let mut at = self.from.0 - self.base.0;
         for some in parts.chunks(PARTS_MAX) {
             file.write_at(at, some).map_err(Fault::at("write", &name)).map_err(full_or)?;
             at += some.iter().map(|part| part.len() as u64).sum::<u64>();
         }
-        tally.bytes += position(self.fill_to) - position(self.from);
+        let mut bytes = self.fill_to.0 - self.from.0;
         if let Some(content) = &self.full {
             let footer = content.footer();
+            bytes += footer.len() as u64;
             let written = file.write_at(shared.layout.segment_bytes(), &[&footer]);
             written.map_err(Fault::at("write the footer of", &name)).map_err(full_or)?;
-            tally.bytes += footer.len() as u64;
         }
-        file.sync().map_err(Fault::at("sync", &name))?;
+        Ok(Begun { file, unnamed, bytes })
+    }
+
+    fn finish(self, begun: Begun, shared: &Shared, tally: &mut Tally) -> Result<(), Failure> {
+        let Begun { file, unnamed, bytes } = begun;
+        file.sync().map_err(Fault::at("sync", &Layout::name(self.base)))?;
+        tally.bytes += bytes;
         tally.syncs += 1;
         if unnamed {
             shared.sync_name(self.base)?;

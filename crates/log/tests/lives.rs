@@ -199,6 +199,9 @@ impl Life {
     fn take_write(&mut self) {
         if self.write.is_none() {
             self.write = self.log.next_write();
+            if let Some(write) = self.write.as_mut().filter(|_| self.random.one_in(2)) {
+                write.begin();
+            }
             self.earlier_at_write = self.earlier.len();
             self.saved_at_write = self.saved.len() - 1;
         }

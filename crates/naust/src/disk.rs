@@ -15,6 +15,13 @@ use std::time::Duration;
 /// Most parts of one `pwritev` (Linux: `UIO_MAXIOV`).
 const PARTS_MAX: usize = 1024;
 
+/// Bytes of a page of memory, about: another size makes a hint less precise.
+#[cfg(target_os = "linux")]
+const PAGE_BYTES: u64 = 4096;
+/// Pages of one hint that a sync will follow.
+#[cfg(target_os = "linux")]
+const BEGIN_PAGES_MAX: usize = 4;
+
 /// What a node's logs did to the disk since it started. Counts only; read whenever.
 #[derive(Debug, Default)]
 pub struct Meter {
@@ -140,6 +147,21 @@ impl File for DiskFile {
             }
         }
         Ok(())
+    }
+
+    #[cfg(target_os = "linux")]
+    fn begin_sync(&self, position: u64, length: u64) {
+        // Told that bytes will not be needed, the system begins to write back their pages, and
+        // forgets those that lie within them whole: none, of a single byte. A long write would take
+        // a call for each page.
+        let last = position + length.max(1) - 1;
+        let mut pages = (position / PAGE_BYTES..=last / PAGE_BYTES).take(BEGIN_PAGES_MAX);
+        let byte = std::num::NonZeroU64::new(1);
+        // A hint that is not taken costs nothing but time.
+        pages.all(|page| {
+            let at = position.max(page * PAGE_BYTES);
+            rustix::fs::fadvise(&self.file, at, byte, rustix::fs::Advice::DontNeed).is_ok()
+        });
     }
 
     fn sync(&self) -> io::Result<()> {
