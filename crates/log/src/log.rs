@@ -389,6 +389,12 @@ impl Log {
         Batch::new(self.reader(), self.shared.layout, from, memory, to, parts)
     }
 
+    /// Whether all frames from `from` on are in memory.
+    #[must_use]
+    pub fn remembers(&self, from: Offset) -> bool {
+        self.chunks.from() <= from
+    }
+
     /// Appends the frames in `from` to `to`, both boundaries between frames, as they lie on disk,
     /// to `out`, without the padding between segments, if they are still in memory; says whether
     /// they were.

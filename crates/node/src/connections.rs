@@ -115,14 +115,14 @@ impl Connections {
 
     /// A shard that it writes to is behind.
     pub(crate) fn hold(&mut self, id: ConnectionId, effects: &mut Vec<Effect>) {
-        if let Some(connection) = self.all.get_mut(&id) {
+        if let Some(connection) = self.all.get_mut(&id).filter(|other| !other.is_peer) {
             connection.change(id, effects, |pauses| pauses.shards += 1);
         }
     }
 
     /// That shard is so no longer.
     pub(crate) fn let_go(&mut self, id: ConnectionId, effects: &mut Vec<Effect>) {
-        if let Some(connection) = self.all.get_mut(&id) {
+        if let Some(connection) = self.all.get_mut(&id).filter(|other| !other.is_peer) {
             connection.change(id, effects, |pauses| pauses.shards -= 1);
         }
     }
@@ -200,6 +200,20 @@ mod tests {
         assert_eq!(connections.requests(), 2 * each, "one is gone, but not its requests");
         connections.end(ConnectionId(0), each, &mut effects);
         assert_eq!(connections.requests(), each);
+    }
+
+    #[test]
+    fn another_node_is_never_asked_to_wait() {
+        let (mut connections, mut effects) = (Connections::default(), Vec::new());
+        let id = ConnectionId(1);
+        connections.exempt(id);
+        for _ in 0..REQUESTS_PER_CONNECTION_MAX + 5 {
+            connections.begin(id, &mut effects);
+        }
+        connections.hold(id, &mut effects);
+        connections.let_go(id, &mut effects);
+        connections.end(id, REQUESTS_PER_CONNECTION_MAX + 5, &mut effects);
+        assert_eq!(pauses(&mut effects), []);
     }
 
     #[test]

@@ -13,11 +13,12 @@ use crate::event::Progress;
 use naust_consensus::{BadStart, Configuration, HardState, Replica, Start};
 use naust_log::{Disk, Identity, Layout, Log, ReadError};
 use naust_machine::{Fault, Machine, MachineOptions, Resume, Tables};
+use naust_wire::control::Control;
 use naust_wire::frame::Kind;
 use naust_wire::options::NamespaceOptions;
 use naust_wire::reply::Failure;
 use naust_wire::{Code, Index, NodeId, Offset, ShardId};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::ErrorKind;
 use std::sync::Arc;
 
@@ -33,6 +34,9 @@ pub struct ForWorker {
     pub(crate) applied: Progress,
     /// Where each frame ends that the tables lack.
     pub(crate) tail: VecDeque<Offset>,
+    /// Of the directory: where nodes may be reached, as far as tables and log tell, whether that is
+    /// committed or not. Without it nobody would find anybody after a power cut of all.
+    pub(crate) addresses: BTreeMap<NodeId, String>,
 }
 
 /// What of an opened shard the views thread gets.
@@ -165,7 +169,11 @@ pub fn shard<T: Tables>(
     machine.set_options(options.machine.with_history(&options.namespace));
     let reader = log.reader();
     replay(&mut machine, &reader, &resume)?;
-    let tail = tail(&reader, &resume)?;
+    let mut tail = tail(&reader, &resume)?;
+    let known = machine.directory().nodes();
+    let mut addresses: BTreeMap<NodeId, String> =
+        known.map(|(node, member)| (node, member.address.clone())).collect();
+    addresses.append(&mut tail.addresses);
     let start = start(&log, &resume, &tail.configure, options);
     let replica = Replica::new(&start)?;
     let applied = Progress {
@@ -181,7 +189,7 @@ pub fn shard<T: Tables>(
     };
     let segment_bytes = log.layout().segment_bytes();
     let for_views = ForViews { machine, segment_bytes, log: reader };
-    let for_worker = ForWorker { shard, replica, log, applied, tail: tail.ends };
+    let for_worker = ForWorker { shard, replica, log, applied, tail: tail.ends, addresses };
     Ok((for_worker, for_views))
 }
 
@@ -207,8 +215,15 @@ fn replay<T: Tables>(
 fn start(log: &Log, resume: &Resume, configure: &[(Index, Vec<u8>)], options: &Options) -> Start {
     let hard = log.hard_state();
     let (first, last, applied) = (log.start(), log.end().index, resume.applied.index);
-    let configuration = resume.configuration.clone();
+    // A change is proposed only when the one before is in force: whatever lies before the last
+    // change in the log is committed, though the tables may not know it yet. Without that, a node
+    // that voted alone once would believe for a moment that it still does.
+    let (known, configure) = configure.split_at(configure.len().saturating_sub(1));
+    let known = known.last();
+    let configuration = known.map(|(_, bytes)| bytes.clone());
+    let configuration = configuration.or_else(|| resume.configuration.clone());
     let configuration = configuration.unwrap_or_else(|| log.configuration().to_vec());
+    let known = known.map_or(applied, |(index, _)| *index);
     let is_lone = Configuration::decode(&configuration)
         .is_ok_and(|configuration| configuration.is_lone_voter(options.node));
     Start {
@@ -223,7 +238,7 @@ fn start(log: &Log, resume: &Resume, configure: &[(Index, Vec<u8>)], options: &O
         committed: match (is_lone, configure.first()) {
             (true, Some((index, _))) => *index,
             (true, None) => last,
-            (false, _) => applied,
+            (false, _) => known,
         },
         configuration,
         configure: configure.to_vec(),
@@ -251,6 +266,8 @@ struct Tail {
     configure: Vec<(Index, Vec<u8>)>,
     /// Where its frames end.
     ends: VecDeque<Offset>,
+    /// Where its frames say that nodes are.
+    addresses: BTreeMap<NodeId, String>,
 }
 
 fn tail(reader: &naust_log::Reader, resume: &Resume) -> Result<Tail, OpenError> {
@@ -260,8 +277,17 @@ fn tail(reader: &naust_log::Reader, resume: &Resume) -> Result<Tail, OpenError> 
         let chunk = reader.frames(at, reader.end(), READ_BYTES)?;
         for frame in chunk.frames() {
             tail.ends.push_back(frame.header.end());
-            if frame.header.kind == Kind::Configure {
-                tail.configure.push((frame.header.index, frame.body.to_vec()));
+            match frame.header.kind {
+                Kind::Configure => {
+                    tail.configure.push((frame.header.index, frame.body.to_vec()));
+                }
+                Kind::Control => {
+                    if let Ok(Control::SetNode { node, address, .. }) = Control::decode(frame.body)
+                    {
+                        tail.addresses.insert(node, address);
+                    }
+                }
+                _ => {}
             }
         }
         if chunk.next() <= at {

@@ -90,11 +90,10 @@ impl Peers {
         self.connections.remove(&connection);
     }
 
-    /// A node said something.
-    pub(crate) fn heard(&mut self, node: NodeId, now_ms: u64) {
-        if let Some(other) = self.all.get_mut(&node) {
-            other.heard_ms = Some(now_ms);
-        }
+    /// A node said something; whether it had been silent, or never heard.
+    pub(crate) fn heard(&mut self, node: NodeId, now_ms: u64) -> bool {
+        let Some(other) = self.all.get_mut(&node) else { return false };
+        other.heard_ms.replace(now_ms).is_none()
     }
 
     /// Nodes that were heard before and have been silent for too long by now; told once.

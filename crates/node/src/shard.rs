@@ -124,7 +124,7 @@ pub(crate) enum Busy {
 
 impl Shard {
     pub(crate) fn new(opened: ForWorker, now: Now) -> Shard {
-        let ForWorker { shard, replica, log, applied, tail } = opened;
+        let ForWorker { shard, replica, log, applied, tail, .. } = opened;
         let end = log.end();
         let last = (end.index.0 > 0).then_some(end.time);
         let waiter = Waiter::NOBODY;

@@ -82,7 +82,10 @@ impl Node {
         } else if self.peers.of(from) != Some(peer.from) {
             return Err(Failure::new(Code::Malformed, "a node greets before it speaks"));
         }
-        self.peers.heard(peer.from, now.monotonic_ms);
+        if self.peers.heard(peer.from, now.monotonic_ms) {
+            // What was said to it meanwhile it may not have heard, and what sleeps wakes for it.
+            self.meet(peer.from);
+        }
         match peer.said {
             Said::Hello { .. } | Said::Alive => {}
             Said::Raft(said) => {
@@ -191,6 +194,11 @@ impl Node {
         if !is_up {
             self.interrupt(node, effects);
         }
+        self.meet(node);
+    }
+
+    /// What is said to a node begins anew.
+    fn meet(&mut self, node: NodeId) {
         for shard in self.shards.values_mut() {
             shard.unreachable(node);
             Node::touch(&mut self.touched, shard);
@@ -346,9 +354,9 @@ impl Node {
             if let Some(change) = change {
                 shard.configure(change);
             }
-            let options = directory.options(shard.id);
             for node in shard.others() {
                 if shard.matched(node) == Some(Index(0)) {
+                    let options = directory.options(shard.id);
                     let configuration = shard.log.configuration().to_vec();
                     peers.say(shard.id, node, Said::Invite { configuration, options });
                 }

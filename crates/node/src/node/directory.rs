@@ -196,6 +196,9 @@ impl Node {
             effects.push(Effect::Remove(id));
             return;
         }
+        for (node, address) in &opened.addresses {
+            self.peers.learn(*node, address, effects);
+        }
         let mut shard = Box::new(Shard::new(opened, now));
         if absent.leads_first && shard.is_fresh() {
             shard.campaign();

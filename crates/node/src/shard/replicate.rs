@@ -369,7 +369,8 @@ impl Shard {
         }
         let mut at = (message.index, message.log_term);
         while at.0.0 < last {
-            let Some(from) = self.end_of(at.0) else {
+            let memory = self.end_of(at.0).filter(|from| self.log.remembers(*from));
+            let Some(from) = memory else {
                 return self.stream(message, at.0, Index(last));
             };
             let mut end = (at.0.next(), self.end_of(at.0.next()));

@@ -10,6 +10,7 @@ use naust_machine::{
     Applied, Change, Fault, Machine, Mark, Member, Placed, StreamId, Tables, TablesJob,
 };
 use naust_wire::control::Control;
+use naust_wire::frame::Kind;
 use naust_wire::limits::{PAGE_BYTES_MAX, PAGE_ROWS_DEFAULT, TABLE_JOBS_PER_SHARD_MAX};
 use naust_wire::message::Refusal;
 use naust_wire::read::Query as Question;
@@ -134,11 +135,13 @@ impl<T: Tables> Shard<T> {
     ) -> Result<(), Fault> {
         let shard = self.id();
         let mut whole = self.machine.applied();
+        let mut configured = false;
         let ended = apply.batch.for_each::<Ended>(&mut |frame| {
             let waiter = waiter_of(apply, frame.header.index);
             self.tell_directory(frame.header.offset, outputs);
             let untold = self.untold_below.is_some();
             let applied = self.machine.apply(&frame).map_err(Ended::Fault)?;
+            configured |= frame.header.kind == Kind::Configure;
             if let Applied::Committed { streams, .. } = &applied {
                 streams.iter().for_each(|stream| {
                     if !woken.contains(stream) {
@@ -168,6 +171,11 @@ impl<T: Tables> Shard<T> {
             replies.send(outputs);
             outputs.push(Output::Progress(self.progress_at(whole)));
             return Err(ended.into());
+        }
+        if configured {
+            // Who comes back after a crash must know it, or may look for a quorum among those who
+            // are gone.
+            self.machine.flush();
         }
         self.tell_directory(self.next(), outputs);
         self.may_age = true;
