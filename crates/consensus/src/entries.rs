@@ -5,6 +5,7 @@
 //! first begins at `before_first + 1` unless the log is empty.
 
 use crate::{EntryKind, HardState, Start};
+use naust_wire::Index;
 use raft::eraftpb::{ConfState, Entry, EntryType, HardState as RaftHardState, Snapshot};
 use raft::{Error, GetEntriesContext, RaftState, Result, Storage, StorageError};
 use std::cell::RefCell;
@@ -35,14 +36,14 @@ pub(crate) struct Entries {
 }
 
 impl Entries {
-    pub(crate) fn new(start: &Start, configuration: ConfState) -> Entries {
+    pub(crate) fn new(start: &Start, committed: Index, configuration: ConfState) -> Entries {
         // A lone voter's log is committed up to where somebody else may have begun to vote.
         let changes = start.configure.iter().map(|(index, _)| index.0);
         let change = changes.filter(|index| *index > start.applied.0).min();
         Entries {
             hard: start.hard,
             configuration,
-            committed: start.committed.0.min(change.unwrap_or(u64::MAX)),
+            committed: committed.0.min(change.unwrap_or(u64::MAX)),
             before_first: start.before_first.0,
             before_first_term: start.before_first_term.0,
             last: start.last.0,
@@ -218,7 +219,7 @@ impl Storage for Entries {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use naust_wire::{Index, NodeId, Term};
+    use naust_wire::{NodeId, Term};
     use proptest::prelude::*;
 
     fn empty() -> Entries {
@@ -235,7 +236,7 @@ mod tests {
             configure: Vec::new(),
             seed: 0,
         };
-        Entries::new(&start, ConfState::default())
+        Entries::new(&start, Index(0), ConfState::default())
     }
 
     fn entry(index: u64, term: u64, configure: bool) -> Entry {

@@ -51,6 +51,10 @@ impl Replica {
         if message.term.0 > TERM_MAX || index > u64::MAX / 2 {
             return false;
         }
+        let leads = [MessageKind::Append, MessageKind::Heartbeat, MessageKind::Snapshot];
+        if message.term == self.own_term && leads.contains(&message.kind) {
+            return false;
+        }
         match message.kind {
             MessageKind::Append => self.is_possible_append(message),
             MessageKind::Snapshot => {

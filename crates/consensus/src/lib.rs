@@ -105,8 +105,9 @@ pub struct Start {
     /// The tables have folded in entries up to here.
     pub applied: Index,
     /// Entries up to here are known to be committed: `applied` at the least; all of a lone
-    /// voter's. Behind a change of the configuration that is not applied it is not believed: the
-    /// voter may not have been alone any more.
+    /// voter's. Of a lone voter it is believed up to a change of the configuration that is not
+    /// applied, since it may not have been alone any more, and only if it voted for itself last:
+    /// else somebody else may still lead, who does not know yet that it is alone.
     pub committed: Index,
     /// The configuration as of `applied`, encoded by [`Configuration::encode`].
     pub configuration: Vec<u8>,

@@ -57,6 +57,8 @@ pub struct Replica {
     released: Vec<Message>,
     /// As of the last movement.
     led: bool,
+    /// A term that nobody else leads: a lone voter has voted for itself in it.
+    pub(crate) own_term: Term,
     /// Entries without a body, to be proposed again and again.
     proposal: Vec<eraftpb::Entry>,
 }
@@ -82,7 +84,12 @@ impl Replica {
     pub fn new(start: &Start) -> Result<Replica, BadStart> {
         let configuration = Configuration::decode(&start.configuration)?;
         check(start)?;
-        let entries = Entries::new(start, configuration.to_raft());
+        let lone = configuration.is_lone_voter(start.node);
+        // Another replica that has not heard of that may still lead, and answer reads by what it
+        // takes for committed. It can't without this one, which is in no term that others lead.
+        let trusts = lone && start.hard.vote == start.node;
+        let committed = if lone && !trusts { start.applied } else { start.committed };
+        let entries = Entries::new(start, committed, configuration.to_raft());
         let config = Config {
             id: start.node.0,
             election_tick: ELECTION_TICKS,
@@ -117,6 +124,7 @@ impl Replica {
             unpersisted: VecDeque::new(),
             released: Vec::new(),
             led: false,
+            own_term: if trusts { start.hard.term } else { Term(0) },
             proposal: Vec::new(),
         };
         replica.settle();

@@ -48,6 +48,17 @@ fn contradictions_are_refused() {
 }
 
 #[test]
+fn a_lone_voter_that_followed_last_knows_nothing_more_than_its_tables() -> Result<(), BadStart> {
+    // Whoever led may lead still, and takes less for committed.
+    let hard = HardState { term: Term(4), vote: NodeId(2) };
+    let mut replica = Replica::new(&Start { hard, ..good() })?;
+    assert_eq!(replica.ready(), None);
+    let mut replica = Replica::new(&good())?;
+    assert_eq!(replica.ready().and_then(|ready| ready.committed), Some(Index(13)));
+    Ok(())
+}
+
+#[test]
 fn a_stranger_to_its_own_shard_never_leads() -> Result<(), BadStart> {
     let start = Start { node: NodeId(9), ..good() };
     let mut replica = Replica::new(&start)?;
