@@ -4,15 +4,18 @@
 //! Each is a pure function of what was asked, answered and committed, so each is tested with
 //! histories that are wrong.
 
+pub mod backwards;
 pub mod commits;
 pub mod described;
 pub mod frames;
 pub mod freshness;
+pub mod linearizable;
 pub mod pages;
 pub mod records;
 pub mod refusals;
 pub mod replies;
 pub mod rows;
+pub mod wgl;
 
 use crate::chronicle::Chronicle;
 use crate::history::{Request, Violation};
@@ -56,7 +59,7 @@ pub struct Excuses {
 pub type Checker = fn(&Case<'_>, &mut Vec<Violation>);
 
 /// All of them, by name.
-pub const ALL: [(&str, Checker); 8] = [
+pub const ALL: [(&str, Checker); 10] = [
     (commits::NAME, commits::check),
     (rows::NAME, rows::check),
     (described::NAME, described::check),
@@ -65,6 +68,8 @@ pub const ALL: [(&str, Checker); 8] = [
     (frames::NAME, frames::check),
     (refusals::NAME, refusals::check),
     (replies::NAME, replies::check),
+    (linearizable::NAME, linearizable::check),
+    (backwards::NAME, backwards::check),
 ];
 
 impl Case<'_> {

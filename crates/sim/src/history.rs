@@ -44,6 +44,10 @@ pub struct Request {
     pub shard: ShardId,
     /// What.
     pub asked: Asked,
+    /// By which connection.
+    pub line: u64,
+    /// Whether the node at its other end had a replica of the shard then.
+    pub here: bool,
     /// When it was sent.
     pub sent: Moment,
     /// The latest offset of that shard that anyone had been told of as committed when it was sent.

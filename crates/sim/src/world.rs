@@ -366,6 +366,7 @@ impl World {
         }
         let busy = self.seats.iter().enumerate().filter(|(_, seat)| !seat.client.is_idle());
         let busy: Vec<_> = busy.map(|(seat, s)| (seat, s.client.under_way())).collect();
+        self.tell_replicas();
         let apart = self.is_apart().unwrap_or_else(|| "replicas are one".to_owned());
         let what = format!("{when} not all came to its end; (client, requests): {busy:?}; {apart}");
         self.violations.push(Violation::new("liveness", what));

@@ -10,10 +10,12 @@ use naust_sim::trace::Trace;
 /// A handful: thousands are lived by `naust-sim --seeds`.
 const FRESH: std::ops::Range<u64> = 1_000_000..1_000_012;
 
-fn held(seed: u64) {
-    let life = life::live(seed, Wanted::default(), Trace::silent());
+fn held(seed: u64, nodes: Option<usize>) {
+    let life = life::live(seed, Wanted { nodes, ..Wanted::default() }, Trace::silent());
     if let Some(what) = run::sentence(&life) {
-        panic!("seed {seed}: {what}\n  cargo run --release -p naust-sim -- --seed {seed} --trace");
+        let nodes = nodes.map(|nodes| format!(" --nodes {nodes}")).unwrap_or_default();
+        let command = format!("cargo run --release -p naust-sim -- --seed {seed}{nodes} --trace");
+        panic!("seed {seed}: {what}\n  {command}");
     }
 }
 
@@ -21,21 +23,23 @@ fn held(seed: u64) {
 fn seeds_that_ever_failed_hold_now() {
     let kept = include_str!("../seeds.txt").lines();
     for line in kept.filter(|line| !line.starts_with('#') && !line.is_empty()) {
-        let seed = line.split(' ').next().and_then(|seed| seed.parse().ok());
-        held(seed.unwrap_or_else(|| panic!("a line of seeds.txt begins with a seed: {line:?}")));
+        let (life, _) = line.split_once(' ').expect("each has its reason");
+        let (seed, nodes) = life.split_once(':').expect("a line begins with seed:nodes");
+        held(seed.parse().unwrap(), Some(nodes.parse().unwrap()));
     }
 }
 
 #[test]
 fn fresh_seeds_hold() {
-    FRESH.for_each(held);
+    FRESH.for_each(|seed| held(seed, None));
 }
 
 #[test]
 fn a_seed_has_one_story() {
-    for seed in [3, 77] {
+    for (seed, nodes) in [(3, 1), (77, 3), (4, 5)] {
+        let wanted = Wanted { nodes: Some(nodes), ..Wanted::default() };
         let hashes: Vec<u64> =
-            (0..2).map(|_| life::live(seed, Wanted::default(), Trace::silent()).hash).collect();
+            (0..2).map(|_| life::live(seed, wanted, Trace::silent()).hash).collect();
         assert_eq!(hashes[0], hashes[1], "seed {seed}");
     }
 }

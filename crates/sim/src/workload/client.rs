@@ -466,6 +466,10 @@ impl Client {
     fn resolved(&mut self, reply: &Reply) {
         match reply {
             Reply::Resolved { shard, .. } => {
+                if self.shard.is_some_and(|known| known != *shard) {
+                    // Someone else removed it and made another one of that name.
+                    self.lose_namespace();
+                }
                 self.shard = Some(*shard);
                 self.state = State::Ready;
             }

@@ -130,10 +130,14 @@ impl World {
         self.seats[seat].client.sent(outgoing, number);
         bytes.extend_from_slice(&outgoing.bytes);
         let frontier = self.shards.get(&outgoing.shard).map_or(Offset::ZERO, |s| s.frontier);
+        let line = self.seats[seat].line.expect("whoever sends is connected");
+        let here = self.look(self.lines[&line].node.0, outgoing.shard).is_some();
         self.history.requests.push(Request {
             client: seat,
             shard: outgoing.shard,
             asked: outgoing.asked.clone(),
+            line: line.0,
+            here,
             sent,
             frontier,
             answer: Answer::Waiting,

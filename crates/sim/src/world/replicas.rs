@@ -33,6 +33,17 @@ impl World {
         None
     }
 
+    /// Tells how each node sees each shard.
+    pub(super) fn tell_replicas(&mut self) {
+        let now = self.schedule.now();
+        for shard in self.wanted_shards() {
+            for slot in 0..self.members.len() {
+                let look = self.look(slot, shard);
+                self.trace.note(now, format_args!("shard {shard} in slot {slot}: {look:?}"));
+            }
+        }
+    }
+
     /// Replicas that have converged hold the same frames and show the same.
     pub(super) fn compare_replicas(&mut self) {
         if self.members.len() == 1 || self.is_apart().is_some() {
