@@ -10,6 +10,7 @@ use crate::disk::FileDisk;
 use crate::opening;
 use crate::wiring::Wiring;
 use crate::worker::Input;
+use naust_log::{Depth, Survey};
 use naust_node::answer::Readers;
 use naust_node::event::Event;
 use naust_node::transfer::{Adopt, Begin, Export, Import, LOG, Part, TABLES};
@@ -161,9 +162,14 @@ fn take_place(
     }
     File::open(&tables)?.sync_all()?;
     let meter = Arc::clone(&wiring.counters.logs);
-    let disk = FileDisk::open(&next.join(LOG), meter, wiring.config.sync_delay())?;
+    let disk = Arc::new(FileDisk::open(&next.join(LOG), meter, wiring.config.sync_delay())?);
     let identity = wiring.data.identity();
-    adopt.log(&disk, shard, identity.node, identity.cluster)?;
+    adopt.log(&*disk, shard, identity.node, identity.cluster)?;
+    // What rotted where it was copied from must not come along: the copy that is there is better.
+    let survey = Survey::new(disk, Depth::Whole)?;
+    if let Some(damage) = survey.damage.first() {
+        return Err(format!("the log that was copied is damaged: {damage}").into());
+    }
     File::open(&next)?.sync_all()?;
     Ok(wiring.data.take_next(shard)?)
 }
