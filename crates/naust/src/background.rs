@@ -1,7 +1,9 @@
 //! The background threads: whatever takes time and is not waited for by a single commit.
 //!
-//! Zero-fills, trims, opens and flushes are *urgent*: if they stay away for long, commits wait.
-//! Compactions and removals are *slow*, and never take the last thread.
+//! Zero-fills have a thread of their own: a busy log uses up what lies ahead of it in some ten
+//! milliseconds, and then waits, while a flush takes half a second. Trims, opens and flushes are
+//! *urgent*: if they stay away for long, commits wait. Compactions and removals are *slow*, and
+//! never take the last thread.
 //!
 //! What waits is bounded by what a shard may have under way (one zero-fill, one trim, one opening,
 //! and [`TABLE_JOBS_PER_SHARD_MAX`](naust_wire::limits::TABLE_JOBS_PER_SHARD_MAX) flushes and
@@ -53,12 +55,15 @@ impl Job {
 pub struct Background {
     state: Mutex<State>,
     changed: Condvar,
+    /// There is something to zero-fill.
+    filling: Condvar,
     /// Threads that may do slow jobs at a time.
     slow_max: usize,
 }
 
 #[derive(Default)]
 struct State {
+    fills: VecDeque<Job>,
     urgent: VecDeque<Job>,
     slow: VecDeque<Job>,
     slow_running: usize,
@@ -74,6 +79,7 @@ impl Background {
         Background {
             state: Mutex::new(State::default()),
             changed: Condvar::new(),
+            filling: Condvar::new(),
             slow_max: threads - 1,
         }
     }
@@ -82,6 +88,12 @@ impl Background {
     pub fn push(&self, job: Job) {
         let mut state = self.lock();
         if state.closed {
+            return;
+        }
+        if matches!(job, Job::Extend { .. }) {
+            state.fills.push_back(job);
+            drop(state);
+            self.filling.notify_one();
             return;
         }
         if matches!(job, Job::Remove { .. }) {
@@ -100,13 +112,29 @@ impl Background {
     pub fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
+        state.fills.clear();
         state.urgent.clear();
         state.slow.clear();
         drop(state);
         self.changed.notify_all();
+        self.filling.notify_all();
     }
 
-    /// Works until [`Background::close`]. To be called by each of the threads.
+    /// Zero-fills until [`Background::close`]. For one thread.
+    pub fn fill(&self, wiring: &Wiring) {
+        let mut state = self.lock();
+        while !state.closed {
+            let Some(job) = state.fills.pop_front() else {
+                state = self.filling.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            drop(state);
+            do_job(wiring, job);
+            state = self.lock();
+        }
+    }
+
+    /// Does all else until [`Background::close`]. To be called by each of the threads.
     pub fn run(&self, wiring: &Wiring) {
         let mut state = self.lock();
         while !state.closed {

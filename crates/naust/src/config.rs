@@ -44,7 +44,7 @@ pub struct Config {
     pub workers: usize,
     /// Threads that write and sync logs.
     pub disk_threads: usize,
-    /// Threads that flush, compact, extend files, trim and open shards.
+    /// Threads that flush, compact, trim and open shards.
     pub background_threads: usize,
     /// Pins each worker to a core of its own. Only for machines that run one node and little else.
     pub pin: bool,

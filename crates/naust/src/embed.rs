@@ -265,6 +265,7 @@ impl Naust {
         }
         let names = Arc::clone(&self.wiring.names);
         self.spawn("names".to_owned(), move |wiring| names::run(wiring, &names))?;
+        self.spawn("zeros".to_owned(), |wiring| wiring.background.fill(wiring))?;
         for number in 0..self.wiring.config.background_threads {
             self.spawn(format!("background-{number}"), |wiring| wiring.background.run(wiring))?;
         }
