@@ -3,9 +3,10 @@
 //!
 //! Reading order: [`raw`] what the disk can do; [`node`] the tables of a node over TCP;
 //! [`embedded`] the same in this process, and the table engine beside its peer; [`idle`] what doing
-//! nothing costs; [`table`] how it is printed.
+//! nothing costs; [`cluster`] three nodes; [`table`] how it is printed.
 #![allow(clippy::print_stdout, reason = "a bench prints")]
 
+mod cluster;
 mod embedded;
 mod idle;
 mod node;
@@ -54,6 +55,8 @@ enum Table {
     Reopen,
     /// Memory, processor and disk of idle nodes.
     Idle,
+    /// Three nodes: commits, reads, failover, memory.
+    Cluster,
 }
 
 /// What all measurements share.
@@ -112,6 +115,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted(Table::Idle) {
         idle::quiet(&disk)?;
+    }
+    if wanted(Table::Cluster) {
+        cluster::three(&disk)?;
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use std::process::Command;
 pub fn node(setting: &Setting, data: &Path, options: &[&str]) -> anyhow::Result<NodeProcess> {
     let arguments = options.iter().flat_map(|option| ["--set".to_owned(), (*option).to_owned()]);
     NodeProcess::start(Start {
+        errors: None,
         program: setting.program.clone(),
         data: data.to_owned(),
         arguments: arguments.collect(),

@@ -20,6 +20,8 @@ pub(crate) struct Shared {
     gone: AtomicBool,
     /// Milliseconds that a request may take.
     timeout_ms: u64,
+    /// As the option says.
+    stays: bool,
 }
 
 struct Inner {
@@ -32,9 +34,9 @@ struct Inner {
 
 impl Shared {
     pub(crate) fn new(core: Core, notify: Arc<dyn Notify>) -> Shared {
-        let timeout_ms = core.options().timeout_ms;
+        let (timeout_ms, stays) = (core.options().timeout_ms, core.options().stays);
         let inner = Inner { core, wakers: Vec::new(), notified: false };
-        Shared { inner: Mutex::new(inner), notify, gone: AtomicBool::new(false), timeout_ms }
+        Shared { inner: Mutex::new(inner), notify, gone: AtomicBool::new(false), timeout_ms, stays }
     }
 
     /// Works on the core, then wakes whoever became ready and notifies the far side.
@@ -105,6 +107,10 @@ impl Shared {
 
     pub(crate) fn timeout_ms(&self) -> u64 {
         self.timeout_ms
+    }
+
+    pub(crate) fn stays(&self) -> bool {
+        self.stays
     }
 
     pub(crate) fn up(&self) {

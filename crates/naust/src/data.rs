@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   DATA/LOCK                    held by the process that uses it (`flock`), whose number it says
-//!   DATA/NODE                    format, node id, cluster id and whether it joined that cluster, with
+//!   DATA/NODE                    format, node id, cluster id, whether it joined that cluster, and
 //!                                a checksum; written once
 //!   DATA/shards/0000002a/log/    the log of shard 42
 //!   DATA/shards/0000002a/tables/ its tables

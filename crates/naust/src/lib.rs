@@ -9,11 +9,12 @@
 //! * `queue`: bounded queues that wake only who sleeps; `life`: threads that end together;
 //!   `wiring`: who tells whom;
 //! * `worker`: the loop that owns shards; its `sockets`, each a `connection` with a `receive`ing
-//!   and an `outgoing` end; its `peers`, links to other nodes, whose `names` are looked up beside it;
+//!   and an `outgoing` end; its `peers`, links to other nodes, whose `names` are looked up aside;
 //!   its `links`, embedded clients without sockets;
 //! * `disk_threads`, `background`, `views` with its `budget`, `reads`, `opening`: everybody else's
 //!   work;
-//! * [`embed`]: their start and end; [`join`]: how a node comes into its cluster; [`snapshot`]: reads on the caller's thread;
+//! * [`embed`]: their start and end; [`join`]: how a node comes into its cluster; [`snapshot`]:
+//!   reads on the caller's thread;
 //! * [`server`]: signals and listeners; [`metrics`]: what is counted;
 //! * [`process`]: a node in a child process, for `demo` and tests.
 

@@ -1,6 +1,8 @@
 //! A node in a process of its own, to be killed: for the demo, for measurements and for tests.
 
 use anyhow::{Context as _, bail};
+use rustix::process::Signal;
+use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -33,6 +35,8 @@ pub struct Start {
     pub data: PathBuf,
     /// More arguments of `naust serve`.
     pub arguments: Vec<String>,
+    /// Where its standard error goes; none: to this process's own.
+    pub errors: Option<PathBuf>,
 }
 
 /// The process, with two free loopback ports that it keeps over restarts. Dropping it kills it.
@@ -51,7 +55,15 @@ impl NodeProcess {
     /// # Errors
     /// It can't be started, or ends before it is ready; what is wrong stands on its standard error.
     pub fn start(start: Start) -> anyhow::Result<NodeProcess> {
-        let (native, http) = (free_port()?, free_port()?);
+        NodeProcess::start_on(start, free_port()?)
+    }
+
+    /// The same, on this native port.
+    ///
+    /// # Errors
+    /// As [`NodeProcess::start`].
+    pub fn start_on(start: Start, native: u16) -> anyhow::Result<NodeProcess> {
+        let http = free_port()?;
         let (process, _output) = spawn(&start, native, http)?;
         Ok(NodeProcess { start, process, _output, native, http })
     }
@@ -72,6 +84,28 @@ impl NodeProcess {
     #[must_use]
     pub fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// SIGSTOP: it stands still, and its sockets stay open.
+    ///
+    /// # Errors
+    /// Of the operating system.
+    pub fn pause(&self) -> anyhow::Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// SIGCONT: it goes on.
+    ///
+    /// # Errors
+    /// Of the operating system.
+    pub fn resume(&self) -> anyhow::Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let id = i32::try_from(self.process.id()).ok().and_then(rustix::process::Pid::from_raw);
+        let id = id.context("a process has a number")?;
+        Ok(rustix::process::kill_process(id, signal)?)
     }
 
     /// SIGKILL, and waits for the end.
@@ -128,9 +162,15 @@ impl NodeProcess {
     /// # Errors
     /// It ends with another status than success.
     pub fn stop(mut self) -> anyhow::Result<()> {
-        let id = i32::try_from(self.process.id()).ok().and_then(rustix::process::Pid::from_raw);
-        let id = id.context("a process has a number")?;
-        rustix::process::kill_process(id, rustix::process::Signal::TERM)?;
+        self.terminate()
+    }
+
+    /// The same, for a node that is started again.
+    ///
+    /// # Errors
+    /// As [`NodeProcess::stop`].
+    pub fn terminate(&mut self) -> anyhow::Result<()> {
+        self.signal(Signal::TERM)?;
         let status = self.process.wait()?;
         if !status.success() {
             bail!("the node ended with {status}");
@@ -148,6 +188,10 @@ impl Drop for NodeProcess {
 }
 
 fn spawn(start: &Start, native: u16, http: u16) -> anyhow::Result<(Child, BufReader<ChildStdout>)> {
+    let errors = match &start.errors {
+        Some(path) => File::options().create(true).append(true).open(path)?.into(),
+        None => Stdio::inherit(),
+    };
     let mut process = Command::new(&start.program)
         .arg("serve")
         .arg("--data")
@@ -157,6 +201,7 @@ fn spawn(start: &Start, native: u16, http: u16) -> anyhow::Result<(Child, BufRea
         .args(&start.arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
+        .stderr(errors)
         .spawn()
         .with_context(|| format!("{} can't be started", start.program.display()))?;
     let output = process.stdout.take().context("the output was piped")?;
@@ -172,6 +217,10 @@ fn spawn(start: &Start, native: u16, http: u16) -> anyhow::Result<(Child, BufRea
     bail!("the node did not get ready: {status}")
 }
 
-fn free_port() -> anyhow::Result<u16> {
+/// A loopback port that nobody uses.
+///
+/// # Errors
+/// Of the operating system.
+pub fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

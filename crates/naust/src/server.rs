@@ -79,25 +79,7 @@ impl Server {
     /// # Errors
     /// [`NaustError`] when the node could not go on.
     pub fn run(self) -> Result<(), NaustError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async {
-            let mut terminate = signal(SignalKind::terminate())?;
-            let mut interrupt = signal(SignalKind::interrupt())?;
-            let ended = Arc::new(Notify::new());
-            let notify = Arc::clone(&ended);
-            self.naust.at_end(move || notify.notify_one());
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-                () = ended.notified() => {}
-            }
-            let ending = tokio::task::spawn_blocking(move || self.close());
-            tokio::select! {
-                _ = terminate.recv() => std::process::exit(IMPATIENT_EXIT),
-                _ = interrupt.recv() => std::process::exit(IMPATIENT_EXIT),
-                closed = ending => closed.map_err(|error| NaustError::Failed(error.to_string()))?,
-            }
-        })
+        run_all(vec![self])
     }
 
     /// Takes no new requests, finishes what is under way, and stops. Blocking.
@@ -110,6 +92,46 @@ impl Server {
         }
         self.naust.shutdown()
     }
+}
+
+/// Serves with several nodes in this process, as [`Server::run`] does with one; when one of them
+/// can't go on, all end.
+///
+/// # Errors
+/// As [`Server::run`], of the first that has one.
+pub fn run_all(servers: Vec<Server>) -> Result<(), NaustError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let ended = Arc::new(Notify::new());
+        for server in &servers {
+            let notify = Arc::clone(&ended);
+            server.naust.at_end(move || notify.notify_one());
+        }
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = ended.notified() => {}
+        }
+        let ending = tokio::task::spawn_blocking(move || close_all(servers));
+        tokio::select! {
+            _ = terminate.recv() => std::process::exit(IMPATIENT_EXIT),
+            _ = interrupt.recv() => std::process::exit(IMPATIENT_EXIT),
+            closed = ending => closed.map_err(|error| NaustError::Failed(error.to_string()))?,
+        }
+    })
+}
+
+/// All at once: none of them waits for a quorum that is gone.
+fn close_all(servers: Vec<Server>) -> Result<(), NaustError> {
+    std::thread::scope(|scope| {
+        let closing: Vec<_> =
+            servers.into_iter().map(|server| scope.spawn(move || server.close())).collect();
+        closing.into_iter().try_for_each(|one| {
+            one.join().unwrap_or_else(|_| Err(NaustError::Failed("its end failed".to_owned())))
+        })
+    })
 }
 
 fn gateway(listener: TcpListener, naust: &Arc<Naust>) -> Result<Gateway, NaustError> {

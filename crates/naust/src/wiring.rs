@@ -170,7 +170,8 @@ impl Wiring {
         self.crossing[worker].fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// From whose sockets may be read, for all that is on its way between workers; `None`: nobody's.
+    /// From whose sockets may be read, for all that is on its way between workers; `None`:
+    /// nobody's.
     #[must_use]
     pub fn readable(&self) -> Option<Whom> {
         let crossing = |bytes: &AtomicUsize| bytes.load(Ordering::Relaxed);

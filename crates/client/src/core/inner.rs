@@ -156,6 +156,7 @@ impl Core {
     /// One of the core's own requests failed, or was not answered in time.
     pub(super) fn failed_inner(&mut self, owner: Owner, error: Error) {
         let (Owner::Resolve(key) | Owner::OpenSession(key)) = owner else { return };
+        self.look_elsewhere(error.code);
         let opening = matches!(owner, Owner::OpenSession(_));
         let pause = passes(&error, self.options.on_overload);
         let now_ms = self.now_ms;

@@ -14,6 +14,9 @@ use naust_wire::message::Refusal;
 use naust_wire::packet::{self, Kind};
 use naust_wire::{Code, Outcome, SessionId, ShardId};
 
+/// Milliseconds without a leader after which another node is asked.
+const LEADERLESS_MS_MAX: u64 = 1_000;
+
 impl Core {
     /// Finds out what a request has to wait for next, and puts it there.
     pub(super) fn advance(&mut self, ticket: Ticket) {
@@ -196,7 +199,7 @@ impl Core {
         if !hint.is_empty() {
             self.hint = Some(hint);
         }
-        self.leaves |= error.code == Code::ShuttingDown;
+        self.look_elsewhere(error.code);
         let on_overload = self.options.on_overload;
         let slot = self.slot(ticket);
         let about = slot.request.about;
@@ -217,6 +220,19 @@ impl Core {
                 self.forget_session(about, session);
                 self.advance(ticket);
             }
+        }
+    }
+
+    /// A server that is about to end is left for another; so is one that can do nothing for a while
+    /// for want of a leader: it may be cut off from it.
+    pub(super) fn look_elsewhere(&mut self, code: Code) {
+        match code {
+            Code::ShuttingDown => self.leaves = true,
+            Code::Unavailable | Code::NotLeader => {
+                let since = *self.leaderless_since_ms.get_or_insert(self.now_ms);
+                self.leaves |= self.now_ms >= since + LEADERLESS_MS_MAX;
+            }
+            _ => {}
         }
     }
 

@@ -64,6 +64,9 @@ pub struct Options {
     /// Milliseconds of log time without a commit after which the client's sessions may end; 0: the
     /// server's default.
     pub session_ttl_ms: u64,
+    /// Speaks to the addresses it was given alone, and stays with one as long as it answers: to see
+    /// what one node sees.
+    pub stays: bool,
     /// What to do when the server is overloaded.
     pub on_overload: OnOverload,
     /// Tells this client's requests for sessions from others'. Drawn at random by whoever has
@@ -78,6 +81,7 @@ impl Default for Options {
             token: String::new(),
             name: "naust-client".to_owned(),
             session_ttl_ms: 0,
+            stays: false,
             on_overload: OnOverload::Wait,
             nonce: 0,
         }
@@ -109,6 +113,8 @@ pub struct Core {
     hint: Option<String>,
     /// The server of this connection takes no new requests any more.
     leaves: bool,
+    /// Since when the server of this connection can do nothing for want of a leader.
+    leaderless_since_ms: Option<u64>,
     /// Where the nodes of the cluster are, if that is news.
     addresses: Option<Vec<String>>,
     /// The server of the last connection has answered the greeting.
@@ -132,6 +138,7 @@ impl Core {
             now_ms: 0,
             hint: None,
             leaves: false,
+            leaderless_since_ms: None,
             addresses: None,
             welcome: false,
             sessions_asked: 0,
@@ -198,6 +205,7 @@ impl Core {
                     let reply = std::mem::take(reply);
                     match failure_of(&reply) {
                         None => {
+                            self.leaderless_since_ms = None;
                             self.end(ticket);
                             return Some(Ok(reply));
                         }

@@ -16,6 +16,7 @@ impl Core {
         self.connection = Connection::Up;
         self.welcome = false;
         self.leaves = false;
+        self.leaderless_since_ms = None;
         self.greet();
         for key in self.places.keys() {
             self.restart(key);

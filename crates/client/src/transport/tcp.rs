@@ -203,7 +203,7 @@ async fn watch(link: &Link, pulse: &Pulse, ask_after: Duration) -> End {
     let mut asked = false;
     loop {
         sleep(LOOK).await;
-        if !asked && pulse.start.elapsed() >= ask_after {
+        if !asked && !link.shared.stays() && pulse.start.elapsed() >= ask_after {
             asked = true;
             link.shared.ask_cluster();
         }

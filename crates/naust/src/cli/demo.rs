@@ -5,18 +5,24 @@
 //! what it has no reply for, under its session. At the end everything is read back and compared
 //! with the input: each line's row and event are there once and belong to the same commit. Only a
 //! bit a line is kept in memory.
+//!
+//! Of three nodes the leader is killed, a follower stands still, and another loses its disk and is
+//! replaced; at the end everything is read from each node, and their logs are compared.
 
 use super::input::Input;
+use super::ordeal::{Ordeal, Step, log_digest};
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
-use naust::process::{Counters, NodeProcess, Start};
-use naust_client::{Client, Namespace, ReadOptions, Submitted};
+use naust::process::Counters;
+use naust_client::{Client, Namespace, Options, ReadOptions, Submitted};
 use naust_wire::limits::{FRAME_HEADER_BYTES, VALUE_BYTES_MAX};
 use naust_wire::{Offset, read::Level};
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
@@ -42,15 +48,18 @@ pub struct Demo {
     /// Commits under way.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=1024))]
     in_flight: u16,
-    /// Nodes. This release has one; three come with replication.
-    #[arg(long, default_value_t = 1)]
-    nodes: usize,
+    /// One node, which is killed, or three, of which one is killed, one paused and one lost.
+    #[arg(long, default_value = "1", value_parser = ["1", "3"], conflicts_with = "kills")]
+    nodes: String,
 }
 
 struct Loaded {
     lines: u64,
     bytes: u64,
-    kills: u64,
+    /// How often a node was killed, paused or lost.
+    steps: u64,
+    /// The last commit.
+    last: Offset,
     seconds: f64,
     latency: Histogram<u64>,
     longest_gap: Duration,
@@ -59,9 +68,6 @@ struct Loaded {
 
 impl Demo {
     pub fn run(self) -> anyhow::Result<()> {
-        if self.nodes != 1 {
-            bail!("this release runs one node; --nodes {} comes with replication", self.nodes);
-        }
         let input = Input::open(self.input.as_deref())?;
         let (lines, _) = input.measure()?;
         ensure!(lines > 0, "the input has no lines");
@@ -71,8 +77,12 @@ impl Demo {
         match &result {
             Ok(loaded) => {
                 print(loaded);
+                let more = match self.nodes.as_str() {
+                    "1" => "",
+                    _ => " This holds for each of three nodes, and their logs are equal.",
+                };
                 println!(
-                    "VERDICT: every acknowledged commit is there once; rows and events agree."
+                    "VERDICT: every acknowledged commit is there once; rows and events agree.{more}"
                 );
             }
             Err(_) => println!("VERDICT: FAILED"),
@@ -87,14 +97,41 @@ impl Demo {
         lines: u64,
         directory: &Directory,
     ) -> anyhow::Result<Loaded> {
-        let program = std::env::current_exe()?;
-        let start = Start { program, data: directory.path.clone(), arguments: Vec::new() };
-        let mut child = NodeProcess::start(start)?;
-        let client = Client::connect([child.address()]).await?;
+        let acknowledged = Arc::new(AtomicU64::new(0));
+        let (path, count) = (directory.path.clone(), Arc::clone(&acknowledged));
+        let (kills, three) = (self.kills, self.nodes == "3");
+        // Starting nodes blocks.
+        let starting = tokio::task::spawn_blocking(move || match three {
+            true => Ordeal::of_three(&path, count),
+            false => Ordeal::of_one(&path, kills),
+        });
+        let (mut ordeal, addresses) = starting.await??;
+        let client = Client::connect(addresses).await?;
         let namespace = client.namespace("default");
-        let loaded = self.load(input, lines, &namespace, &mut child).await?;
-        prove(input, lines, &namespace).await?;
-        child.stop()?;
+        let loading = self.load(input, lines, &namespace, &mut ordeal, &acknowledged).await;
+        let mut loaded = match loading {
+            Err(error) if three => return Err(ordeal.failure().context(error)),
+            loaded => loaded?,
+        };
+        let (nodes, counters) = ordeal.end()?;
+        loaded.counters.add(&counters);
+        let mut logs = Vec::new();
+        for (name, node) in &nodes {
+            let options = Options { stays: true, ..Options::default() };
+            let client = Client::connect_with([node.address()], options).await?;
+            let namespace = client.namespace("default");
+            let proving = prove(input, lines, &namespace, Level::AtLeast(loaded.last));
+            proving.await.with_context(|| name.clone())?;
+            if three {
+                let digest = log_digest(&namespace, Offset::FIRST, loaded.last).await;
+                logs.push((name, digest.with_context(|| format!("the log of {name}"))?));
+            }
+        }
+        for pair in logs.windows(2) {
+            let [(one, first), (other, second)] = pair else { continue };
+            ensure!(first == second, "the logs of {one} and {other} differ");
+        }
+        nodes.into_iter().try_for_each(|(_, node)| node.stop())?;
         Ok(loaded)
     }
 
@@ -103,58 +140,94 @@ impl Demo {
         input: &Input,
         lines: u64,
         namespace: &Namespace,
-        child: &mut NodeProcess,
+        ordeal: &mut Ordeal,
+        acknowledged: &AtomicU64,
     ) -> anyhow::Result<Loaded> {
-        let bar = bar(lines, "commits");
-        let mut loaded = Loaded {
+        let mut loading = Loading::new(lines, acknowledged)?;
+        let start = Instant::now();
+        let steps = ordeal.steps();
+        let mark = |step: u64| lines * step / (steps + 1);
+        let mut next = 1;
+        for line in input.lines()? {
+            let (number, line) = line?;
+            if next <= steps && number == mark(next) {
+                if matches!(ordeal, Ordeal::Three { .. }) {
+                    // Nothing new happens before what happened last is over.
+                    loading.settle(0).await?;
+                    if next > 1 {
+                        loading.told(ordeal.wait()?);
+                    }
+                }
+                let step = Step { number: next, after: number + (mark(1) / 2).min(1000) };
+                let told = ordeal.begin(step, &mut loading.loaded.counters)?;
+                loading.told(told.map(|told| format!("{told} at commit {number}")));
+                next += 1;
+            }
+            loading.loaded.bytes += 2 * line.len() as u64;
+            loading.pending.push_back((submit(namespace, number, line)?, Instant::now()));
+            loading.settle(usize::from(self.in_flight)).await?;
+        }
+        loading.settle(0).await?;
+        loading.loaded.seconds = start.elapsed().as_secs_f64();
+        if steps > 0 {
+            loading.told(ordeal.wait()?);
+        }
+        loading.loaded.steps = next - 1;
+        loading.bar.finish_and_clear();
+        Ok(loading.loaded)
+    }
+}
+
+/// What is under way, and what came of the rest.
+struct Loading<'a> {
+    pending: VecDeque<(Submitted, Instant)>,
+    loaded: Loaded,
+    /// When the last acknowledgement came.
+    last: Instant,
+    acknowledged: &'a AtomicU64,
+    bar: ProgressBar,
+}
+
+impl Loading<'_> {
+    fn new(lines: u64, acknowledged: &AtomicU64) -> anyhow::Result<Loading<'_>> {
+        let loaded = Loaded {
             lines,
             bytes: 0,
-            kills: 0,
+            steps: 0,
+            last: Offset::ZERO,
             seconds: 0.0,
             latency: Histogram::new_with_bounds(1, 600_000_000_000, 3)?,
             longest_gap: Duration::ZERO,
             counters: Counters::default(),
         };
-        let start = Instant::now();
-        let mut last = start;
-        let mut pending: VecDeque<(Submitted, Instant)> = VecDeque::new();
-        let mut acknowledged = 0;
-        let mut reader = input.lines()?;
-        loop {
-            let line = reader.next().transpose()?;
-            let ended = line.is_none();
-            if let Some((number, line)) = line {
-                loaded.bytes += 2 * line.len() as u64;
-                pending.push_back((submit(namespace, number, line)?, Instant::now()));
-            }
-            while pending.len() > usize::from(self.in_flight) || ended && !pending.is_empty() {
-                let (commit, from) = pending.pop_front().expect("just seen");
-                commit.await.context("a commit failed")?;
-                let now = Instant::now();
-                let nanoseconds = u64::try_from((now - from).as_nanos()).unwrap_or(u64::MAX);
-                loaded.latency.saturating_record(nanoseconds);
-                loaded.longest_gap = loaded.longest_gap.max(now - last);
-                last = now;
-                acknowledged += 1;
-                bar.inc(1);
-                if acknowledged == lines * (loaded.kills + 1) / (self.kills + 1)
-                    && loaded.kills < self.kills
-                {
-                    loaded.kills += 1;
-                    loaded.counters.add(&child.counters()?);
-                    child.kill()?;
-                    child.restart()?;
-                    bar.println(format!("killed (SIGKILL) and reopened at commit {acknowledged}"));
-                }
-            }
-            if ended {
-                break;
-            }
+        let (pending, bar) = (VecDeque::new(), bar(lines, "commits"));
+        Ok(Loading { pending, loaded, last: Instant::now(), acknowledged, bar })
+    }
+
+    /// Waits until no more than `most` commits are under way.
+    async fn settle(&mut self, most: usize) -> anyhow::Result<()> {
+        while self.pending.len() > most {
+            let (commit, from) = self.pending.pop_front().expect("just seen");
+            self.loaded.last = commit.await.context("a commit failed")?.offset;
+            let now = Instant::now();
+            let nanoseconds = u64::try_from((now - from).as_nanos()).unwrap_or(u64::MAX);
+            self.loaded.latency.saturating_record(nanoseconds);
+            self.loaded.longest_gap = self.loaded.longest_gap.max(now - self.last);
+            self.last = now;
+            self.acknowledged.fetch_add(1, Ordering::Relaxed);
+            self.bar.inc(1);
         }
-        loaded.seconds = start.elapsed().as_secs_f64();
-        loaded.counters.add(&child.counters()?);
-        bar.finish_and_clear();
-        Ok(loaded)
+        Ok(())
+    }
+
+    /// Something has happened, which may have taken a while without commits.
+    fn told(&mut self, sentence: Option<String>) {
+        if let Some(sentence) = sentence {
+            self.bar.println(sentence);
+        }
+        if self.pending.is_empty() {
+            self.last = Instant::now();
+        }
     }
 }
 
@@ -177,9 +250,14 @@ fn bar(length: u64, what: &str) -> ProgressBar {
 }
 
 /// Reads everything back: rows beside the input, then events beside the rows.
-async fn prove(input: &Input, lines: u64, namespace: &Namespace) -> anyhow::Result<()> {
+async fn prove(
+    input: &Input,
+    lines: u64,
+    namespace: &Namespace,
+    level: Level,
+) -> anyhow::Result<()> {
     let bar = bar(2 * lines, "compared");
-    let mut rows = namespace.kv(ROWS).range::<&[u8]>(..);
+    let mut rows = namespace.kv(ROWS).range::<&[u8]>(..).level(level);
     let mut reader = input.lines()?;
     while let Some(page) = rows.next_page().await? {
         for row in page.entries {
@@ -192,21 +270,26 @@ async fn prove(input: &Input, lines: u64, namespace: &Namespace) -> anyhow::Resu
     if let Some(line) = reader.next() {
         bail!("the row of line {} is missing", line?.0);
     }
-    let seen = events(namespace, lines, &bar).await?;
+    let seen = events(namespace, lines, level, &bar).await?;
     ensure!(seen == lines, "{lines} lines gave {seen} events");
     bar.finish_and_clear();
     Ok(())
 }
 
 /// Each event names its line: once, with the row's bytes, from the row's commit.
-async fn events(namespace: &Namespace, lines: u64, bar: &ProgressBar) -> anyhow::Result<u64> {
+async fn events(
+    namespace: &Namespace,
+    lines: u64,
+    level: Level,
+    bar: &ProgressBar,
+) -> anyhow::Result<u64> {
     let mut seen = vec![0u64; usize::try_from(lines)?.div_ceil(64)];
     let stream = namespace.stream(EVENTS);
     let mut from = Offset::ZERO;
     let mut count = 0;
     let mut reads = JoinSet::new();
     loop {
-        let page = stream.read(from, ReadOptions::default()).await?;
+        let page = stream.read(from, ReadOptions { level, ..ReadOptions::default() }).await?;
         if page.records.is_empty() {
             break;
         }
@@ -256,7 +339,7 @@ fn print(loaded: &Loaded) {
     let per_commit = |count: u64| count as f64 / loaded.lines as f64;
     println!();
     println!("commits            {:>12}", loaded.lines);
-    println!("kills survived     {:>12}", loaded.kills);
+    println!("troubles survived  {:>12}", loaded.steps);
     println!("seconds            {:>12.2}", loaded.seconds);
     println!("commits/s          {:>12.0}", loaded.lines as f64 / loaded.seconds);
     println!("p50                {:>12.2} ms", milli(0.5));

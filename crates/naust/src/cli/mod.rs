@@ -1,13 +1,16 @@
 //! What can be typed, and what comes back: 0 done, 1 not done or not found, 2 typed wrongly.
 
 mod bench;
+mod cluster;
 mod commit;
 mod demo;
+mod dev;
 mod input;
 mod kv;
 mod load;
 mod log;
 mod namespace;
+mod ordeal;
 mod output;
 mod serve;
 mod stream;
@@ -28,8 +31,8 @@ struct Naust {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Start a node for development on this machine and print what to type next.
-    Dev(serve::Dev),
+    /// Start a node or a cluster for development on this machine and print what to type next.
+    Dev(dev::Dev),
     /// Run a node.
     Serve(Box<serve::Serve>),
     /// Load real input while the node is killed, and prove that nothing acknowledged was lost.
@@ -42,8 +45,8 @@ enum Command {
     Commit(commit::Commit),
     /// Make, list and remove namespaces.
     Namespace(namespace::Command),
-    /// Look at the cluster.
-    Cluster(namespace::Cluster),
+    /// Look at the cluster, and have nodes come and go.
+    Cluster(cluster::Cluster),
     /// Look into a data directory, offline.
     Log(log::Log),
     /// Measure a running node.

@@ -1,6 +1,6 @@
-//! `naust serve` and `naust dev`: being a node.
+//! `naust serve`: being a node.
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::Args;
 use naust::config::Config;
 use naust::server;
@@ -102,62 +102,9 @@ fn set(table: &mut toml::Table, text: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A node for development: data in the working directory, loopback only.
-#[derive(Args)]
-pub struct Dev {
-    /// Nodes in this process. This release has one; three come with replication.
-    #[arg(long, default_value_t = 1)]
-    nodes: usize,
-    /// The data directory.
-    #[arg(long, default_value = "./naust-data")]
-    data: PathBuf,
-    /// The native port; HTTP is the next one.
-    #[arg(long, default_value_t = 7420)]
-    port: u16,
-}
-
-impl Dev {
-    pub fn run(self) -> anyhow::Result<()> {
-        if self.nodes != 1 {
-            bail!("this release runs one node; --nodes {} comes with replication", self.nodes);
-        }
-        let http = self.port.checked_add(1).context("--port leaves no room for the HTTP port")?;
-        let config = Config {
-            data: self.data.clone(),
-            listen: format!("127.0.0.1:{}", self.port),
-            http: format!("127.0.0.1:{http}"),
-            ..Config::default()
-        };
-        config.check()?;
-        server::serve(config, &mut |running| welcome(running, self.port, http))?;
-        say(&format!("naust: stopped; the data stays in {}", self.data.display()));
-        Ok(())
-    }
-}
-
 /// Prints a line, if anybody still listens: a node goes on without its terminal.
-fn say(line: &str) {
+pub fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
-}
-
-fn welcome(running: &server::Running, port: u16, http: u16) {
-    let at = if port == 7420 { String::new() } else { format!(" --address 127.0.0.1:{port}") };
-    say(&format!(
-        "Naust is ready: node {} on {}, native 127.0.0.1:{port}, HTTP 127.0.0.1:{http}.
-
-In a second terminal, type:
-
-  alias naust=\"cargo run --release -q --\"
-  naust kv put users alice '{{\"plan\":\"pro\"}}'{at}
-  naust kv get users alice{at}
-  naust commit --put users/bob='{{\"plan\":\"free\"}}' --append signups=bob{at}
-  naust stream read signups{at}
-  curl http://127.0.0.1:{http}/v1/default/kv/users
-
-Ctrl-C stops it; nothing acknowledged is lost, however it ends.",
-        running.name,
-        running.data.display(),
-    ));
 }
 
 #[cfg(test)]

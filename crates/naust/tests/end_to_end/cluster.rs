@@ -1,12 +1,13 @@
 //! Clusters of real processes, for the stories about them.
 
 use crate::ledger::{self, Found, Ledger};
-use crate::support::{PROGRAM, block_on, send_signal, wait_until};
-use naust::process::{NodeProcess, Start};
+use crate::support::{PROGRAM, block_on, naust, send_signal, wait_until};
+use naust::process::{NodeProcess, Start, free_port};
 use naust_client::{Client, Cluster as Seen, Level, Options};
 use rustix::process::Signal;
 use std::collections::VecDeque;
-use std::path::Path;
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -31,11 +32,17 @@ pub struct Member {
 impl Member {
     /// Starts a node with these arguments.
     pub fn start(root: &Path, name: &str, arguments: &[&str]) -> anyhow::Result<Member> {
+        Member::start_on(root, name, arguments, free_port()?)
+    }
+
+    /// The same, on this port.
+    fn start_on(root: &Path, name: &str, arguments: &[&str], port: u16) -> anyhow::Result<Member> {
         let data = root.join(name);
         let arguments = [&["--name", name], arguments, &ledger::OPTIONS].concat();
         let arguments = arguments.into_iter().map(str::to_owned).collect();
-        let start = Start { program: PROGRAM.into(), data, arguments };
-        Ok(Member { name: name.to_owned(), process: NodeProcess::start(start)? })
+        let errors = Some(root.join(format!("{name}.errors")));
+        let start = Start { program: PROGRAM.into(), data, arguments, errors };
+        Ok(Member { name: name.to_owned(), process: NodeProcess::start_on(start, port)? })
     }
 
     pub fn address(&self) -> String {
@@ -49,7 +56,7 @@ impl Member {
     /// What it sees of the cluster.
     pub fn sees(&self) -> Option<Seen> {
         block_on(async {
-            let options = Options { timeout_ms: 1_000, ..Options::default() };
+            let options = Options { timeout_ms: 1_000, stays: true, ..Options::default() };
             Client::connect_with([self.address()], options).await.ok()?.cluster().await.ok()
         })
     }
@@ -66,6 +73,48 @@ impl Cluster {
         }
         cluster.wait_for_voters(nodes);
         cluster
+    }
+
+    /// The same, each behind a proxy that the others reach it by.
+    pub fn behind_proxies(nodes: usize) -> (Cluster, Vec<Proxy>) {
+        let root = tempfile::tempdir().unwrap();
+        let mut cluster = Cluster { root, nodes: Vec::new(), made: nodes };
+        let mut proxies = Vec::new();
+        for number in 1..=nodes {
+            let (port, name) = (free_port().unwrap(), format!("n{number}"));
+            let proxy = Proxy::start(format!("127.0.0.1:{port}"));
+            let through = cluster.nodes.first().map(Member::address);
+            let mut arguments = vec!["--advertise", &proxy.address];
+            arguments.extend(through.iter().flat_map(|through| ["--join", through]));
+            let node = Member::start_on(cluster.root.path(), &name, &arguments, port);
+            let node = node.unwrap();
+            cluster.nodes.push(node);
+            proxies.push(proxy);
+        }
+        cluster.wait_for_voters(nodes);
+        (cluster, proxies)
+    }
+
+    /// Where the data of a node lies.
+    pub fn directory(&self, which: usize) -> PathBuf {
+        self.root.path().join(&self.nodes[which].name)
+    }
+
+    /// A node and its disk are gone.
+    pub fn lose(&mut self, which: usize) -> String {
+        let mut gone = self.nodes.remove(which);
+        gone.process.kill().unwrap();
+        std::fs::remove_dir_all(self.root.path().join(&gone.name)).unwrap();
+        gone.name
+    }
+
+    /// `naust …` with the address of one of the nodes; what it prints.
+    pub fn naust(&self, which: usize, arguments: &[&str]) -> String {
+        let mut command = naust(arguments);
+        let output = command.env("NAUST_ADDRESS", self.nodes[which].address()).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {errors}");
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// One more node joins, through the first.
@@ -137,6 +186,71 @@ impl Cluster {
     }
 }
 
+/// Passes on what comes in for one node, until it is cut.
+pub struct Proxy {
+    pub address: String,
+    state: Arc<Mutex<Wires>>,
+}
+
+#[derive(Default)]
+struct Wires {
+    to: String,
+    is_cut: bool,
+    open: Vec<TcpStream>,
+}
+
+impl Proxy {
+    fn start(to: String) -> Proxy {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let state = Arc::new(Mutex::new(Wires { to, ..Wires::default() }));
+        let shared = Arc::clone(&state);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut wires = shared.lock().unwrap();
+                if wires.is_cut {
+                    continue;
+                }
+                // The node may have ended: then this connection ends too.
+                let (Ok(one), Ok(other)) = (stream, TcpStream::connect(&wires.to)) else {
+                    continue;
+                };
+                for stream in [&one, &other] {
+                    stream.set_nodelay(true).unwrap();
+                    wires.open.push(stream.try_clone().unwrap());
+                }
+                pass(one.try_clone().unwrap(), other.try_clone().unwrap());
+                pass(other, one);
+            }
+        });
+        Proxy { address, state }
+    }
+
+    /// Nothing comes through any more.
+    pub fn cut(&self) {
+        let mut wires = self.state.lock().unwrap();
+        wires.is_cut = true;
+        for stream in wires.open.drain(..) {
+            // It may have ended by itself.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// New connections come through again.
+    pub fn mend(&self) {
+        self.state.lock().unwrap().is_cut = false;
+    }
+}
+
+fn pass(mut from: TcpStream, mut to: TcpStream) {
+    std::thread::spawn(move || {
+        // However it ends, both ends hear of it.
+        let _ = std::io::copy(&mut from, &mut to);
+        let _ = from.shutdown(Shutdown::Both);
+        let _ = to.shutdown(Shutdown::Both);
+    });
+}
+
 /// Commits one after the other, many under way, until it is told to stop.
 pub struct Load {
     stop: Arc<AtomicBool>,
@@ -195,15 +309,11 @@ impl Load {
         });
     }
 
-    /// The longest time without an acknowledgement since this was asked last.
-    pub fn take_longest_gap(&self) -> Duration {
-        std::mem::take(&mut self.longest_gap.lock().unwrap())
-    }
-
     /// Ends, and tells what was acknowledged.
     pub fn end(mut self) -> Ledger {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.take().unwrap().join().unwrap();
+        println!("longest time without an acknowledgement: {:?}", self.longest_gap.lock().unwrap());
         std::mem::take(&mut self.shared.lock().unwrap())
     }
 }

@@ -1,7 +1,7 @@
 //! Stories of three nodes: what one of them suffers, the others carry.
 
 use crate::cluster::{Cluster, Load};
-use crate::support::{block_on, connect};
+use crate::support::{Started, assert_refused, block_on, connect, naust, try_start};
 use rustix::process::Signal;
 
 /// Any node takes any request, and all have what was acknowledged by one.
@@ -56,4 +56,92 @@ fn a_paused_node_is_not_waited_for() {
     }
     let ledger = load.end();
     cluster.check(&ledger);
+}
+
+/// A new release is rolled out: each node is told to end and started again, and no request that is
+/// sent again fails.
+#[test]
+fn a_rolling_restart_loses_no_request() {
+    let mut cluster = Cluster::start(3);
+    let load = Load::start(cluster.addresses());
+    load.wait_for(500);
+    for which in 0..3 {
+        cluster.nodes[which].process.terminate().unwrap();
+        load.wait_for(200);
+        cluster.nodes[which].process.restart().unwrap();
+        cluster.wait_for_voters(3);
+    }
+    let ledger = load.end();
+    cluster.check(&ledger);
+}
+
+/// A machine is gone with its disk: another takes its place.
+#[test]
+fn a_lost_node_is_replaced_under_load() {
+    let mut cluster = Cluster::start(3);
+    let load = Load::start(cluster.addresses());
+    load.wait_for(300);
+    let gone = cluster.lose(1);
+    load.wait_for(300);
+    let new = cluster.join().name.clone();
+    let told = cluster.naust(0, &["cluster", "replace", &gone, &new]);
+    assert_eq!(told, format!("node {gone} is out; node {new} takes part\n"));
+    cluster.wait_for_voters(3);
+    load.wait_for(100);
+    let ledger = load.end();
+    cluster.check(&ledger);
+    let told = cluster.naust(1, &["cluster", "transfer", "default", &new]);
+    assert_eq!(told, format!("node {new} leads default\n"));
+    assert!(cluster.naust(1, &["namespace", "list"]).contains(&format!("leader {new}")));
+}
+
+/// The others can't reach a node, though it reaches them: whether it leads or follows, the rest
+/// goes on without it, and takes it in again.
+#[test]
+fn a_node_that_hears_nobody_is_not_waited_for() {
+    let (cluster, proxies) = Cluster::behind_proxies(3);
+    let load = Load::start(cluster.addresses());
+    load.wait_for(200);
+    let leader = cluster.leader();
+    for deaf in [(leader + 1) % 3, leader] {
+        proxies[deaf].cut();
+        load.wait_for(300);
+        proxies[deaf].mend();
+        cluster.wait_for_voters(3);
+    }
+    let ledger = load.end();
+    cluster.check(&ledger);
+}
+
+/// What can't be is told in one sentence.
+#[test]
+fn wrong_ways_into_a_cluster_are_refused() {
+    let mut cluster = Cluster::start(2);
+    let scratch = tempfile::tempdir().unwrap();
+    let at = |name: &str| scratch.path().join(name);
+    let first = cluster.nodes[0].address();
+    // The directory of another cluster's node.
+    let Started::Ready(stranger) = try_start(&at("stranger"), scratch.path(), &["--bootstrap"])
+    else {
+        panic!("a node on an empty directory starts")
+    };
+    drop(stranger);
+    let refused = try_start(&at("stranger"), scratch.path(), &["--join", &first]);
+    assert_refused(refused, &["belongs to cluster", "join with an empty directory"]);
+    // A second cluster on the directory of a node that joined one.
+    cluster.nodes[1].process.kill().unwrap();
+    let joined = cluster.directory(1);
+    let refused = try_start(&joined, scratch.path(), &["--bootstrap"]);
+    assert_refused(refused, &["belongs to a node that joined cluster", "leave out --bootstrap"]);
+    cluster.nodes[1].process.restart().unwrap();
+    cluster.wait_for_voters(2);
+    // A name that is taken.
+    let refused = try_start(&at("twin"), scratch.path(), &["--join", &first, "--name", "n2"]);
+    assert_refused(refused, &["can't join the cluster", "there is a node \"n2\" already"]);
+    // A node that is not there.
+    let mut remove = naust(&["cluster", "remove", "n3"]);
+    let output = remove.env("NAUST_ADDRESS", &first).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains("there is no node \"n3\"; there are"), "{told}");
+    assert_eq!(output.status.code(), Some(1));
 }

@@ -1,7 +1,7 @@
 //! Nodes in temporary directories, their ends, and waiting for conditions.
 
 use naust::process::{NodeProcess, Start};
-use naust_client::Client;
+use naust_client::{Client, Options};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -35,7 +35,8 @@ impl Node {
     /// A node on a directory that the caller keeps.
     pub fn open(data: &Path, arguments: &[&str]) -> Node {
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        let start = Start { program: PROGRAM.into(), data: data.to_owned(), arguments };
+        let start =
+            Start { program: PROGRAM.into(), data: data.to_owned(), arguments, errors: None };
         let process = NodeProcess::start(start).unwrap();
         Node { process, data: data.to_owned(), _directory: None }
     }
@@ -206,7 +207,8 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
 }
 
 pub async fn connect(address: &str) -> Client {
-    Client::connect([address]).await.unwrap()
+    let options = Options { stays: true, ..Options::default() };
+    Client::connect_with([address], options).await.unwrap()
 }
 
 /// Says on standard error, past the test's capture, that a story was not played.
