@@ -119,8 +119,8 @@ pub enum Effect {
         /// Of which transfer.
         number: u64,
     },
-    /// In the background, in order: put what is copied beside the replica that is there; answered by
-    /// `Event::Imported`, but for its end.
+    /// In the background, in order: put what is copied beside the replica that is there; answered
+    /// by `Event::Imported`, but for its end.
     Import {
         /// Whose.
         shard: ShardId,

@@ -11,8 +11,8 @@
 //! * [`network`]: what lies between nodes;
 //! * [`faults`], [`disturbances`]: what goes wrong with nodes, and between them;
 //! * [`operator`]: who has nodes join and leave;
-//! * [`shards`], [`replicas`]: what is kept of each shard to judge it, and whether all replicas came
-//!   to the same.
+//! * [`shards`], [`replicas`]: what is kept of each shard to judge it, and whether all replicas
+//!   came to the same.
 
 pub mod disturbances;
 pub mod effects;

@@ -174,7 +174,7 @@ impl Load<'_> {
         connection.sequence += 1;
         let request = RequestId(connection.sequence);
         let start = Instant::now();
-        // A body is encoded where it is sent from: a copy of a large one would be the client's time.
+        // A body is encoded where it is sent from: copying a large one would be the client's time.
         let mut out = std::mem::take(&mut connection.out);
         let at = packet::begin(&mut out);
         let kind = match self.plan.workload {

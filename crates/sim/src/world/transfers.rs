@@ -1,7 +1,7 @@
 //! Whole replicas on their way between nodes.
 //!
-//! The reads thread takes the steps one after the other, as the shell's does. A copy takes its place
-//! at one moment: how the shell does that in steps is tested there.
+//! The reads thread takes the steps one after the other, as the shell's does. A copy takes its
+//! place at one moment: how the shell does that in steps is tested there.
 
 use super::World;
 use super::member::{CLUSTER, Inside};
