@@ -78,7 +78,8 @@ impl World {
             self.send(seat, &outgoing, now, &mut bytes);
         }
         let client = &self.seats[seat].client;
-        let stuck = client.under_way() == 0 && !(self.calm && client.is_idle());
+        let rests = client.is_idle() && (self.calm || client.is_operator());
+        let stuck = client.under_way() == 0 && !rests;
         if !bytes.is_empty() {
             self.arrive(id, bytes);
             self.wake(seat);
