@@ -223,6 +223,8 @@ impl Plan {
             self.mode = Mode::Promised;
             let faults = &mut self.faults;
             faults.rot_micros = 0;
+            // Long enough a life that what goes wrong between nodes has its time.
+            self.work.think_micros = self.work.think_micros * 2 + 1_000;
             // There must be a quorum most of the time, or nothing happens that is worth it.
             faults.crash_micros *= RARER;
             faults.kill_micros *= RARER;

@@ -28,11 +28,13 @@ pub enum Sabotage {
     SkipRecord,
     /// A bit of raw log is told wrongly.
     GarbleLog,
+    /// A linearizable read is answered by whatever replica is asked, as it is.
+    WeakenRead,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Sabotage; 10] = [
+    pub const ALL: [Sabotage; 11] = [
         Sabotage::ForgetSync,
         Sabotage::RepeatReply,
         Sabotage::DropReply,
@@ -43,7 +45,14 @@ impl Sabotage {
         Sabotage::MisplaceCommit,
         Sabotage::SkipRecord,
         Sabotage::GarbleLog,
+        Sabotage::WeakenRead,
     ];
+
+    /// Nodes of the lives in which it can be told at all.
+    #[must_use]
+    pub fn nodes(self) -> usize {
+        if self == Sabotage::WeakenRead { 3 } else { 1 }
+    }
 
     /// Whether it strikes now.
     pub(crate) fn strikes(self, chance: &mut Generator) -> bool {

@@ -59,8 +59,7 @@ impl Cluster {
         let mut mean = |low: u64, high: u64, in_ten: u64| {
             if generator.below(10) < in_ten { generator.skewed(low, high) } else { 0 }
         };
-        let harsh = mean(0, 1, 3) > 0;
-        let per_million = if harsh { 1 } else { 0 };
+        let per_million = mean(1, 1, 3);
         Cluster {
             nodes,
             partition_micros: mean(100_000, 5_000_000, 5),
@@ -73,8 +72,8 @@ impl Cluster {
             late_in_a_million: mean(1_000, 200_000, 6) * per_million,
             pause_micros: mean(200_000, 5_000_000, 3),
             pause_lasts_micros: mean(10_000, 3_000_000, 10),
-            wipe_micros: mean(500_000, 10_000_000, 3),
-            remove_micros: mean(500_000, 10_000_000, 2),
+            wipe_micros: mean(100_000, 3_000_000, 4),
+            remove_micros: mean(100_000, 3_000_000, 3),
             transfer_micros: mean(100_000, 5_000_000, 4),
             drift_ppm: mean(100, 100_000, 4),
         }

@@ -116,6 +116,12 @@ impl Client {
         Client { is_operator: true, ..Client::new(generator, 0) }
     }
 
+    /// Whether it only does what it is told.
+    #[must_use]
+    pub fn is_operator(&self) -> bool {
+        self.is_operator
+    }
+
     /// Has something asked for that is no commit, once, whatever the answer is.
     pub fn errand(&mut self, asked: Asked) {
         self.errands.push_back(asked);

@@ -8,6 +8,7 @@ use crate::schedule::Moment;
 use crate::workload::client::{Client, Outgoing};
 use naust_node::ConnectionId;
 use naust_wire::packet::{self, Kind};
+use naust_wire::read::{Level, Read};
 use naust_wire::reply::Reply;
 use naust_wire::{Code, Offset, RequestId};
 
@@ -78,7 +79,8 @@ impl World {
             self.send(seat, &outgoing, now, &mut bytes);
         }
         let client = &self.seats[seat].client;
-        let stuck = client.under_way() == 0 && !(self.calm && client.is_idle());
+        let rests = client.is_idle() && (self.calm || client.is_operator());
+        let stuck = client.under_way() == 0 && !rests;
         if !bytes.is_empty() {
             self.arrive(id, bytes);
             self.wake(seat);
@@ -128,7 +130,14 @@ impl World {
             self.without_commit.get_or_insert(sent);
         }
         self.seats[seat].client.sent(outgoing, number);
-        bytes.extend_from_slice(&outgoing.bytes);
+        match &outgoing.asked {
+            Asked::Read(read) if self.sabotage == Some(Sabotage::WeakenRead) => {
+                let mut body = Vec::new();
+                Read { level: weaker(read.level), query: read.query.clone() }.encode(&mut body);
+                packet::write(Kind::Read, outgoing.request, outgoing.shard, &body, bytes);
+            }
+            _ => bytes.extend_from_slice(&outgoing.bytes),
+        }
         let frontier = self.shards.get(&outgoing.shard).map_or(Offset::ZERO, |s| s.frontier);
         let line = self.seats[seat].line.expect("whoever sends is connected");
         let here = self.look(self.lines[&line].node.0, outgoing.shard).is_some();
@@ -295,6 +304,10 @@ impl World {
         }
         self.schedule.after(1, Happening::Gone { node: line.node, connection: id });
     }
+}
+
+fn weaker(level: Level) -> Level {
+    if level == Level::Linearizable { Level::Local } else { level }
 }
 
 /// Whether a client that was told this had better wait a little.

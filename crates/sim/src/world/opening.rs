@@ -14,24 +14,17 @@ use naust_wire::options::NamespaceOptions;
 use naust_wire::{Offset, ShardId};
 use std::sync::Arc;
 
-/// History of a cluster's shards, in milliseconds and bytes: for ever, because a replica that is
-/// too far behind could not be helped.
-const FOR_EVER: u64 = 1 << 40;
-
 impl World {
     /// Opens a shard as the shell does: what is missing is made, if it is to begin here.
     pub(super) fn open(
         &mut self,
         node: (usize, u64),
         id: ShardId,
-        mut options: NamespaceOptions,
+        options: NamespaceOptions,
         begin: Option<&[u8]>,
     ) {
         let now = self.schedule.now();
         self.trace.note(now, format_args!("node {} opens shard {id}", node.0));
-        if self.members.len() > 1 {
-            (options.history_ms, options.history_bytes) = (FOR_EVER, FOR_EVER);
-        }
         let segment_bytes = self.plan.segment_bytes;
         self.shards.entry(id).or_insert_with(|| Shard::new(segment_bytes, options));
         let dies =

@@ -87,6 +87,9 @@ impl World {
     /// Why the cluster is not whole, in a few words: `None`, if every shard has its leader and all
     /// its voters, they agree on who that is, and the directory names who is there.
     pub(super) fn is_short_of(&self) -> Option<String> {
+        if let Some(slot) = self.members.iter().position(|member| member.leaves) {
+            return Some(format!("the node in slot {slot} is about to leave"));
+        }
         if let Some(slot) = self.missing() {
             return Some(format!("the directory does not name the node in slot {slot}"));
         }
