@@ -329,6 +329,11 @@ impl Node {
         }
     }
 
+    /// Whether it ends, and nobody waits for it.
+    fn has_answered_all(&self) -> bool {
+        self.life != Life::Serving && self.connections.requests() == 0
+    }
+
     fn flush_views_when_settled(&mut self, effects: &mut Vec<Effect>) {
         let settled = self.connections.requests() == 0
             && self.leaving.is_empty()

@@ -131,7 +131,8 @@ pub const TRANSFER_FILES_MAX: usize = 65_536;
 pub const TRANSFER_PART_BYTES: usize = 1024 * 1024;
 /// Transfers of replicas that a node sends at a time.
 pub const TRANSFERS_MAX: usize = 4;
-/// Bytes on their way to one other node; past it they are dropped, and asked for again.
+/// Bytes on their way to one other node; past it the link is closed, and what was on its way is
+/// asked for again.
 pub const LINK_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Requests of clients that a node has passed on to others and that are not answered yet.
 pub const FORWARDED_MAX: usize = REQUESTS_MAX;

@@ -38,7 +38,10 @@ impl Member {
     /// The same, on this port.
     fn start_on(root: &Path, name: &str, arguments: &[&str], port: u16) -> anyhow::Result<Member> {
         let data = root.join(name);
-        let arguments = [&["--name", name], arguments, &ledger::OPTIONS].concat();
+        // Nodes need not be alike: every other one has several workers.
+        let workers = if name.ends_with(['1', '3']) { "workers=1" } else { "workers=3" };
+        let own = ["--name", name, "--set", workers];
+        let arguments = [&own, arguments, &ledger::OPTIONS].concat();
         let arguments = arguments.into_iter().map(str::to_owned).collect();
         let errors = Some(root.join(format!("{name}.errors")));
         let start = Start { program: PROGRAM.into(), data, arguments, errors };

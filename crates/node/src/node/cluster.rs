@@ -88,6 +88,8 @@ impl Node {
         }
         match peer.said {
             Said::Hello { .. } | Said::Alive => {}
+            // A node that ends is behind from now on; it would never be done otherwise.
+            Said::Raft(_) if !frames.is_empty() && self.has_answered_all() => {}
             Said::Raft(said) => {
                 let Some(shard) = self.shards.get_mut(&packet.shard) else { return Ok(()) };
                 let stepped = shard.step(peer.from, said, frames);
