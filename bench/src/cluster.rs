@@ -211,6 +211,7 @@ pub fn three(setting: &Setting) -> anyhow::Result<()> {
     }
     let (middle, longest) = (median(&seconds), seconds.iter().copied().fold(0.0, f64::max));
     let mut table = Table::new("Three nodes", &["what", "measured", "aim", "reached"]);
+    println!("\nfailovers, in seconds: {seconds:.3?}");
     let told = format!("median {middle:.3} s, longest {longest:.3} s");
     let reached = verdict(middle <= 0.3 && longest <= 0.6);
     table.row(&[
