@@ -58,6 +58,8 @@ struct Cluster {
     /// Links that stand.
     links: BTreeSet<(u64, u64)>,
     wanted: BTreeSet<(u64, u64)>,
+    /// What nodes that stand still have not taken in yet, from whom.
+    paused: BTreeMap<u64, Vec<(u64, Vec<u8>)>>,
     /// Packets between nodes since they were counted last, by what they say.
     packets: BTreeMap<&'static str, usize>,
 }
@@ -88,6 +90,21 @@ impl Cluster {
                 self.cut.insert((number(1), number(2)));
             }
             "heal" => self.cut.clear(),
+            // A process stands still; when it goes on, many requests of a client and all that
+            // came in meanwhile are one burst.
+            "pause" => drop(self.paused.insert(number(1), Vec::new())),
+            "resume" => {
+                let came = self.paused.remove(&number(1)).expect("a node that stands still");
+                let world = self.nodes.get_mut(&number(1)).expect("a node that is there");
+                let request = world.packets(&words[2..].join(" ")).repeat(9);
+                let from = ConnectionId(1);
+                let mut events = vec![Event::Packets { from, bytes: &request }];
+                events.extend(came.iter().map(|(from, bytes)| Event::Packets {
+                    from: ConnectionId(PEERS + from),
+                    bytes,
+                }));
+                world.burst(events);
+            }
             "packets" => {
                 let said = std::mem::take(&mut self.packets);
                 let said: Vec<String> = said.iter().map(|(k, n)| format!("{n} {k}")).collect();
@@ -149,7 +166,9 @@ impl Cluster {
     fn pass(&mut self, ms: u64) -> String {
         let mut seen = String::new();
         for _ in 0..ms / naust_node::TICK_MS {
-            for world in self.nodes.values_mut().filter(|world| world.is_running) {
+            let paused = &self.paused;
+            let run = self.nodes.iter_mut().filter(|(id, _)| !paused.contains_key(id));
+            for (_, world) in run.filter(|(_, world)| world.is_running) {
                 world.pass_ms(naust_node::TICK_MS);
             }
             seen += &self.settle();
@@ -194,6 +213,10 @@ impl Cluster {
                 }
                 Out::Peer(to, bytes) => {
                     self.count(&bytes);
+                    if let Some(paused) = self.paused.get_mut(&to.0) {
+                        paused.push((from, bytes));
+                        continue;
+                    }
                     self.arrive(from, to.0, |world| {
                         world.send(PEERS + from, &bytes);
                     });

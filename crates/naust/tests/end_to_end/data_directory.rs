@@ -237,7 +237,7 @@ fn places_that_can_be_no_data_directory() {
     fs::write(&file, "x").unwrap();
     assert_refused(try_start(&file, scratch.path(), &[]), &["can't", "file"]);
     let inside = file.join("data");
-    assert_refused(try_start(&inside, scratch.path(), &[]), &["can't make the directory"]);
+    assert_refused(try_start(&inside, scratch.path(), &[]), &["Not a directory"]);
 }
 
 /// Why: a port in use is told before any data is touched.

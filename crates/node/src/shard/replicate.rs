@@ -337,9 +337,13 @@ impl Shard {
     /// Everything that Raft has to say leaves.
     pub(super) fn send_messages(&mut self, peers: &mut Peers, effects: &mut Vec<Effect>) {
         let mut messages = std::mem::take(&mut self.replication.messages);
+        let (leads, term) = (self.replica.role() == Role::Leader, self.replica.term());
         for message in messages.drain(..) {
             if message.kind == MessageKind::Append && !message.entries.is_empty() {
-                self.send_entries(&message, peers);
+                // One that does not lead any more by the end of the burst may have cut them off.
+                if leads && message.term == term {
+                    self.send_entries(&message, peers);
+                }
             } else {
                 peers.say(self.id, message.to, Said::Raft(raft(&message, message.index)));
             }
