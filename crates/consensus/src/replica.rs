@@ -72,6 +72,8 @@ struct Told {
 
 struct Unpersisted {
     number: u64,
+    /// It makes a term durable.
+    hard: bool,
     last: Option<(u64, u64)>,
     messages: Vec<Message>,
 }
@@ -408,10 +410,14 @@ impl Replica {
             self.told.number += 1;
             ready.number = self.told.number;
             let number = ready.number;
-            self.unpersisted.push_back(Unpersisted { number, last, messages: Vec::new() });
+            let hard = ready.hard.is_some();
+            self.unpersisted.push_back(Unpersisted { number, hard, last, messages: Vec::new() });
         }
+        // A lone voter leads a term at once; learners must not hear of it before its disk does, or
+        // it may lead the same term again, with other entries, after a crash.
+        let rests = self.unpersisted.iter().any(|unpersisted| unpersisted.hard);
         match self.unpersisted.back_mut() {
-            Some(unpersisted) if self.raft.r.state != StateRole::Leader => {
+            Some(unpersisted) if rests || self.raft.r.state != StateRole::Leader => {
                 unpersisted.messages.extend(messages);
             }
             _ => ready.messages.extend(messages),
