@@ -29,7 +29,9 @@ pub fn simulate(seeds: u64) -> anyhow::Result<()> {
     let kept = fs::read_to_string(root().join("crates/sim/seeds.txt"))?;
     for seed in kept.lines().filter_map(|line| line.split_whitespace().next()) {
         if !seed.starts_with('#') {
-            run("cargo", &[&simulator[..], &["--seed", seed]].concat(), &[])?;
+            let (seed, nodes) = seed.split_once(':').with_context(|| format!("{seed:?}"))?;
+            let life = ["--seed", seed, "--nodes", nodes];
+            run("cargo", &[&simulator[..], &life[..]].concat(), &[])?;
         }
     }
     Ok(())
