@@ -170,6 +170,9 @@ fn take_place(
     if let Some(damage) = survey.damage.first() {
         return Err(format!("the log that was copied is damaged: {damage}").into());
     }
+    if survey.torn.is_some() || survey.end.index != adopt.contents.last.0 {
+        return Err("the log that was copied is cut short".into());
+    }
     File::open(&next)?.sync_all()?;
     Ok(wiring.data.take_next(shard)?)
 }

@@ -23,6 +23,8 @@ pub(super) struct Directory {
     nodes: BTreeMap<NodeId, Member>,
     /// Where the shards began that are not this worker's, or of which there is nothing here.
     holders: FxHashMap<ShardId, Vec<NodeId>>,
+    /// The options of shards that came by invitation: their names may not be known here yet.
+    invited: FxHashMap<ShardId, NamespaceOptions>,
     /// Shards of this worker that are being opened, or could not be.
     absent: FxHashMap<ShardId, Absent>,
 }
@@ -94,6 +96,7 @@ impl Directory {
         effects: &mut Vec<Effect>,
     ) {
         if !self.absent.contains_key(&shard) {
+            self.invited.insert(shard, options);
             self.opens(shard, options, Some(configuration), effects);
         }
     }
@@ -115,7 +118,8 @@ impl Directory {
     /// The options of a shard's namespace.
     pub(super) fn options(&self, shard: ShardId) -> NamespaceOptions {
         let of = self.names.values().find(|(other, _)| *other == shard);
-        of.map(|(_, options)| *options).unwrap_or_default()
+        let known = of.map(|(_, options)| options).or_else(|| self.invited.get(&shard));
+        known.copied().unwrap_or_default()
     }
 
     /// A shard of this worker is closed for good.
@@ -322,6 +326,7 @@ impl Node {
             DirectoryChange::Deleted { name, shard, told } => {
                 self.directory.names.remove(&name);
                 self.directory.holders.remove(&shard);
+                self.directory.invited.remove(&shard);
                 if !self.owns(shard) {
                     return;
                 }
