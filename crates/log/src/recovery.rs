@@ -145,7 +145,7 @@ pub struct Survey {
     bases: Vec<Offset>,
     /// Contents by base, from the start on.
     contents: BTreeMap<Offset, Content>,
-    /// Segments that were walked instead of believed.
+    /// Segments that were walked instead of believed, or whose end is not what was believed.
     scanned: Vec<Offset>,
     /// Behind the last byte that is not zero.
     used: Offset,
@@ -378,6 +378,10 @@ impl Survey {
             }
             if content.seal.is_some_and(|seal| seal.offset != content.last.offset) {
                 content.seal = None;
+                // Its footer and its padding, which may have been believed, go with the tail.
+                if !self.scanned.contains(&content.base) {
+                    self.scanned.push(content.base);
+                }
             }
             break;
         }

@@ -40,3 +40,18 @@ proptest! {
         recovery(&bytes);
     }
 }
+
+/// The segment behind the first one lost what it held, and what the frames behind it say about the
+/// disk rotted: the log ends before the padding of the first, whose footer was believed.
+#[test]
+fn a_tail_that_begins_in_a_segment_that_was_believed() {
+    recovery(
+        &[
+            &[0][..],
+            &[94, 128, 99, 71, 0, 0, 0, 0],
+            &[254, 29, 219, 184, 0, 0, 0, 0],
+            &[25, 134, 0, 65, 0, 0, 0, 0],
+        ]
+        .concat(),
+    );
+}
