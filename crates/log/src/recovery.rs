@@ -145,7 +145,7 @@ pub struct Survey {
     bases: Vec<Offset>,
     /// Contents by base, from the start on.
     contents: BTreeMap<Offset, Content>,
-    /// Segments that were walked instead of believed, or whose end is not what was believed.
+    /// Segments that were walked instead of believed.
     scanned: Vec<Offset>,
     /// Behind the last byte that is not zero.
     used: Offset,
@@ -193,8 +193,10 @@ impl Survey {
             old: BTreeMap::new(),
         };
         survey.look_at_old()?;
-        survey.walk(depth)?;
-        survey.look_at_end()?;
+        let mut scan_from = survey.scan_from(depth)?;
+        while let Some(base) = survey.walk(scan_from)? {
+            scan_from = base;
+        }
         if depth == Depth::Whole {
             survey.verify_old();
         }
@@ -275,8 +277,21 @@ impl Survey {
         Ok(start)
     }
 
-    fn walk(&mut self, depth: Depth) -> Result<(), Fault> {
-        let scan_from = self.scan_from(depth)?;
+    /// Walks the segments, believes the footers before `scan_from`, and looks at the end. When the
+    /// log turns out to end inside a segment that was believed, returns that one: it has to be
+    /// scanned, as what is behind its last frame will be cut off.
+    fn walk(&mut self, scan_from: Offset) -> Result<Option<Offset>, Fault> {
+        self.contents.clear();
+        self.scanned.clear();
+        self.damage.clear();
+        (self.torn, self.more_damage) = (None, false);
+        self.walk_segments(scan_from)?;
+        self.look_at_end()?;
+        let last = self.contents.last_key_value().filter(|(_, content)| content.seal.is_none());
+        Ok(last.map(|(base, _)| *base).filter(|base| !self.scanned.contains(base)))
+    }
+
+    fn walk_segments(&mut self, scan_from: Offset) -> Result<(), Fault> {
         let limit = self.limit();
         let mut content = Content::new(self.start);
         loop {
@@ -378,10 +393,6 @@ impl Survey {
             }
             if content.seal.is_some_and(|seal| seal.offset != content.last.offset) {
                 content.seal = None;
-                // Its footer and its padding, which may have been believed, go with the tail.
-                if !self.scanned.contains(&content.base) {
-                    self.scanned.push(content.base);
-                }
             }
             break;
         }

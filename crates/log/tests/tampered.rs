@@ -45,13 +45,12 @@ proptest! {
 /// disk rotted: the log ends before the padding of the first, whose footer was believed.
 #[test]
 fn a_tail_that_begins_in_a_segment_that_was_believed() {
-    recovery(
-        &[
-            &[0][..],
-            &[94, 128, 99, 71, 0, 0, 0, 0],
-            &[254, 29, 219, 184, 0, 0, 0, 0],
-            &[25, 134, 0, 65, 0, 0, 0, 0],
-        ]
-        .concat(),
-    );
+    let changes: [[u8; 8]; 3] = [
+        [94, 128, 99, 71, 0, 0, 0, 0],
+        [254, 29, 219, 184, 0, 0, 0, 0],
+        [25, 134, 0, 65, 0, 0, 0, 0],
+    ];
+    recovery(&[&[0], &changes.concat()[..]].concat());
+    // The same, and a frame is bad in the segment that was believed.
+    recovery(&[&[0, 72, 0, 0, 0, 0, 0, 0, 0], &changes.concat()[..]].concat());
 }
