@@ -52,6 +52,12 @@ impl Batch {
         self.to.0 - self.from.0
     }
 
+    /// Whether all of it is in memory.
+    #[must_use]
+    pub fn is_in_memory(&self) -> bool {
+        self.from >= self.memory
+    }
+
     /// Shows each frame but padding to `f`, in order. Frames from disk are checked; those from
     /// memory never left it. Blocking if some are on disk.
     ///

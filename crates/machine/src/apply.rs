@@ -15,7 +15,7 @@ use crate::sessions::{Answer, More, Slot, Turn};
 use crate::streams::Streams;
 use crate::tables::{Fault, KeyRange, Tables, TablesReader, TreeId};
 use crate::{Change, Place, overlay, recent};
-use naust_wire::commit::{Commit, Condition};
+use naust_wire::commit::{Commit, Condition, Op};
 use naust_wire::frame::{Frame, Header, Kind};
 use naust_wire::limits::{FRAME_HEADER_BYTES, RECENT_WRITES_LOG_BYTES, UNCHANGED_STEPS_MAX};
 use naust_wire::message::{Message, Refusal};
@@ -82,6 +82,21 @@ impl<T: Tables> Machine<T> {
             Verdict::Done => Applied::Done(mark.applied),
             Verdict::Directory(change) => Applied::Directory(mark.applied, change),
         })
+    }
+
+    /// Whether folding a frame in reads no tables, so that it waits for no disk.
+    #[must_use]
+    pub fn folds_without_reading(frame: &Frame<'_>) -> bool {
+        let commit = match frame.header.kind {
+            Kind::Empty | Kind::Padding => return true,
+            Kind::Commit => Message::new(frame.body),
+            Kind::Configure | Kind::Control => return false,
+        };
+        let commit = commit.as_ref().map(Commit::read);
+        let Ok(Ok(commit)) = commit else { return true };
+        let reads_none = |condition| matches!(condition, Ok(Condition::Unchanged { .. }) | Err(_));
+        commit.conditions().all(reads_none)
+            && !commit.ops().any(|op| matches!(op, Ok(Op::DeleteRange { .. })))
     }
 
     /// Moves the mark on to a frame that is about to be folded in.

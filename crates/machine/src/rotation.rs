@@ -153,6 +153,12 @@ impl<T: Tables> Machine<T> {
         Ok(self.tables.job())
     }
 
+    /// Whether [`Machine::maintain`] would rotate memtables now.
+    #[must_use]
+    pub fn is_due(&self) -> bool {
+        self.due().is_some()
+    }
+
     /// A piece of background work ended.
     ///
     /// # Errors

@@ -63,10 +63,16 @@ impl Budget {
         self.asked_by_worker.remove(&shard)
     }
 
+    /// Whether a shard is to flush now.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.total > self.bytes_max && self.asked.is_none()
+    }
+
     /// The shard that is to flush now, if there is one: it counts as asked.
     #[must_use]
     pub fn ask(&mut self) -> Option<ShardId> {
-        if self.total <= self.bytes_max || self.asked.is_some() {
+        if !self.is_over() {
             return None;
         }
         let (shard, bytes) = self.bytes.iter().max_by_key(|(_, bytes)| **bytes)?;

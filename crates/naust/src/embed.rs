@@ -243,17 +243,16 @@ impl Naust {
             let peers = Peers::new(poll.registry().try_clone()?);
             let node = naust_node::Node::new(self.node_config(number));
             let wiring = Arc::clone(&self.wiring);
-            let worker = Worker::new(number, wiring, poll, node, sockets, peers);
+            let folder = Arc::new(views::Folder::new(&wiring, number));
+            let views = Arc::clone(&folder);
+            let worker = Worker::new(number, wiring, poll, node, sockets, peers, folder);
             let core = cores.as_ref().and_then(|cores| cores.get(number % cores.len()).copied());
             self.spawn(format!("worker-{number}"), move |_| {
                 // Where the system refuses, the worker runs as well, if not as steadily.
                 core.map(core_affinity::set_for_current);
                 worker.run();
             })?;
-            let views = Arc::clone(&self.wiring.views[number]);
-            self.spawn(format!("views-{number}"), move |wiring| {
-                views::run(wiring, number, &views)
-            })?;
+            self.spawn(format!("views-{number}"), move |wiring| views::run(wiring, &views))?;
             let reads = Arc::clone(&self.wiring.reads[number]);
             self.spawn(format!("reads-{number}"), move |wiring| {
                 reads::run(wiring, number, &reads)
@@ -506,7 +505,7 @@ mod tests {
         wiring.catalog.close(shard, &failure);
         views::tell(&wiring, 0, views::Input::Remove(shard));
         wiring.life.end();
-        views::run(&wiring, 0, &wiring.views[0]);
+        views::run(&wiring, &views::Folder::new(&wiring, 0));
         assert_eq!(wiring.catalog.closed(shard), Some(failure), "what was queued was done");
     }
 

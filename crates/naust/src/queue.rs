@@ -135,6 +135,20 @@ impl<T> Queue<T> {
         open
     }
 
+    /// Waits until something is there, at most `timeout`, and leaves it there. `false`: the queue is
+    /// closed and empty.
+    #[must_use]
+    pub fn wait_filled(&self, timeout: Duration) -> bool {
+        let state = self.sleep(Some(timeout));
+        !state.closed || !state.items.is_empty()
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lock().items.is_empty()
+    }
+
     /// No item is taken any more; what waits is still handed out. Wakes everyone.
     pub fn close(&self) {
         self.lock().closed = true;

@@ -95,7 +95,10 @@ pub struct Worker {
     node: Node,
     sockets: Sockets,
     peers: Peers,
+    folder: Arc<views::Folder>,
     inputs: VecDeque<Input>,
+    /// What came out of batches that this thread folded in itself, and what came in before.
+    told: VecDeque<Input>,
     effects: Vec<Effect>,
     /// Packets of an embedded client.
     packets: Vec<u8>,
@@ -133,6 +136,7 @@ impl Worker {
         node: Node,
         sockets: Sockets,
         peers: Peers,
+        folder: Arc<views::Folder>,
     ) -> Worker {
         let inbox = Arc::clone(&wiring.workers[number]);
         let now = wiring.clock.now();
@@ -144,7 +148,9 @@ impl Worker {
             node,
             sockets,
             peers,
+            folder,
             inputs: VecDeque::new(),
+            told: VecDeque::new(),
             effects: Vec::new(),
             packets: Vec::new(),
             links: Vec::new(),
@@ -179,7 +185,7 @@ impl Worker {
     }
 
     fn wait(&mut self, events: &mut mio::Events) -> io::Result<()> {
-        let busy = self.sockets.is_busy() || self.peers.is_busy();
+        let busy = self.sockets.is_busy() || self.peers.is_busy() || !self.told.is_empty();
         let sleeps = !busy && self.inbox.may_wait();
         let rest_ms = self.tick_at_ms.saturating_sub(self.now.monotonic_ms);
         let timeout = match (sleeps, self.wiring.readable()) {
@@ -199,12 +205,8 @@ impl Worker {
 
     fn turn(&mut self) {
         count(&self.wiring.counters.turns, 1);
-        self.inbox.take(&mut self.inputs);
-        let mut inputs = std::mem::take(&mut self.inputs);
-        for input in inputs.drain(..) {
-            self.input(input);
-        }
-        self.inputs = inputs;
+        self.inbox.take(&mut self.told);
+        self.take_inputs();
         if self.wiring.bells[self.number].take_missed() {
             let links: Vec<ConnectionId> = self.links.iter().map(|held| held.id).collect();
             links.into_iter().for_each(|id| self.take(id));
@@ -215,8 +217,7 @@ impl Worker {
         if self.now.monotonic_ms >= self.tick_at_ms {
             self.tick();
         }
-        self.node.flush(self.now, &mut self.effects);
-        self.carry_out();
+        self.flush();
         self.sockets.write(self.now.monotonic_ms);
         self.peers.write(self.now.monotonic_ms);
         self.look_up();
@@ -378,6 +379,27 @@ impl Worker {
         self.packets = packets;
     }
 
+    fn flush(&mut self) {
+        self.node.flush(self.now, &mut self.effects);
+        self.carry_out();
+        if !self.told.is_empty() {
+            // Replies and progress of what was folded in here, to leave with this turn. What comes
+            // of that belongs to the next one: others are waiting too.
+            self.take_inputs();
+            self.node.flush(self.now, &mut self.effects);
+            self.carry_out();
+        }
+    }
+
+    fn take_inputs(&mut self) {
+        std::mem::swap(&mut self.inputs, &mut self.told);
+        let mut inputs = std::mem::take(&mut self.inputs);
+        for input in inputs.drain(..) {
+            self.input(input);
+        }
+        self.inputs = inputs;
+    }
+
     fn carry_out(&mut self) {
         while !self.effects.is_empty() {
             let mut effects = std::mem::take(&mut self.effects);
@@ -452,7 +474,10 @@ impl Worker {
                 self.give(&wiring.views[worker], views::Input::Shut(shard));
             }
             Effect::Views { shard, job } => {
-                self.give(&wiring.views[worker], views::Input::Job { shard, job });
+                let folded = self.folder.fold_here(&wiring, shard, job, &mut self.told);
+                if let Err(job) = folded {
+                    self.give(&wiring.views[worker], views::Input::Job { shard, job });
+                }
             }
             Effect::Read { shard, job } => {
                 self.give(&wiring.reads[worker], reads::Input::Job { shard, job });

@@ -21,6 +21,8 @@ use rustc_hash::FxHashMap;
 use shard::Shard;
 use std::ops::Range;
 
+/// Log bytes of a batch that a worker may fold in itself: it takes tens of microseconds at most.
+const FOLD_HERE_BYTES_MAX: u64 = 4096;
 /// Milliseconds between two tries to write tables to a full disk.
 const RETRY_MS: u64 = 1000;
 
@@ -55,6 +57,15 @@ pub enum Job {
     EndPolls,
     /// Bring everything that was folded in to disk, then say [`Output::Flushed`].
     Flush,
+}
+
+/// What [`Views::fold_here`] left over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// All is done.
+    Nothing,
+    /// It is time to rotate memtables.
+    ToMaintain,
 }
 
 /// Committed frames and who waits for them.
@@ -183,12 +194,52 @@ impl<T: Tables> Views<T> {
             Job::Flush => shard.flush(outputs),
             Job::Closed(_) | Job::EndPolls | Job::Query(_) => Ok(()),
         };
-        self.maintain(id, done, outputs);
+        self.settle(id, done, outputs);
         for stream in woken {
             for query in self.polls.wake(id, stream) {
                 self.query(now, id, query, outputs);
             }
         }
+    }
+
+    /// Folds a small batch in that needs nothing but memory, or gives the job back. For a worker,
+    /// when the views thread has nothing to do: waking it would take longer. No job may have been
+    /// given to that thread before and not be done.
+    ///
+    /// What may take longer is left over. [`Left::ToMaintain`] is to be followed by
+    /// [`Views::maintain`] on the views thread.
+    ///
+    /// # Errors
+    /// The job, untouched, if it is one for the views thread.
+    pub fn fold_here(
+        &mut self,
+        now: Now,
+        id: ShardId,
+        job: Job,
+        outputs: &mut Vec<Output<T>>,
+    ) -> Result<Left, Job> {
+        let shard = self.shards.get_mut(&id);
+        let (Job::Apply(apply), Some(shard)) = (&job, shard) else { return Err(job) };
+        if apply.batch.bytes() > FOLD_HERE_BYTES_MAX || !shard.folds_from_memory(apply) {
+            return Err(job);
+        }
+        let mut woken = Vec::new();
+        let done = shard.apply(apply, &mut self.replies, &mut woken, outputs);
+        let is_due = shard.is_due();
+        if let Err(fault) = done {
+            self.fail(id, &fault, outputs);
+        }
+        for stream in woken {
+            for query in self.polls.wake(id, stream) {
+                self.query(now, id, query, outputs);
+            }
+        }
+        Ok(if is_due { Left::ToMaintain } else { Left::Nothing })
+    }
+
+    /// Does what [`Views::fold_here`] left over.
+    pub fn maintain(&mut self, id: ShardId, outputs: &mut Vec<Output<T>>) {
+        self.settle(id, Ok(()), outputs);
     }
 
     /// A flush or a compaction ended.
@@ -208,7 +259,7 @@ impl<T: Tables> Views<T> {
             }
             Ok(()) => {
                 shard.tell_progress(outputs);
-                self.maintain(id, Ok(()), outputs);
+                self.settle(id, Ok(()), outputs);
             }
         }
     }
@@ -223,7 +274,7 @@ impl<T: Tables> Views<T> {
         for (_, id) in due.collect::<Vec<_>>() {
             if let Some(shard) = self.shards.get_mut(&id) {
                 shard.try_space_again();
-                self.maintain(id, Ok(()), outputs);
+                self.settle(id, Ok(()), outputs);
             }
         }
     }
@@ -264,7 +315,7 @@ impl<T: Tables> Views<T> {
         self.failed.remove(&id);
     }
 
-    fn maintain(&mut self, id: ShardId, done: Result<(), Fault>, outputs: &mut Vec<Output<T>>) {
+    fn settle(&mut self, id: ShardId, done: Result<(), Fault>, outputs: &mut Vec<Output<T>>) {
         let Some(shard) = self.shards.get_mut(&id) else { return };
         if let Err(fault) = done.and_then(|()| shard.maintain(outputs)) {
             self.fail(id, &fault, outputs);

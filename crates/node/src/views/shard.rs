@@ -184,6 +184,25 @@ impl<T: Tables> Shard<T> {
         Ok(())
     }
 
+    /// Whether folding these frames in needs no disk.
+    pub(super) fn folds_from_memory(&self, apply: &Apply) -> bool {
+        let mut simple = self.untold_below.is_none() && apply.batch.is_in_memory();
+        simple = simple && !self.is_due();
+        if simple {
+            let all = apply.batch.for_each::<ReadError>(&mut |frame| {
+                simple &= Machine::<T>::folds_without_reading(&frame);
+                Ok(())
+            });
+            simple &= all.is_ok();
+        }
+        simple
+    }
+
+    /// Whether it is time to rotate memtables.
+    pub(super) fn is_due(&self) -> bool {
+        self.machine.is_due()
+    }
+
     /// How far the views are, and what changed beside.
     pub(super) fn tell_progress(&mut self, outputs: &mut Vec<Output<T>>) {
         let needs = self.needs_if_changed();

@@ -16,7 +16,7 @@ use naust_machine::{MemDone, MemJob, MemReader};
 use naust_node::answer::Readers;
 use naust_node::event::DirectoryChange;
 use naust_node::transfer::Adopt;
-use naust_node::views::{self, Views};
+use naust_node::views::{self, Left, Views};
 use naust_node::{Config, ConnectionId, Effect, Event, Node, Now, TICK_MS, answer, fetch};
 use naust_wire::options::NamespaceOptions;
 use naust_wire::{NodeId, Offset, ShardId};
@@ -284,9 +284,20 @@ impl World {
             Inside::Open(shard, options, begin) => {
                 self.open(node, shard, options, begin.as_deref());
             }
-            Inside::Views(shard, job) => self.views(node, |process, time, outputs| {
-                process.handle(time, shard, job, outputs);
-            }),
+            Inside::Views(shard, job) => {
+                let here = self.chance.coin();
+                self.views(node, |views, time, outputs| {
+                    let job = match here {
+                        true => views.fold_here(time, shard, job, outputs),
+                        false => Err(job),
+                    };
+                    match job {
+                        Ok(Left::Nothing) => {}
+                        Ok(Left::ToMaintain) => views.maintain(shard, outputs),
+                        Err(job) => views.handle(time, shard, job, outputs),
+                    }
+                });
+            }
             Inside::Shut(shard) => self.views(node, |views, _, _| views.shut(shard)),
             Inside::Remove(shard) => self.remove(node, shard),
             Inside::Tables(shard, job) => self.run_tables(node, shard, job),
