@@ -46,7 +46,7 @@ pub enum Input {
     LinkReady(ConnectionId),
     /// Packets for shards of this worker that came in elsewhere.
     Packets { from: ConnectionId, bytes: Vec<u8> },
-    /// Packets for a connection of this worker.
+    /// Packets for a connection.
     Send { to: ConnectionId, bytes: Vec<u8> },
     /// Close a connection of this worker.
     Close(ConnectionId),
@@ -100,6 +100,8 @@ pub struct Worker {
     /// What came out of batches that this thread folded in itself, and what came in before.
     told: VecDeque<Input>,
     effects: Vec<Effect>,
+    /// For the disk threads, at the end of the turn.
+    writes: Vec<disk_threads::Job>,
     /// Packets of an embedded client.
     packets: Vec<u8>,
     /// Embedded clients of this worker, and whether they are paused with something to send.
@@ -152,6 +154,7 @@ impl Worker {
             inputs: VecDeque::new(),
             told: VecDeque::new(),
             effects: Vec::new(),
+            writes: Vec::new(),
             packets: Vec::new(),
             links: Vec::new(),
             applied: BTreeMap::new(),
@@ -167,6 +170,7 @@ impl Worker {
         let mut events = mio::Events::with_capacity(1024);
         self.node.start(&mut self.effects);
         self.carry_out();
+        self.give_writes();
         while !self.wiring.life.is_ending() {
             if let Err(error) = self.wait(&mut events) {
                 self.wiring.life.fail(format!("can't wait for sockets: {error}"));
@@ -218,8 +222,10 @@ impl Worker {
             self.tick();
         }
         self.flush();
-        self.sockets.write(self.now.monotonic_ms);
+        // Other nodes first: their disks are further away than this one's.
         self.peers.write(self.now.monotonic_ms);
+        self.give_writes();
+        self.sockets.write(self.now.monotonic_ms);
         self.look_up();
         self.tell_ended();
         self.tell_drained();
@@ -238,7 +244,7 @@ impl Worker {
                 self.wiring.crossed(self.number, bytes.len());
                 self.handle(Event::Packets { from, bytes: &bytes });
             }
-            Input::Send { to, bytes } => self.push(to, bytes),
+            Input::Send { to, bytes } => self.send(to, bytes),
             Input::Close(id) => self.close(id),
             Input::Pause(id, on) => self.pause(id, on),
             Input::Gone(id) => self.handle(Event::Closed(id)),
@@ -422,7 +428,7 @@ impl Worker {
             Effect::Close(id) => self.close(id),
             Effect::Pause(id, on) => self.pause(id, on),
             Effect::Write { shard, write } => {
-                self.give(wiring.disk(shard), disk_threads::Job { worker, shard, write });
+                self.writes.push(disk_threads::Job { worker, shard, write });
             }
             Effect::Extend { shard, extend } => {
                 self.give_background(background::Job::Extend { worker, shard, extend });
@@ -497,6 +503,14 @@ impl Worker {
         }
     }
 
+    fn give_writes(&mut self) {
+        let mut writes = std::mem::take(&mut self.writes);
+        for job in writes.drain(..) {
+            self.give(self.wiring.disk(job.shard), job);
+        }
+        self.writes = writes;
+    }
+
     fn give_background(&self, job: background::Job) {
         self.wiring.background.push(job);
     }
@@ -554,6 +568,7 @@ impl Worker {
             self.gone(id);
         }
         self.carry_out();
+        self.give_writes();
     }
 
     fn gone(&mut self, id: ConnectionId) {
