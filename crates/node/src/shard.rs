@@ -14,6 +14,7 @@
 //! Invariants: nothing touches the replica between staging and the `propose` that tells it;
 //! `under_way[i]` is the entry `first + i`; one write of the log is under way at most.
 
+mod lag;
 mod replicate;
 mod transfer;
 mod trim;
@@ -220,6 +221,8 @@ impl Shard {
             self.lead()?;
         }
         if self.is_full || self.applied.disk_full {
+            // Time is to pass, for a replica with space to lead.
+            self.wake();
             return Err(Busy::DiskFull);
         }
         if self.is_beyond(1) {
@@ -247,7 +250,7 @@ impl Shard {
             let end = self.log.end();
             self.clock = Clock::new((end.index.0 > 0).then_some(end.time), now);
         }
-        self.replication.sleeps = false;
+        self.wake();
         let time = self.clock.stamp(now);
         let index = self.log.end().index.next();
         let staged = self.log.stage(kind, self.replica.term(), index, time, body);
@@ -296,7 +299,7 @@ impl Shard {
         if !self.waiting.has_fresh() {
             return;
         }
-        self.replication.sleeps = false;
+        self.wake();
         if self.replica.is_lone_voter() && self.replica.role() != Role::Leader {
             // Whatever was ever acknowledged lies in its log; there is nobody to ask.
             self.waiting.all_wait_for(self.log.durable().index);
@@ -473,7 +476,8 @@ impl Shard {
         for asked in self.waiting.expire(now) {
             let detail = match asked.read.level {
                 Level::Linearizable => {
-                    "no leader of the namespace could be asked in time; ask again"
+                    "no leader of the namespace could be asked in time, or this replica did not \
+                     come as far as it said; ask again"
                 }
                 _ => "the offset was not reached in time; ask again, or a later replica",
             };

@@ -18,6 +18,7 @@ impl Node {
         if let Some(mut shard) = self.shards.remove(&id) {
             shard.timer_ms.map(|at| self.timers.remove(&(at, id)));
             shard.forget_bytes(&mut self.unapplied_bytes);
+            shard.tell_gone(&mut self.peers);
             shard.stays = true;
             self.directory.fails(id, failure.clone());
             self.leaving.insert(id, shard);

@@ -146,6 +146,8 @@ impl Node {
         };
         match shard.admit() {
             Err(Busy::NotLeader(Some(leader))) => {
+                // Should it lead no more while all sleep, that is to be found out.
+                shard.wake();
                 return self.forward(from, packet, leader, effects);
             }
             admitted => admitted.map_err(busy)?,

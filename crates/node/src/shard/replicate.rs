@@ -10,6 +10,7 @@
 //! the next is read when one was answered, so that what it costs does not grow with how far it is
 //! behind.
 
+use super::lag::Lag;
 use super::{Shard, UnderWay};
 use crate::peers::Peers;
 use crate::views::Waiter;
@@ -48,6 +49,8 @@ pub(super) struct Replication {
     pub(super) sleeps: bool,
     /// Ticks in a row in which nothing was under way.
     quiet_ticks: u32,
+    /// How late this disk is, if it leads.
+    pub(super) lag: Lag,
 }
 
 /// Frames on their way to a follower that is behind.
@@ -124,6 +127,7 @@ impl Shard {
         self.propose();
         self.tick_transfers(now, effects);
         self.replica.tick();
+        self.watch_disk(now, peers);
         self.settle_role();
         self.replication.quiet_ticks = match self.is_quiet(now, peers) {
             true => self.replication.quiet_ticks + 1,
@@ -177,8 +181,30 @@ impl Shard {
     /// A node came or went that has a replica.
     pub(crate) fn wake_for(&mut self, node: NodeId) {
         if self.replica.configuration().contains(node) {
-            self.replication.sleeps = false;
-            self.replication.quiet_ticks = 0;
+            self.wake();
+        }
+    }
+
+    /// Something happens: time goes on, and the count of quiet ticks begins anew.
+    pub(crate) fn wake(&mut self) {
+        self.replication.sleeps = false;
+        self.replication.quiet_ticks = 0;
+    }
+
+    /// This replica is closed while its node lives on: nobody would miss a leader whose shard
+    /// sleeps. One of the others is to campaign at once, and the rest to wake.
+    pub(crate) fn tell_gone(&self, peers: &mut Peers) {
+        if self.replica.role() != Role::Leader {
+            return;
+        }
+        let voters = self.replica.configuration().voters();
+        let heirs = self.others().into_iter().filter(|node| voters.contains(node));
+        let heir = heirs.max_by_key(|node| self.matched(*node));
+        for node in self.others() {
+            let heir = heir == Some(node);
+            let kind = if heir { MessageKind::TimeoutNow } else { MessageKind::Heartbeat };
+            let (kind, term) = (kind as u8, self.replica.term());
+            peers.say(self.id, node, Said::Raft(Raft { kind, term, ..Raft::default() }));
         }
     }
 
@@ -204,7 +230,9 @@ impl Shard {
         self.propose();
         // Answers to what was said before it fell asleep don't wake it.
         let wakes = !matches!(kind, MessageKind::HeartbeatAnswer | MessageKind::AppendAnswer);
-        self.replication.sleeps &= !wakes;
+        if wakes {
+            self.wake();
+        }
         self.replica.step(Message {
             kind,
             from,
@@ -230,8 +258,12 @@ impl Shard {
     fn is_crowded(&self) -> bool {
         let bytes = self.handed.1.0 - self.applied.next.0;
         let frames = self.committed.0.saturating_sub(self.applied.index.0);
+        let (end, durable) = (self.log.end(), self.log.durable());
+        let unwritten = end.offset.0 - durable.offset.0;
         self.replica.role() != Role::Leader
             && (bytes > UNAPPLIED_BYTES_MAX
+                || unwritten > UNAPPLIED_BYTES_MAX
+                || end.index.0 - durable.index.0 > UNAPPLIED_FRAMES_MAX as u64
                 || frames > UNAPPLIED_FRAMES_MAX as u64
                 || self.applied.backlog_bytes > BACKLOG_BYTES_MAX)
     }
@@ -470,7 +502,7 @@ impl Shard {
     /// Proposes another configuration, unless a change is under way.
     pub(crate) fn configure(&mut self, change: Change) {
         self.propose();
-        self.replication.sleeps = false;
+        self.wake();
         // Refused: it leads no more, or hands leadership over; the next leader looks again.
         let _ = self.replica.propose_configure(change);
         self.take_readies();
@@ -479,7 +511,7 @@ impl Shard {
     /// Hands leadership over to another voter, which may take a while or fail.
     pub(crate) fn hand_over_to(&mut self, node: NodeId) {
         self.propose();
-        self.replication.sleeps = false;
+        self.wake();
         self.replica.transfer(node);
         self.take_readies();
         self.settle_role();

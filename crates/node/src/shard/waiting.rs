@@ -166,8 +166,8 @@ impl Waiting {
         self.due.extend(self.polls.drain(..).map(without_patience));
     }
 
-    /// What waited long enough: long polls become due; reads that found no leader, and those of
-    /// offsets that were not reached, are given back.
+    /// What waited long enough: long polls become due; reads that found no leader, and those of an
+    /// index or an offset that was not reached, are given back.
     pub(crate) fn expire(&mut self, now: Now) -> Vec<Asked> {
         if self.deadline_ms.is_none_or(|deadline| deadline > now.monotonic_ms) {
             return Vec::new();
@@ -179,11 +179,20 @@ impl Waiting {
         for (_, asked) in &mut self.rounds {
             late.extend(asked.extract_if(.., is_late));
         }
+        // One that was told an index may have lost its leader before it came so far.
+        let (of_indices, waiting) = self
+            .by_index
+            .drain(..)
+            .partition::<Vec<_>, _>(|(_, asked)| asked.give_up_ms <= now.monotonic_ms);
+        self.by_index = waiting.into();
+        late.extend(of_indices.into_iter().map(|(_, asked)| asked));
         let of_offsets = self.by_offset.extract_if(.., |_, asked| is_late(asked));
         late.extend(of_offsets.map(|(_, asked)| asked));
         let polls = self.polls.iter().map(|asked| asked.deadline_ms);
         let rounds = self.rounds.iter().flat_map(|(_, asked)| asked);
-        let others = self.fresh.iter().chain(rounds).chain(self.by_offset.values());
+        let of_indices = self.by_index.iter().map(|(_, asked)| asked);
+        let others = self.fresh.iter().chain(rounds).chain(of_indices);
+        let others = others.chain(self.by_offset.values());
         self.deadline_ms = polls.chain(others.map(|asked| asked.give_up_ms)).min();
         late
     }
@@ -280,6 +289,18 @@ mod tests {
         let late = Now { monotonic_ms: READ_OFFSET_WAIT_MS, wall_ms: 0 };
         let given_up: Vec<u64> = waiting.expire(late).iter().map(|a| a.request.0).collect();
         assert_eq!(given_up, [3]);
+        assert!(waiting.is_empty() && waiting.deadline_ms().is_none());
+    }
+
+    #[test]
+    fn reads_that_were_told_an_index_do_not_wait_for_it_for_ever() {
+        let mut waiting = Waiting::default();
+        waiting.add(asked(1, Level::Linearizable, get()));
+        let token = waiting.next_token();
+        waiting.found_index(token, Index(7));
+        let late = Now { monotonic_ms: READ_OFFSET_WAIT_MS, wall_ms: 0 };
+        let given_up: Vec<u64> = waiting.expire(late).iter().map(|a| a.request.0).collect();
+        assert_eq!(given_up, [1]);
         assert!(waiting.is_empty() && waiting.deadline_ms().is_none());
     }
 

@@ -10,7 +10,8 @@ use naust_wire::limits::PACKET_HEADER_BYTES;
 use naust_wire::options::{Durability, NamespaceOptions, StreamOptions};
 use naust_wire::packet::{self, Kind};
 use naust_wire::read::{Level, Query, Read};
-use naust_wire::{Offset, RequestId, Sequence, SessionId, ShardId};
+use naust_wire::reply::Failure;
+use naust_wire::{Code, Offset, RequestId, Sequence, SessionId, ShardId};
 use std::sync::atomic::Ordering;
 
 impl World {
@@ -52,6 +53,11 @@ impl World {
                 let damage = self.damage.entry(ShardId(number(1) as u32)).or_default();
                 let part = if words[2] == "rows" { &damage.rows } else { &damage.jobs };
                 part.store(true, Ordering::Relaxed);
+            }
+            // Its views end by themselves, in the middle of nothing.
+            "fails" => {
+                let failure = Failure::new(Code::Corrupt, "a damaged block");
+                self.burst(vec![Event::Failed { shard: ShardId(number(1) as u32), failure }]);
             }
             "leave" => {
                 self.disks.entry(ShardId(number(1) as u32)).or_default();
