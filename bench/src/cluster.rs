@@ -2,7 +2,7 @@
 
 use crate::process::{load, number, resident_mebibytes};
 use crate::table::{Table, grouped, median, verdict};
-use crate::{Setting, raw};
+use crate::{Setting, nats, raw};
 use anyhow::{Context as _, ensure};
 use naust::process::{Counters, NodeProcess, Start};
 use naust_client::{Client, Commit, Options, Submitted};
@@ -186,6 +186,31 @@ impl Cluster {
     }
 }
 
+/// Messages published to NATS JetStream as the rows of puts are: connections, each with so many under
+/// way.
+const PEER_ROWS: [(&str, usize, usize); 3] =
+    [("1 connection × 1", 1, 1), ("1 connection × 256", 1, 256), ("4 connections × 256", 4, 256)];
+
+/// What the peer reached, beside this.
+fn print_peer(version: &str, rows: &[Measured], peer: &[Measured]) {
+    let columns = ["what", "Naust /s", "NATS /s", "ratio", "NATS p50 ms", "NATS p99 ms"];
+    let title = format!("Beside NATS JetStream {version}, three replicas, its defaults");
+    let mut table = Table::new(&title, &columns);
+    for ((name, ..), measured) in PEER_ROWS.iter().zip(peer) {
+        let own = ROWS.iter().position(|row| row.name == *name).expect("the same rows");
+        let (ours, theirs) = (median(&rows[own].per_second), median(&measured.per_second));
+        table.row(&[
+            name,
+            &grouped(ours),
+            &grouped(theirs),
+            &format!("{:.2}", ours / theirs),
+            &format!("{:.3}", median(&measured.p50_us) / 1000.0),
+            &format!("{:.2}", median(&measured.p99_us) / 1000.0),
+        ]);
+    }
+    table.print();
+}
+
 /// The tables of three nodes.
 pub fn three(setting: &Setting) -> anyhow::Result<()> {
     let directory = setting.directory()?;
@@ -194,8 +219,21 @@ pub fn three(setting: &Setting) -> anyhow::Result<()> {
     let idle = cluster.resident_mebibytes()?;
     let mut raw_us = Vec::new();
     let mut rows: Vec<Measured> = ROWS.iter().map(|_| Measured::default()).collect();
+    let mut peer_rows: Vec<Measured> = PEER_ROWS.iter().map(|_| Measured::default()).collect();
+    let peer = nats::version();
     let before = cluster.term()?;
     for round in 0..setting.rounds {
+        if peer.is_some() {
+            let directory = setting.directory()?;
+            let servers = nats::Servers::start(directory.path())?;
+            for ((_, connections, in_flight), measured) in PEER_ROWS.iter().zip(&mut peer_rows) {
+                let time = Duration::from_secs(setting.seconds);
+                let told = servers.load(*connections, *in_flight, time)?;
+                measured.per_second.push(told.per_second);
+                measured.p50_us.push(told.p50_us);
+                measured.p99_us.push(told.p99_us);
+            }
+        }
         for (row, measured) in ROWS.iter().zip(&mut rows) {
             raw_us.push(raw::sync_p50_us(directory.path(), Duration::from_secs(1))?);
             row.measure(setting, &cluster, round, measured)?;
@@ -205,6 +243,10 @@ pub fn three(setting: &Setting) -> anyhow::Result<()> {
     print(&rows, median(&raw_us));
     let raw = median(&raw_us) / 1e3;
     println!("\nraw 4 KiB write + fdatasync, p50: {raw:.3} ms; {} rounds", setting.rounds);
+    match &peer {
+        Some(version) => print_peer(version, &rows, &peer_rows),
+        None => println!("\nNATS JetStream is not measured: there is no `nats-server` here"),
+    }
     let mut seconds = Vec::new();
     for _ in 0..TRIALS {
         seconds.push(fail_over(&mut cluster)?);

@@ -3,12 +3,14 @@
 //!
 //! Reading order: [`raw`] what the disk can do; [`node`] the tables of a node over TCP;
 //! [`embedded`] the same in this process, and the table engine beside its peer; [`idle`] what doing
-//! nothing costs; [`cluster`] three nodes; [`table`] how it is printed.
+//! nothing costs; [`cluster`] three nodes, with
+//! [`nats`] as their peer; [`table`] how it is printed.
 #![allow(clippy::print_stdout, reason = "a bench prints")]
 
 mod cluster;
 mod embedded;
 mod idle;
+mod nats;
 mod node;
 mod process;
 mod raw;
