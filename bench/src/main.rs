@@ -20,6 +20,10 @@ use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
 use std::path::PathBuf;
 
+/// The program's own: a service that embeds the crate is free to choose it too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measures Naust beside its limits and peers.
 #[derive(Parser)]
 struct Args {
