@@ -2,7 +2,7 @@
 
 use crate::process::{load, number, resident_mebibytes};
 use crate::table::{Table, grouped, median, verdict};
-use crate::{Setting, nats, raw};
+use crate::{Setting, idle, nats, raw};
 use anyhow::{Context as _, ensure};
 use naust::process::{Counters, NodeProcess, Start};
 use naust_client::{Client, Commit, Options, Submitted};
@@ -20,6 +20,10 @@ const IN_FLIGHT: usize = 64;
 const WATCH: Duration = Duration::from_secs(2);
 /// How long the nodes may take to be whole again.
 const WHOLE_TIME_MAX: Duration = Duration::from_secs(60);
+/// The nodes.
+const NAMES: [&str; 3] = ["n1", "n2", "n3"];
+/// Until namespaces without requests are quiet.
+const SLEEP: Duration = Duration::from_secs(15);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -102,7 +106,7 @@ impl Cluster {
     fn start(setting: &Setting, directory: &Path) -> anyhow::Result<Cluster> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let mut cluster = Cluster { nodes: Vec::new(), runtime };
-        for name in ["n1", "n2", "n3"] {
+        for name in NAMES {
             let mut arguments = vec!["--name".to_owned(), name.to_owned()];
             if let Some(first) = cluster.nodes.first() {
                 arguments.extend(["--join".to_owned(), first.address()]);
@@ -266,6 +270,31 @@ pub fn three(setting: &Setting) -> anyhow::Result<()> {
     table.row(&[&"elections while the rows above ran", &elections, &"0", &reached]);
     let reached = verdict(idle <= 120.0);
     table.row(&[&"three idle nodes, resident", &format!("{idle:.1} MiB"), &"≤ 120 MB", &reached]);
+    table.print();
+    Ok(())
+}
+
+/// What a thousand quiet namespaces cost three nodes.
+pub fn quiet(setting: &Setting) -> anyhow::Result<()> {
+    let directory = setting.directory()?;
+    let cluster = Cluster::start(setting, directory.path())?;
+    let start = Instant::now();
+    cluster.runtime.block_on(async {
+        idle::fill(&Client::connect([cluster.nodes[0].address()]).await?).await
+    })?;
+    cluster.wait_to_be_whole()?;
+    let seconds = start.elapsed().as_secs_f64();
+    println!("\nmade, a row each, and on all three nodes after {seconds:.1} s");
+    // They go to sleep some seconds after the last write.
+    std::thread::sleep(SLEEP);
+    let columns = ["what", "resident MiB", "% of a core", "disk MiB", "aim", "reached"];
+    let mut table = Table::new("A thousand quiet namespaces on three nodes", &columns);
+    for (name, node) in NAMES.iter().zip(&cluster.nodes) {
+        let (memory, core, disk) = idle::watch(node.id(), &directory.path().join(name))?;
+        let reached = verdict(memory <= 200.0 && core < 5.0);
+        let (memory, core) = (format!("{memory:.1}"), format!("{core:.2}"));
+        table.row(&[name, &memory, &core, &format!("{disk:.1}"), &"≤ 200 MB, < 5 %", &reached]);
+    }
     table.print();
     Ok(())
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 const WATCH: Duration = Duration::from_secs(10);
 
 /// Resident MiB, percent of a core and MiB on disk of a node that does nothing for a while.
-fn watch(id: u32, data: &Path) -> anyhow::Result<(f64, f64, f64)> {
+pub fn watch(id: u32, data: &Path) -> anyhow::Result<(f64, f64, f64)> {
     std::thread::sleep(Duration::from_secs(2));
     let (processor, start) = (processor_seconds(id)?, Instant::now());
     std::thread::sleep(WATCH);
@@ -23,6 +23,16 @@ fn watch(id: u32, data: &Path) -> anyhow::Result<(f64, f64, f64)> {
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
+/// Makes a thousand namespaces with a row each.
+pub async fn fill(client: &Client) -> anyhow::Result<()> {
+    for number in 0..1000 {
+        let name = format!("quiet-{number}");
+        client.create_namespace(&name, NamespaceOptions::default()).await?;
+        client.namespace(&name).kv("k").put("key", "value").await?;
+    }
+    Ok(())
 }
 
 /// The table of idle nodes.
@@ -39,15 +49,7 @@ pub fn quiet(setting: &Setting) -> anyhow::Result<()> {
     drop(one);
     let data = directory.path().join("thousand");
     let thousand = node(setting, &data, &[])?;
-    runtime()?.block_on(async {
-        let client = Client::connect([thousand.address()]).await?;
-        for number in 0..1000 {
-            let name = format!("quiet-{number}");
-            client.create_namespace(&name, NamespaceOptions::default()).await?;
-            client.namespace(&name).kv("k").put("key", "value").await?;
-        }
-        anyhow::Ok(())
-    })?;
+    runtime()?.block_on(async { fill(&Client::connect([thousand.address()]).await?).await })?;
     let (memory, core, disk) = watch(thousand.id(), &data)?;
     let reached = verdict(memory <= 200.0 && core < 5.0 && disk <= 200.0);
     let (memory, core, disk) = (format!("{memory:.1}"), format!("{core:.2}"), format!("{disk:.1}"));

@@ -63,6 +63,8 @@ enum Table {
     Idle,
     /// Three nodes: commits, reads, failover, memory.
     Cluster,
+    /// Three nodes with a thousand quiet namespaces.
+    ClusterIdle,
 }
 
 /// What all measurements share.
@@ -124,6 +126,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted(Table::Cluster) {
         cluster::three(&disk)?;
+    }
+    if wanted(Table::ClusterIdle) {
+        cluster::quiet(&disk)?;
     }
     Ok(())
 }
