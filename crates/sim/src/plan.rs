@@ -14,6 +14,11 @@ use naust_wire::options::{Durability, NamespaceOptions};
 
 /// How many times rarer the nodes of a cluster end than a node alone.
 const RARER: u64 = 20;
+/// Longest virtual time of the busy part of a life of one node, in microseconds: it ends with its
+/// requests.
+const ALONE_MICROS: u64 = 120_000_000;
+/// Virtual time of the busy part of the life of a cluster, in microseconds.
+const TOGETHER_MICROS: u64 = 60_000_000;
 
 /// What a life is allowed to meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +37,10 @@ pub struct Plan {
     pub mode: Mode,
     /// Requests of the whole life.
     pub requests: u64,
+    /// Virtual time of its busy part, in microseconds: all of it, in a cluster; at most, alone.
+    pub busy_micros: u64,
+    /// Clients of a cluster ask in so many bursts, one after the other over the busy part.
+    pub bursts: u64,
     /// What clients do.
     pub work: Work,
     /// What disks, processes, clocks and connections do.
@@ -206,6 +215,8 @@ impl Plan {
         Plan {
             mode,
             requests,
+            busy_micros: ALONE_MICROS,
+            bursts: 1,
             segment_bytes: 1 << generator.between(14, 20).max(segment_bits(&work)),
             work,
             faults,
@@ -224,14 +235,31 @@ impl Plan {
             let faults = &mut self.faults;
             faults.rot_micros = 0;
             // Long enough a life that what goes wrong between nodes has its time.
-            self.work.think_micros = self.work.think_micros * 2 + 1_000;
+            self.busy_micros = TOGETHER_MICROS;
+            self.bursts = cluster.bursts;
             // There must be a quorum most of the time, or nothing happens that is worth it.
             faults.crash_micros *= RARER;
             faults.kill_micros *= RARER;
             faults.drain_micros *= RARER;
+            faults.disconnect_micros *= RARER;
+            faults.clock_micros *= RARER;
+            faults.full_micros *= RARER;
+            faults.fail_micros *= RARER;
         }
         self.cluster = cluster;
         self
+    }
+}
+
+impl Plan {
+    /// When the request of this number may be drawn at the earliest, in microseconds.
+    #[must_use]
+    pub fn pace(&self, number: u64) -> u64 {
+        if self.cluster.nodes == 1 {
+            return 0;
+        }
+        let burst = (number * self.bursts / self.requests.max(1)).min(self.bursts);
+        burst * self.busy_micros / self.bursts.max(1)
     }
 }
 

@@ -46,8 +46,6 @@ use network::{Network, Towards};
 use shards::Shard;
 use std::collections::BTreeMap;
 
-/// Longest virtual time of the busy part of a life, in microseconds.
-const BUSY_MICROS: u64 = 120_000_000;
 /// Virtual time within which everything that was begun must end once faults have ended, in
 /// microseconds.
 const HEALING_MICROS: u64 = 60_000_000;
@@ -168,6 +166,8 @@ pub struct World {
     connections: u64,
     /// Requests that were drawn so far.
     drawn: u64,
+    /// Of those, what clients drew themselves and did not only repeat.
+    sent: u64,
     history: History,
     shards: BTreeMap<ShardId, Shard>,
     excuses: Excuses,
@@ -222,6 +222,7 @@ impl World {
             lines: BTreeMap::new(),
             connections: 0,
             drawn: 0,
+            sent: 0,
             history: History::default(),
             shards: BTreeMap::new(),
             excuses,
@@ -258,8 +259,11 @@ impl World {
         self.schedule_faults();
         self.schedule_disturbances();
         let requests = self.plan.requests;
-        let deadline = Moment(BUSY_MICROS);
-        self.run_until(deadline, |world| world.history.requests.len() as u64 >= requests);
+        let deadline = Moment(self.plan.busy_micros);
+        let is_alone = self.members.len() == 1;
+        self.run_until(deadline, |world| {
+            is_alone && world.history.requests.len() as u64 >= requests
+        });
         self.end_faults();
         self.settle("after the last fault");
         self.tally.healing_micros = self.schedule.now().0 - self.healed_from.0;
@@ -366,9 +370,18 @@ impl World {
         }
         let busy = self.seats.iter().enumerate().filter(|(_, seat)| !seat.client.is_idle());
         let busy: Vec<_> = busy.map(|(seat, s)| (seat, s.client.under_way())).collect();
+        let seats = self.seats.iter().enumerate();
+        let alone: Vec<usize> =
+            seats.filter(|(_, seat)| !seat.client.is_connected()).map(|(seat, _)| seat).collect();
+        let members = self.members.iter().enumerate();
+        let down: Vec<usize> =
+            members.filter(|(_, m)| m.listens().is_none()).map(|(slot, _)| slot).collect();
         self.tell_replicas();
         let apart = self.is_apart().unwrap_or_else(|| "replicas are one".to_owned());
-        let what = format!("{when} not all came to its end; (client, requests): {busy:?}; {apart}");
+        let what = format!(
+            "{when} not all came to its end; (client, requests): {busy:?}; without a connection: \
+             {alone:?}; nodes that do not listen: {down:?}; {apart}"
+        );
         self.violations.push(Violation::new("liveness", what));
     }
 

@@ -12,6 +12,8 @@ const APART: u64 = 0x6e61_7573_745f_6e6f;
 pub struct Cluster {
     /// Nodes.
     pub nodes: usize,
+    /// In how many bursts clients ask; they rest between them.
+    pub bursts: u64,
     /// Mean virtual time between partitions, in microseconds, and how long one lasts at most.
     pub partition_micros: u64,
     /// See `partition_micros`.
@@ -62,20 +64,21 @@ impl Cluster {
         let per_million = mean(1, 1, 3);
         Cluster {
             nodes,
-            partition_micros: mean(100_000, 5_000_000, 5),
+            partition_micros: mean(1_000_000, 30_000_000, 5),
             partition_lasts_micros: mean(10_000, 5_000_000, 10),
-            snap_micros: mean(20_000, 2_000_000, 4),
-            slow_micros: mean(100_000, 5_000_000, 3),
+            snap_micros: mean(200_000, 20_000_000, 4),
+            slow_micros: mean(1_000_000, 30_000_000, 3),
             slow_packet_micros: mean(1_000, 500_000, 10),
             lost_in_a_million: mean(1_000, 200_000, 6) * per_million,
             twice_in_a_million: mean(1_000, 200_000, 6) * per_million,
             late_in_a_million: mean(1_000, 200_000, 6) * per_million,
-            pause_micros: mean(200_000, 5_000_000, 3),
+            pause_micros: mean(1_000_000, 30_000_000, 3),
             pause_lasts_micros: mean(10_000, 3_000_000, 10),
-            wipe_micros: mean(100_000, 3_000_000, 4),
-            remove_micros: mean(100_000, 3_000_000, 3),
-            transfer_micros: mean(100_000, 5_000_000, 4),
+            wipe_micros: mean(1_000_000, 20_000_000, 4),
+            remove_micros: mean(1_000_000, 20_000_000, 3),
+            transfer_micros: mean(1_000_000, 30_000_000, 4),
             drift_ppm: mean(100, 100_000, 4),
+            bursts: generator.skewed(4, 400),
         }
     }
 }

@@ -45,6 +45,9 @@ pub struct Client {
     requests: u64,
     /// Only what was begun is finished; nothing new is drawn.
     finishing: bool,
+    /// Nothing new is asked for the moment.
+    pausing: bool,
+    drawn: u64,
     /// Reads to be asked before anything is drawn, each until it is answered.
     agenda: VecDeque<Read>,
     asking: Option<Read>,
@@ -103,6 +106,8 @@ impl Client {
             waiting: BTreeMap::new(),
             requests: 0,
             finishing: false,
+            pausing: false,
+            drawn: 0,
             agenda: VecDeque::new(),
             asking: None,
             is_operator: false,
@@ -171,6 +176,23 @@ impl Client {
         self.finishing = true;
     }
 
+    /// Whether something new may be asked now.
+    pub fn may_draw(&mut self, may: bool) {
+        self.pausing = !may;
+    }
+
+    /// How many requests it drew so far: neither greetings nor what it sent again.
+    #[must_use]
+    pub fn drawn(&self) -> u64 {
+        self.drawn
+    }
+
+    /// Whether only something new could be asked.
+    #[must_use]
+    pub fn rests(&self) -> bool {
+        self.state == State::Ready && self.is_idle() && !self.is_operator && !self.finishing
+    }
+
     /// Whether nothing is under way and nothing is to be sent again.
     #[must_use]
     pub fn is_idle(&self) -> bool {
@@ -215,7 +237,7 @@ impl Client {
             State::Ready if self.waiting.len() as u64 >= plan.work.in_flight => None,
             State::Ready => {
                 let old = self.again().or_else(|| self.examination()).or_else(|| self.sent_on());
-                let draws = !self.finishing && !self.is_operator;
+                let draws = !self.finishing && !self.pausing && !self.is_operator;
                 old.or_else(|| if draws { self.draw(plan, number) } else { None })
             }
         }
@@ -283,6 +305,7 @@ impl Client {
     }
 
     fn draw(&mut self, plan: &Plan, number: u64) -> Option<Outgoing> {
+        self.drawn += 1;
         let shard = self.shard.expect("a client that is ready knows its shard");
         let kind = self.generator.weighted(&plan.work.requests).unwrap_or(0);
         let kind = RequestKind::ALL[kind];

@@ -52,9 +52,18 @@ impl World {
     pub(super) fn wake(&mut self, seat: usize) {
         if !std::mem::replace(&mut self.seats[seat].waits_for_turn, true) {
             let think = self.chance.skewed(1, self.plan.work.think_micros);
-            let at = self.schedule.now().after(think).max(self.seats[seat].pauses_until);
+            let mut at = self.schedule.now().after(think).max(self.seats[seat].pauses_until);
+            if !self.is_time_to_ask() && self.seats[seat].client.rests() {
+                // What clients ask at once in the next burst they ask one after the other.
+                at = at.max(Moment(self.plan.pace(self.sent)).after(think));
+            }
             self.schedule.at(at, Happening::Turn(seat));
         }
+    }
+
+    /// Whether the next burst of requests has come.
+    fn is_time_to_ask(&self) -> bool {
+        self.schedule.now().0 >= self.plan.pace(self.sent)
     }
 
     /// A client's turn: it connects, or sends what it has to send. If it had anything, it has
@@ -72,10 +81,13 @@ impl World {
         }
         let (now, mut bytes) = (self.schedule.now(), Vec::new());
         for _ in 0..self.chance.skewed(1, 16) {
+            let may = self.is_time_to_ask();
+            self.seats[seat].client.may_draw(may);
             let Some(outgoing) = self.seats[seat].client.next(&self.plan, self.drawn) else {
                 break;
             };
             self.drawn += 1;
+            self.sent = self.seats.iter().map(|seat| seat.client.drawn()).sum();
             self.send(seat, &outgoing, now, &mut bytes);
         }
         let client = &self.seats[seat].client;
