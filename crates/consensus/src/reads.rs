@@ -10,6 +10,7 @@
 
 use crate::replica::{NotLeader, Replica};
 use naust_wire::Index;
+use naust_wire::planted::{self, Bug};
 use raft::{StateRole, eraftpb};
 use std::collections::VecDeque;
 
@@ -115,6 +116,10 @@ impl Replica {
 
     /// What Raft has found out: (token, index).
     pub(crate) fn take_reads(&mut self, found: &mut Vec<(u64, Index)>) {
+        if planted::has(Bug::ReadWithoutQuorum) && self.raft.state == StateRole::Leader {
+            let known = Index(self.told_committed());
+            found.extend(self.reads.asked.drain(..).map(|asked| (asked, known)));
+        }
         for read in self.raft.r.read_states.drain(..) {
             let (fields, _) = read.request_ctx.as_chunks::<8>();
             let &[_, life, token] = fields else { continue };

@@ -5,6 +5,7 @@ use crate::entries::{Entries, raft_entry};
 use crate::reads::Reads;
 use crate::transfer::Transfers;
 use crate::{Entry, EntryKind, HardState, Message, MessageKind, Ready, Role, Start};
+use naust_wire::planted::{self, Bug};
 use naust_wire::{Index, NodeId, Term};
 use raft::{Config, Raft, StateRole, eraftpb};
 use std::collections::VecDeque;
@@ -364,12 +365,15 @@ impl Replica {
     }
 
     fn hard(&self) -> HardState {
-        HardState { term: Term(self.raft.term), vote: NodeId(self.raft.vote) }
+        let vote = if planted::has(Bug::ForgetVote) { 0 } else { self.raft.vote };
+        HardState { term: Term(self.raft.term), vote: NodeId(vote) }
     }
 
     fn newly_committed(&mut self) -> Option<Index> {
         let log = &self.raft.raft_log;
+        let alone = planted::has(Bug::CommitAlone) && self.raft.r.state == StateRole::Leader;
         let committed = log.committed.min(log.persisted);
+        let committed = if alone { log.persisted } else { committed };
         (committed > self.told.committed).then(|| {
             self.told.committed = committed;
             Index(committed)
@@ -398,6 +402,9 @@ impl Replica {
             let lasts = self.unpersisted.iter_mut().filter_map(|ready| ready.last.as_mut());
             lasts.filter(|last| last.0 > cut.0).for_each(|last| *last = kept);
         }
+        if planted::has(Bug::LeaderCountsEarly) && self.raft.r.state == StateRole::Leader {
+            self.raft.on_persist_entries(last.0, last.1);
+        }
         Some(last)
     }
 
@@ -417,7 +424,10 @@ impl Replica {
         // it may lead the same term again, with other entries, after a crash.
         let rests = self.unpersisted.iter().any(|unpersisted| unpersisted.hard);
         match self.unpersisted.back_mut() {
-            Some(unpersisted) if rests || self.raft.r.state != StateRole::Leader => {
+            Some(unpersisted)
+                if (rests || self.raft.r.state != StateRole::Leader)
+                    && !planted::has(Bug::FollowerAcksEarly) =>
+            {
                 unpersisted.messages.extend(messages);
             }
             _ => ready.messages.extend(messages),

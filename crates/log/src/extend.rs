@@ -8,6 +8,7 @@ use crate::layout::Layout;
 use crate::shared::Shared;
 use crate::write::{Failure, full_or, zero};
 use naust_wire::Offset;
+use naust_wire::planted::{self, Bug};
 use std::sync::Arc;
 
 /// Bytes between two syncs: a write of the same file that syncs meanwhile waits for no more of
@@ -65,7 +66,7 @@ impl Extend {
             file.sync().map_err(Fault::at("sync", &name))?;
             *to = next;
         }
-        if unnamed {
+        if unnamed && !planted::has(Bug::ForgetNames) {
             self.shared.sync_name(base)?;
         }
         Ok(())

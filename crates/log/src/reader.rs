@@ -337,13 +337,14 @@ impl Reader {
         }
     }
 
-    /// Frames from `at` on, or from where the log goes on behind it.
-    fn frames_over_gaps(&self, at: Offset) -> Result<Chunk, ReadError> {
-        match self.frames(at, Offset::MAX, STEP_BYTES) {
-            Err(ReadError::Trimmed { next: Some(next) }) if next > at => {
-                self.frames(next, Offset::MAX, STEP_BYTES)
+    /// Frames from `at` on, or from where the log goes on behind it. Behind a gap at the end of one
+    /// segment may lie one at the beginning of the next.
+    fn frames_over_gaps(&self, mut at: Offset) -> Result<Chunk, ReadError> {
+        loop {
+            match self.frames(at, Offset::MAX, STEP_BYTES) {
+                Err(ReadError::Trimmed { next: Some(next) }) if next > at => at = next,
+                read => return read,
             }
-            read => read,
         }
     }
 

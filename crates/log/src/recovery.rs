@@ -21,6 +21,7 @@ use crate::segment::Content;
 use crate::shared::{Map, Segment, Shared, read_footer};
 use crate::superblock::{HardState, Identity, Superblock};
 use crate::{Fault, Reader, install, scan, write};
+use naust_wire::planted::{self, Bug};
 use naust_wire::{Index, Offset, ShardId, Term};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -369,7 +370,7 @@ impl Survey {
         }
         // A log that was trimmed has durable frames: its segment was not the last.
         let bare = from == self.start.offset && self.start != Position::ORIGIN;
-        if !synced && !bare {
+        if (!synced && !bare) || planted::has(Bug::CutDamage) {
             self.torn = Some(Torn { from, to: from, flaw });
             return Ok(None);
         }

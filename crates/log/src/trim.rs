@@ -15,6 +15,7 @@ use crate::segment::Content;
 use crate::shared::{Segment, Shared};
 use crate::{Damage, Fault};
 use naust_wire::Offset;
+use naust_wire::planted::{self, Bug};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -110,7 +111,10 @@ impl Log {
         let turn = bases[split..].iter().chain(&bases[..split]).take(ASKED_MAX);
         for (base, live_before) in turn {
             self.trim_cursor = self.shared.layout.end(*base);
-            let live = (input.live)(*base..self.trim_cursor);
+            let mut live = (input.live)(*base..self.trim_cursor);
+            if planted::has(Bug::TrimLive) {
+                live.clear();
+            }
             let all = (*live_before).min(self.shared.layout.segment_bytes());
             // Half of it must be dead, so that rewriting costs no more than was written.
             if live.is_empty() || sum(&live) * 2 <= all {

@@ -19,6 +19,7 @@ use crate::segment::{Content, Mark};
 use crate::shared::{Segment, Shared};
 use crate::superblock::Superblock;
 use naust_wire::Offset;
+use naust_wire::planted::{self, Bug};
 use std::io::ErrorKind;
 use std::sync::Arc;
 
@@ -280,10 +281,12 @@ impl Piece {
 
     fn finish(self, begun: Begun, shared: &Shared, tally: &mut Tally) -> Result<(), Failure> {
         let Begun { file, unnamed, bytes } = begun;
-        file.sync().map_err(Fault::at("sync", &Layout::name(self.base)))?;
+        let synced = if planted::has(Bug::AckBeforeSync) { Ok(()) } else { file.sync() };
+        let synced = if planted::has(Bug::IgnoreFailedSync) { Ok(()) } else { synced };
+        synced.map_err(Fault::at("sync", &Layout::name(self.base)))?;
         tally.bytes += bytes;
         tally.syncs += 1;
-        if unnamed {
+        if unnamed && !planted::has(Bug::ForgetNames) {
             shared.sync_name(self.base)?;
             tally.syncs += 1;
         }

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 use naust_log::sim::SimDisk;
-use naust_log::{HardState, Identity, Layout, Log, ReadError};
+use naust_log::{HardState, Identity, Layout, Log, ReadError, TrimInput};
 use naust_wire::frame::Kind;
 use naust_wire::{Index, LogTime, NodeId, Offset, ShardId, Term};
 use std::sync::Arc;
@@ -164,4 +164,41 @@ fn jobs_and_readers_go_to_other_threads() {
     sent::<naust_log::Reader>();
     shared::<naust_log::Reader>();
     sent::<Log>();
+}
+
+/// A reader that goes on from the end of one sparse segment finds itself before a gap at the
+/// beginning of the next.
+#[test]
+fn records_are_read_across_sparse_segments() {
+    let (_, mut log) = new(Layout::new(64 * 1024).unwrap());
+    let mut live = Vec::new();
+    for number in 0..600u64 {
+        let begin = log.layout().place(log.end().offset, 56 + 1024);
+        stage(&mut log, &[number as u8; 1024]);
+        if number % 40 == 20 {
+            live.push((begin.plus(56), number as u8));
+        }
+    }
+    write(&mut log);
+    let end = log.end().offset;
+    log.release(end);
+    let live_in = |range: std::ops::Range<Offset>| {
+        let places = live.iter().map(|(at, _)| *at).filter(|at| range.contains(at));
+        places.map(|at| at..at.plus(1024)).collect()
+    };
+    for _ in 0..40 {
+        let input = TrimInput { persisted: end, keep_from: end, live: &live_in };
+        if let Some(trim) = log.trim(&input) {
+            log.trimmed(trim.run()).unwrap();
+        }
+        while let Some(write) = log.next_write() {
+            log.written(write.run()).unwrap();
+        }
+    }
+    let start = log.start().offset;
+    assert!(start > Offset::FIRST.plus(4 * 64 * 1024), "most of it is trimmed: {start}");
+    let mut reader = log.reader().records();
+    for (offset, byte) in &live {
+        assert_eq!(reader.record(*offset, 1024).unwrap(), [*byte; 1024], "{offset}");
+    }
 }

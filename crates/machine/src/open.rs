@@ -14,6 +14,7 @@ use crate::tables::{Fault, KeyRange, Mark, Tables, TablesReader, TreeId};
 use naust_wire::commit::Commit;
 use naust_wire::frame::{Frame, Kind};
 use naust_wire::message::{Message, Refusal};
+use naust_wire::planted::{self, Bug};
 use naust_wire::{Code, Offset, SessionId, ShardId};
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -81,6 +82,7 @@ impl Loaded {
                 self.skipped_rows.push_back(last);
             }
             Key::RangeEnd(commit, number) => self.range_ends.push_back((commit, number)),
+            Key::Recent(_) if planted::has(Bug::ForgetRecent) => {}
             Key::Recent(number) => state.recent.load(number, value)?,
             Key::Configuration => state.configuration = Some(value.to_vec()),
             Key::Namespace(name) => state.directory.load(name, value)?,
@@ -170,7 +172,9 @@ impl<T: Tables> Machine<T> {
     /// [`Fault`]: the tables failed, or the frame does not fit what the shard tree tells of it.
     pub fn replay(&mut self, frame: &Frame<'_>) -> Result<(), Fault> {
         let at = frame.header.offset;
-        if frame.header.kind != Kind::Commit || self.replay.skipped.binary_search(&at).is_ok() {
+        let was_refused = self.replay.skipped.binary_search(&at).is_ok();
+        let was_refused = was_refused && !planted::has(Bug::ReplayRefused);
+        if frame.header.kind != Kind::Commit || was_refused {
             return Ok(());
         }
         if at > self.state.mark.applied {
@@ -228,7 +232,8 @@ fn lacks<T: Tables>(
     let mut from = Vec::new();
     for (tree, first, end) in unpersisted {
         let marked = tables.mark(*tree).applied;
-        if *end <= marked || marked >= mark.applied {
+        let has_all = planted::has(Bug::LoseHalf) && tree.0 % 2 == 0;
+        if *end <= marked || marked >= mark.applied || has_all {
             continue;
         }
         if let Some(has) = has.get_mut(tree.0 as usize) {

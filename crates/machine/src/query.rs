@@ -11,6 +11,7 @@ use crate::streams::Stream;
 use crate::tables::{Fault, Tables, TreeId};
 use naust_wire::limits::{DESCRIBED_CURSORS_MAX, PAGE_ROWS_MAX};
 use naust_wire::message::Refusal;
+use naust_wire::planted::{self, Bug};
 use naust_wire::{Code, Offset, reply};
 use std::ops::{ControlFlow, Range};
 
@@ -87,6 +88,9 @@ impl<T: Tables> Machine<T> {
             places.push(place);
             ControlFlow::Continue(())
         })?;
+        if planted::has(Bug::StreamGap) && next < end {
+            next = next.plus(1);
+        }
         Ok(Located { places, next, end })
     }
 

@@ -8,6 +8,7 @@
 use crate::tables::{Fault, KeyRange, TablesReader, TreeId};
 use naust_wire::limits::{HOLD_MS_MAX, HOLDS_PER_SHARD_MAX};
 use naust_wire::message::Refusal;
+use naust_wire::planted::{self, Bug};
 use naust_wire::{Code, LogTime, Offset};
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
@@ -103,7 +104,7 @@ impl Shared {
     /// Refuses an offset that is not applied yet or is below the floor.
     fn check(&self, at: Offset) -> Result<(), Refusal> {
         let floor = self.floor.load(Ordering::Acquire);
-        if at.0 < floor {
+        if at.0 < floor && !planted::has(Bug::ReadBelowFloor) {
             let detail =
                 format!("history before {floor} is gone; read at a later offset than {at}");
             return Err(Refusal::new(Code::OffsetTrimmed, detail));

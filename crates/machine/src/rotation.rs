@@ -15,6 +15,7 @@ use crate::rows::{Damaged, Fields, Key, put_u32, put_u64};
 use crate::tables::{Fault, Mark, Tables, TablesJob, TreeId};
 use naust_wire::Offset;
 use naust_wire::limits::ROTATIONS_UNFLUSHED_MAX;
+use naust_wire::planted::{self, Bug};
 use std::collections::VecDeque;
 
 /// Rows of one tree that are not on disk. Units are sealed oldest first.
@@ -193,7 +194,8 @@ impl<T: Tables> Machine<T> {
         let Machine { tables, rotation, .. } = self;
         let shard = tables.mark(TreeId::SHARD).applied;
         while let Some(unit) = rotation.units.pop_front_if(|unit| unit.mark <= shard) {
-            tables.set_history_floor(unit.history_floor);
+            let ahead = planted::has(Bug::FloorAhead);
+            tables.set_history_floor(if ahead { unit.mark } else { unit.history_floor });
             for (tree, floor) in unit.retention_floors {
                 tables.set_retention_floor(tree, floor);
             }

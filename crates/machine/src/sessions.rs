@@ -26,6 +26,7 @@ use crate::rows::{Damaged, Fields};
 use naust_wire::limits::{
     SESSION_TTL_MS_DEFAULT, SESSION_WINDOW_MAX, SESSIONS_PER_SHARD_MAX, SESSIONS_REPLY_BYTES_MAX,
 };
+use naust_wire::planted::{self, Bug};
 use naust_wire::{LogTime, Offset, Sequence, SessionId};
 use rustc_hash::FxHashMap;
 
@@ -157,6 +158,7 @@ impl Sessions {
         }
         match session.answers.get(place as usize) {
             None | Some(Answer::Gap) => Turn::Fresh(slot),
+            Some(_) if planted::has(Bug::ApplyTwice) => Turn::Fresh(slot),
             Some(answer) => Turn::Again(answer),
         }
     }
@@ -253,6 +255,9 @@ impl Sessions {
             session.write(&mut value);
             session.dirty = false;
             session.stored = true;
+            if planted::has(Bug::DropSession) && id.0 % 4 == 0 {
+                continue;
+            }
             write(id, Some(&value))?;
         }
         for id in self.ended.drain(..) {

@@ -16,6 +16,7 @@ use naust_machine::{Fault, Machine, MachineOptions, Resume, Tables};
 use naust_wire::control::Control;
 use naust_wire::frame::Kind;
 use naust_wire::options::NamespaceOptions;
+use naust_wire::planted::{self, Bug};
 use naust_wire::reply::Failure;
 use naust_wire::{Code, Index, NodeId, Offset, ShardId};
 use std::collections::{BTreeMap, VecDeque};
@@ -37,6 +38,14 @@ pub struct ForWorker {
     /// Of the directory: where nodes may be reached, as far as tables and log tell, whether that is
     /// committed or not. Without it nobody would find anybody after a power cut of all.
     pub(crate) addresses: BTreeMap<NodeId, String>,
+}
+
+impl ForWorker {
+    /// Its log, to be looked at.
+    #[must_use]
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
 }
 
 /// What of an opened shard the views thread gets.
@@ -218,7 +227,10 @@ fn start(log: &Log, resume: &Resume, configure: &[(Index, Vec<u8>)], options: &O
     // A change is proposed only when the one before is in force: whatever lies before the last
     // change in the log is committed, though the tables may not know it yet. Without that, a node
     // that voted alone once would believe for a moment that it still does.
-    let (known, configure) = configure.split_at(configure.len().saturating_sub(1));
+    let (mut known, configure) = configure.split_at(configure.len().saturating_sub(1));
+    if planted::has(Bug::OldConfiguration) {
+        known = &[];
+    }
     let known = known.last();
     let configuration = known.map(|(_, bytes)| bytes.clone());
     let configuration = configuration.or_else(|| resume.configuration.clone());

@@ -35,6 +35,7 @@ use naust_log::{Extended, Fault, Log, Staged, Trimmed, Written};
 use naust_wire::frame::Kind;
 use naust_wire::limits::{BACKLOG_BYTES_MAX, UNAPPLIED_BYTES_MAX, UNAPPLIED_FRAMES_MAX};
 use naust_wire::options::NamespaceOptions;
+use naust_wire::planted::{self, Bug};
 use naust_wire::read::{Level, Query, Read};
 use naust_wire::reply::Failure;
 use naust_wire::{Code, Index, NodeId, Offset, ShardId, Term};
@@ -303,6 +304,10 @@ impl Shard {
         if self.replica.is_lone_voter() && self.replica.role() != Role::Leader {
             // Whatever was ever acknowledged lies in its log; there is nobody to ask.
             self.waiting.all_wait_for(self.log.durable().index);
+            return;
+        }
+        if planted::has(Bug::FollowerReadsAlone) && self.replica.role() != Role::Leader {
+            self.waiting.all_wait_for(self.handed.0);
             return;
         }
         let token = self.waiting.next_token();

@@ -2,7 +2,8 @@
 //! what is wrong.
 //!
 //! Each is a pure function of what was asked, answered and committed, so each is tested with
-//! histories that are wrong.
+//! histories that are wrong. One is no such function: [`words`] listens while the life goes on, and
+//! knows each replica.
 
 pub mod backwards;
 pub mod commits;
@@ -16,6 +17,7 @@ pub mod refusals;
 pub mod replies;
 pub mod rows;
 pub mod wgl;
+pub mod words;
 
 use crate::chronicle::Chronicle;
 use crate::history::{Request, Violation};

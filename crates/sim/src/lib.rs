@@ -24,6 +24,8 @@ pub mod history;
 pub mod life;
 pub mod model;
 pub mod plan;
+#[cfg(naust_planted)]
+pub mod planted;
 pub mod run;
 pub mod sabotage;
 pub mod schedule;

@@ -10,7 +10,7 @@
 
 use crate::generator::Generator;
 use crate::history::Violation;
-use crate::plan::{Cluster, Plan};
+use crate::plan::{Cluster, Mode, Plan};
 use crate::sabotage::Sabotage;
 use crate::tally::Tally;
 use crate::trace::Trace;
@@ -49,6 +49,8 @@ pub fn listen_to_panics() {
 pub struct Wanted {
     /// So many nodes, whatever the seed draws.
     pub nodes: Option<usize>,
+    /// Within the promises or beyond, whatever the seed draws.
+    pub mode: Option<Mode>,
     /// Someone lies in it. For tests of the simulator itself.
     pub sabotage: Option<Sabotage>,
 }
@@ -57,7 +59,7 @@ pub struct Wanted {
 #[must_use]
 pub fn live(seed: u64, wanted: Wanted, trace: Trace) -> Life {
     let mut chance = Generator::new(seed);
-    let plan = Plan::draw(&mut chance).with(Cluster::draw(seed, wanted.nodes));
+    let plan = Plan::draw(&mut chance, wanted.mode).with(Cluster::draw(seed, wanted.nodes));
     let mut world = World::new(plan, chance, trace);
     world.sabotage = wanted.sabotage;
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| world.live())) {

@@ -6,6 +6,7 @@
 use anyhow::{Context, bail};
 use clap::Parser;
 use naust_sim::life::{self, Wanted};
+use naust_sim::plan::Mode;
 use naust_sim::run;
 use naust_sim::trace::Trace;
 use std::io::{self, Write};
@@ -32,6 +33,20 @@ struct Arguments {
     /// So many nodes, whatever the seeds draw.
     #[arg(long, value_name = "N")]
     nodes: Option<usize>,
+    /// Beyond the promises: the only right answers are refusals, never a lie.
+    #[arg(long, conflicts_with = "promised")]
+    beyond: bool,
+    /// Within the promises.
+    #[arg(long)]
+    promised: bool,
+    /// Lives with each planted bug until it is found, in at most so many lives.
+    #[cfg(naust_planted)]
+    #[arg(long, value_name = "LIVES", conflicts_with_all = ["seed", "seeds"])]
+    planted: Option<u64>,
+    /// Of the planted bugs this one only.
+    #[cfg(naust_planted)]
+    #[arg(long, value_name = "NAME", requires = "planted")]
+    bug: Option<String>,
     /// Lives side by side.
     #[arg(long, value_name = "N", default_value_t = 2)]
     threads: usize,
@@ -39,7 +54,12 @@ struct Arguments {
 
 impl Arguments {
     fn wanted(&self) -> Wanted {
-        Wanted { nodes: self.nodes, ..Wanted::default() }
+        let mode = match (self.beyond, self.promised) {
+            (true, _) => Some(Mode::Beyond),
+            (_, true) => Some(Mode::Promised),
+            _ => None,
+        };
+        Wanted { nodes: self.nodes, mode, ..Wanted::default() }
     }
 }
 
@@ -53,6 +73,11 @@ fn range(text: &str) -> Result<Range<u64>, String> {
 fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     life::listen_to_panics();
+    #[cfg(naust_planted)]
+    if let Some(lives) = arguments.planted {
+        let found = planted(lives, &arguments)?;
+        return Ok(if found { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
     let held = match (&arguments.seeds, arguments.seed) {
         (Some(range), _) => many(range.clone(), &arguments)?,
         (None, Some(seed)) => one(seed, &arguments)?,
@@ -105,6 +130,37 @@ fn many(range: Range<u64>, arguments: &Arguments) -> anyhow::Result<bool> {
         writeln!(out, "verdict: {failed} of the seeds {start}..{end} FAILED")?;
     }
     Ok(failed == 0)
+}
+
+/// Lives with each planted bug and prints the table of docs/planted-bugs.md.
+#[cfg(naust_planted)]
+fn planted(lives: u64, arguments: &Arguments) -> anyhow::Result<bool> {
+    use naust_sim::planted::{find, wanted};
+    let mut out = io::stdout().lock();
+    writeln!(out, "| bug | nodes | lives until it was found | found by |\n|---|---|---|---|")?;
+    let mut all = true;
+    let asked = |name: &String| arguments.bug.as_ref().is_none_or(|bug| bug == name);
+    for bug in naust_wire::planted::Bug::ALL {
+        let name = format!("{bug:?}");
+        if !asked(&name) {
+            continue;
+        }
+        let nodes = wanted(bug).nodes.unwrap_or(1);
+        let found = find(bug, 0..lives, arguments.threads);
+        all &= found.is_some();
+        match found {
+            Some(found) => {
+                let (lives, checkers) = (found.lives, found.checkers.join(", "));
+                writeln!(out, "| `{name}` | {nodes} | {lives} | {checkers} |")?;
+                if arguments.bug.is_some() {
+                    writeln!(out, "seed {}: {}", found.seed, found.what)?;
+                }
+            }
+            None => writeln!(out, "| `{name}` | {nodes} | not in {lives} | nobody |")?,
+        }
+        out.flush()?;
+    }
+    Ok(all)
 }
 
 fn command(seed: u64, arguments: &Arguments) -> String {

@@ -182,10 +182,11 @@ pub struct Faults {
 }
 
 impl Plan {
-    /// Draws the plan of a life. One in eight goes beyond the promises.
+    /// Draws the plan of a life. One in eight goes beyond the promises, unless the mode is told.
     #[must_use]
-    pub fn draw(generator: &mut Generator) -> Plan {
-        let mode = if generator.below(8) == 0 { Mode::Beyond } else { Mode::Promised };
+    pub fn draw(generator: &mut Generator, mode: Option<Mode>) -> Plan {
+        let drawn = if generator.below(8) == 0 { Mode::Beyond } else { Mode::Promised };
+        let mode = mode.unwrap_or(drawn);
         let mut work = Work::draw(generator);
         let mut requests = generator.between(1_000, 4_000);
         match generator.below(24) {

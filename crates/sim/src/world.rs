@@ -27,6 +27,7 @@ pub mod shards;
 pub mod transfers;
 
 use crate::checkers::Excuses;
+use crate::checkers::words::Words;
 use crate::generator::Generator;
 use crate::history::{History, Violation};
 use crate::model::Model;
@@ -177,6 +178,8 @@ pub struct World {
     /// When they had.
     healed_from: Moment,
     network: Network,
+    /// What replicas promised each other.
+    words: Words,
     /// What shard 0 means so far.
     directory: Model,
     /// Commits without an answer, and since when there has been none at all.
@@ -230,6 +233,7 @@ impl World {
             calm: false,
             healed_from: Moment::default(),
             network: Network::default(),
+            words: Words::default(),
             directory: Model::default(),
             commits_under_way: 0,
             without_commit: None,

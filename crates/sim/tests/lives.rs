@@ -49,7 +49,8 @@ fn a_seed_has_one_story() {
 fn lies_are_found_out() {
     for lie in Sabotage::ALL {
         let found = (0..24).any(|seed| {
-            let wanted = Wanted { sabotage: Some(lie), nodes: Some(lie.nodes()) };
+            let wanted =
+                Wanted { sabotage: Some(lie), nodes: Some(lie.nodes()), ..Wanted::default() };
             let life = life::live(2_000_000 + seed, wanted, Trace::silent());
             !life.violations.is_empty()
         });

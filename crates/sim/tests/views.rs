@@ -41,7 +41,7 @@ struct Life {
 impl Life {
     fn begin(seed: u64) -> Life {
         let mut chance = Generator::new(seed);
-        let mut work = Plan::draw(&mut chance).work;
+        let mut work = Plan::draw(&mut chance, None).work;
         work.value_bytes = work.value_bytes.min(200);
         work.keys = work.keys.min(300);
         let tables = SimTables::default();

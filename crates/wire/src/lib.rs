@@ -14,7 +14,8 @@
 //!   place by everyone else;
 //! * [`control`], [`read`], [`ask`], [`reply`]: the other messages, as plain Rust values;
 //! * [`peer`]: what nodes tell each other, in front of log frames as they lie on disk;
-//! * [`options`]: options of namespaces, keyspaces and streams.
+//! * [`options`]: options of namespaces, keyspaces and streams;
+//! * [`planted`]: bugs on purpose, which no release has.
 //!
 //! Invariants: no decoder panics on any input; a decoder refuses what it does not know instead of
 //! skipping it; the bytes of a commit are encoded once and never changed on their way from the
@@ -34,6 +35,7 @@ pub mod name;
 pub mod options;
 pub mod packet;
 pub mod peer;
+pub mod planted;
 pub mod read;
 pub mod reply;
 mod view;

@@ -22,6 +22,7 @@ use naust_wire::limits::{
     APPEND_BYTES_MAX, BACKLOG_BYTES_MAX, UNAPPLIED_BYTES_MAX, UNAPPLIED_FRAMES_MAX,
 };
 use naust_wire::peer::{Raft, Said};
+use naust_wire::planted::{self, Bug};
 use naust_wire::reply::Failure;
 use naust_wire::{Code, Index, NodeId, Offset, Term};
 use std::collections::{BTreeMap, VecDeque};
@@ -360,7 +361,9 @@ impl Shard {
         for waiter in std::mem::take(&mut self.unanswered) {
             let detail = "this node led the namespace and does not any more; whether it was done \
                           is not known";
-            let failure = Failure::new(Code::Interrupted, detail);
+            let is_denied = planted::has(Bug::DenyDeposed);
+            let code = if is_denied { Code::Unavailable } else { Code::Interrupted };
+            let failure = Failure::new(code, detail);
             crate::replies::fail(waiter.connection, waiter.request, self.id, failure, effects);
             self.answered.push(waiter.connection);
         }

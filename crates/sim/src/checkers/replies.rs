@@ -104,7 +104,8 @@ fn error(case: &Case<'_>, request: &Request, code: Code) -> Result<(), String> {
 fn trimmed(case: &Case<'_>, request: &Request) -> bool {
     let Asked::Read(read) = &request.asked else { return true };
     let at = match (read.level, &read.query) {
-        (_, Query::Log { from, .. } | Query::Records { from, .. }) => *from,
+        (_, Query::Log { from, .. }) => *from,
+        (_, Query::Records { stream, .. }) => return floor_moved(case, request, stream),
         (Level::Exactly(at), _) => at,
         _ => return false,
     };
@@ -116,4 +117,15 @@ fn trimmed(case: &Case<'_>, request: &Request) -> bool {
     at < Offset::FIRST
         || newest.header.end().0 - at.0.min(newest.header.offset.0) >= bytes
         || newest.header.time.0 - then.header.time.0.min(newest.header.time.0) >= millis
+}
+
+/// Records are kept as long as their stream wants them, however old they are; only while a floor
+/// moves may a reader come too late.
+fn floor_moved(case: &Case<'_>, request: &Request, stream: &str) -> bool {
+    let Some(stream) = case.model.streams.get(stream) else { return true };
+    let known = match &request.asked {
+        Asked::Read(read) if read.level == Level::Linearizable => request.frontier,
+        _ => Offset::ZERO,
+    };
+    stream.floor.at(request.ceiling).is_some_and(|(since, _)| since > known)
 }

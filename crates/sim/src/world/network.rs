@@ -10,11 +10,13 @@
 //! Raft are lost, doubled or late even so; requests that were passed on and replies never are.
 
 use super::{Happening, World};
+use crate::checkers::words;
+use crate::history::Violation;
 use crate::schedule::Moment;
 use naust_node::{ConnectionId, Event};
 use naust_wire::NodeId;
 use naust_wire::packet::{self, Kind};
-use naust_wire::peer::{self, Said};
+use naust_wire::peer::{self, Peer, Said};
 use std::collections::{BTreeMap, VecDeque};
 
 /// What lies between nodes.
@@ -199,6 +201,7 @@ impl World {
             return; // Lost, which its maker does not know yet.
         }
         self.tally.packets += 1;
+        self.listen(from.0, &bytes);
         let cluster = &self.plan.cluster;
         let harsh =
             cluster.lost_in_a_million + cluster.twice_in_a_million + cluster.late_in_a_million;
@@ -206,6 +209,23 @@ impl World {
             return self.put_on(id, Towards::There, bytes);
         }
         self.say_harshly(id, &bytes);
+    }
+
+    /// Holds replicas to what they say.
+    fn listen(&mut self, slot: usize, bytes: &[u8]) {
+        let (from, mut at) = (self.members[slot].id, 0);
+        while let Ok(Some((packet, length))) = packet::read(&bytes[at..]) {
+            at += length;
+            if packet.kind != Kind::Peer {
+                continue;
+            }
+            let Ok((Peer { to, said: Said::Raft(said), .. }, _)) = peer::open(packet.body) else {
+                continue;
+            };
+            if let Err(what) = self.words.said(packet.shard, (from, to), &said) {
+                self.violations.push(Violation::new(words::NAME, what));
+            }
+        }
     }
 
     /// Single packets of Raft go astray; all others keep their order.

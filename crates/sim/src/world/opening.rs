@@ -3,6 +3,7 @@
 use super::World;
 use super::member::CLUSTER;
 use super::shards::Shard;
+use crate::checkers::words::{self, Kept};
 use crate::fuse::Fused;
 use crate::history::Violation;
 use crate::plan::Mode;
@@ -81,6 +82,11 @@ impl World {
         worker: open::ForWorker,
         views: open::ForViews<SimTables>,
     ) {
+        let (hard, last) = (worker.log().hard_state(), worker.log().end().index);
+        let kept = Kept { term: hard.term, vote: hard.vote, last };
+        if let Err(what) = self.words.opened(id, self.members[node.0].id, kept) {
+            self.violations.push(Violation::new(words::NAME, what));
+        }
         let readers = views.readers();
         if self.members.len() == 1 {
             self.recovered(id, &readers.log);
