@@ -1,9 +1,7 @@
 //! What CI checks beside the tests.
 
-use crate::shell::{exists, output, root, run};
-use crate::{codegen, tidy};
-use anyhow::Context;
-use std::fs;
+use crate::shell::{exists, output, run};
+use crate::{codegen, sim, tidy};
 
 /// All checks, cheapest first.
 pub fn run_all() -> anyhow::Result<()> {
@@ -15,26 +13,9 @@ pub fn run_all() -> anyhow::Result<()> {
     for example in ["embedded", "transfer", "consumer"] {
         run("cargo", &["run", "--quiet", "-p", "naust-examples", "--bin", example], &[])?;
     }
-    simulate(200)?;
+    sim::simulate(&sim::Args::default())?;
+    sim::planted()?;
     fuzz_smoke(10)
-}
-
-/// Runs the simulator on `seeds` seeds derived from the commit, and on all seeds that ever failed.
-pub fn simulate(seeds: u64) -> anyhow::Result<()> {
-    let commit = output("git", &["rev-parse", "HEAD"])?;
-    let first = u64::from_str_radix(commit.get(..12).context("a commit hash is longer")?, 16)?;
-    let range = format!("{first}..{}", first + seeds);
-    let simulator = ["run", "--release", "-p", "naust-sim", "--"];
-    run("cargo", &[&simulator[..], &["--seeds", &range]].concat(), &[])?;
-    let kept = fs::read_to_string(root().join("crates/sim/seeds.txt"))?;
-    for seed in kept.lines().filter_map(|line| line.split_whitespace().next()) {
-        if !seed.starts_with('#') {
-            let (seed, nodes) = seed.split_once(':').with_context(|| format!("{seed:?}"))?;
-            let life = ["--seed", seed, "--nodes", nodes];
-            run("cargo", &[&simulator[..], &life[..]].concat(), &[])?;
-        }
-    }
-    Ok(())
 }
 
 /// Runs every libFuzzer target for a few seconds where a nightly toolchain and cargo-fuzz are

@@ -7,6 +7,7 @@ mod bench;
 mod ci;
 mod codegen;
 mod shell;
+mod sim;
 mod tidy;
 
 use clap::{Parser, Subcommand};
@@ -37,12 +38,11 @@ enum Chore {
         #[arg(long, default_value_t = 10)]
         seconds: u32,
     },
-    /// Run the simulator on seeds derived from the commit, and on all seeds that ever failed.
-    Sim {
-        /// How many fresh seeds.
-        #[arg(long, default_value_t = 200)]
-        seeds: u64,
-    },
+    /// Run the simulator on seeds derived from the commit and on all that ever failed, and see that
+    /// a seed has one story.
+    Sim(sim::Args),
+    /// Plant bugs, one after the other, and see that the simulator finds each.
+    Planted,
     /// Measure Naust beside its limits and peers and print the tables.
     Bench(bench::Args),
 }
@@ -63,7 +63,8 @@ fn run(chore: Chore) -> anyhow::Result<()> {
         Chore::Tidy => tidy::run(),
         Chore::Codegen { check } => codegen::run(check),
         Chore::FuzzSmoke { seconds } => ci::fuzz_smoke(seconds),
-        Chore::Sim { seeds } => ci::simulate(seeds),
+        Chore::Sim(args) => sim::simulate(&args),
+        Chore::Planted => sim::planted(),
         Chore::Bench(args) => bench::run(&args),
     }
 }

@@ -14,6 +14,7 @@
 //! * [`world`]: everything there is, and how it is driven;
 //! * [`checkers`]: what must hold;
 //! * [`life`], [`run`], [`tally`]: one life, many lives, and what they were like;
+//! * [`shrink`]: what is left of a life that failed;
 //! * [`sabotage`]: lies on purpose, to see that they are found out.
 
 pub mod checkers;
@@ -29,6 +30,7 @@ pub mod planted;
 pub mod run;
 pub mod sabotage;
 pub mod schedule;
+pub mod shrink;
 pub mod tables;
 pub mod tally;
 pub mod trace;

@@ -12,6 +12,7 @@ use crate::generator::Generator;
 use crate::history::Violation;
 use crate::plan::{Cluster, Mode, Plan};
 use crate::sabotage::Sabotage;
+use crate::shrink::Cuts;
 use crate::tally::Tally;
 use crate::trace::Trace;
 use crate::world::World;
@@ -30,6 +31,12 @@ pub struct Life {
     pub tally: Tally,
     /// The hash of its story.
     pub hash: u64,
+    /// Virtual time of its busy part, in microseconds.
+    pub busy_micros: u64,
+    /// Faults that its seed drew, those that were left out too.
+    pub faults: u64,
+    /// Clients that asked.
+    pub clients: u64,
 }
 
 thread_local! {
@@ -45,7 +52,7 @@ pub fn listen_to_panics() {
 }
 
 /// How a life differs from what its seed alone tells.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Wanted {
     /// So many nodes, whatever the seed draws.
     pub nodes: Option<usize>,
@@ -53,21 +60,33 @@ pub struct Wanted {
     pub mode: Option<Mode>,
     /// Someone lies in it. For tests of the simulator itself.
     pub sabotage: Option<Sabotage>,
+    /// What of it is left out.
+    pub cuts: Cuts,
 }
 
 /// Lives the life of a seed.
 #[must_use]
-pub fn live(seed: u64, wanted: Wanted, trace: Trace) -> Life {
+pub fn live(seed: u64, wanted: &Wanted, trace: Trace) -> Life {
     let mut chance = Generator::new(seed);
-    let plan = Plan::draw(&mut chance, wanted.mode).with(Cluster::draw(seed, wanted.nodes));
+    let mut plan = Plan::draw(&mut chance, wanted.mode).with(Cluster::draw(seed, wanted.nodes));
+    plan.cut(&wanted.cuts);
     let mut world = World::new(plan, chance, trace);
     world.sabotage = wanted.sabotage;
+    world.kept_faults.clone_from(&wanted.cuts.faults);
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| world.live())) {
         let place = PANIC.with_borrow_mut(std::mem::take);
         let what = format!("{} at {place}", sentence(&*panic));
         world.violations.push(Violation::new("panic", what));
     }
-    Life { seed, hash: world.trace.hash(), tally: world.tally(), violations: world.violations }
+    Life {
+        seed,
+        hash: world.trace.hash(),
+        busy_micros: world.busy_micros(),
+        faults: world.faults_drawn,
+        clients: world.plan.work.clients,
+        tally: world.tally(),
+        violations: world.violations,
+    }
 }
 
 fn sentence(panic: &(dyn Any + Send)) -> String {

@@ -9,6 +9,7 @@ mod cluster;
 pub use cluster::Cluster;
 
 use crate::generator::Generator;
+use crate::shrink::Cuts;
 use naust_machine::MachineOptions;
 use naust_wire::options::{Durability, NamespaceOptions};
 
@@ -253,6 +254,22 @@ impl Plan {
 }
 
 impl Plan {
+    /// Leaves out what was cut.
+    pub fn cut(&mut self, cuts: &Cuts) {
+        if let Some(micros) = cuts.busy_micros {
+            // Requests keep their pace.
+            let whole = self.busy_micros.max(1);
+            self.busy_micros = micros.min(whole);
+            if self.cluster.nodes > 1 {
+                let part =
+                    |of: u64| (u128::from(of) * u128::from(micros) / u128::from(whole)) as u64;
+                self.requests = part(self.requests).max(1);
+                self.bursts = part(self.bursts).max(1);
+            }
+        }
+        self.work.clients = cuts.clients.unwrap_or(self.work.clients);
+    }
+
     /// When the request of this number may be drawn at the earliest, in microseconds.
     #[must_use]
     pub fn pace(&self, number: u64) -> u64 {

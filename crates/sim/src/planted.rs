@@ -69,7 +69,7 @@ pub fn find(bug: Bug, seeds: Range<u64>, threads: usize) -> Option<Found> {
                     if seed >= seeds.end {
                         return;
                     }
-                    let life = life::live(seed, wanted, Trace::silent());
+                    let life = life::live(seed, &wanted, Trace::silent());
                     let Some(first) = life.violations.first() else { continue };
                     let mut seen = BTreeSet::new();
                     let checkers = life.violations.iter().map(|violation| violation.checker);

@@ -21,7 +21,7 @@ pub struct Report {
 /// Lives all seeds of a range on so many threads. `told` hears of each failure at once.
 pub fn seeds(
     range: Range<u64>,
-    wanted: Wanted,
+    wanted: &Wanted,
     threads: usize,
     told: impl Fn(u64, &str) + Sync,
 ) -> Report {

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+/// Seconds of a year.
+const YEAR_SECONDS: f64 = 365.25 * 86_400.0;
+
 /// Counts of one life or of many.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -43,7 +46,24 @@ pub struct Tally {
     pub marks: BTreeMap<&'static str, u64>,
 }
 
+/// What many lives have to reach, or they prove little: marks and faults by name.
+const WANTED: [&str; 0] = [];
+
 impl Tally {
+    /// What was reached of what many lives have to reach, and what was not.
+    #[must_use]
+    pub fn coverage(&self) -> String {
+        let reached =
+            |name: &&&str| self.marks.contains_key(**name) || self.faults.contains_key(**name);
+        let missing: Vec<&str> = WANTED.iter().filter(|name| !reached(name)).copied().collect();
+        let count = WANTED.len() - missing.len();
+        let mut out = format!("  {:<38} {count:>10} / {}\n", "marks reached", WANTED.len());
+        for name in missing {
+            writeln!(out, "  never reached: {name}").expect("a string takes what is written");
+        }
+        out
+    }
+
     /// A fault happened.
     pub fn fault(&mut self, kind: &'static str) {
         *self.faults.entry(kind).or_default() += 1;
@@ -85,13 +105,14 @@ impl Tally {
     pub fn table(&self) -> String {
         let mut out = String::new();
         let mut row = |name: &str, value: String| {
-            writeln!(out, "  {name:<34} {value:>14}").expect("a string takes what is written");
+            writeln!(out, "  {name:<38} {value:>14}").expect("a string takes what is written");
         };
         row("lives", self.lives.to_string());
         for (nodes, count) in &self.sizes {
             row(&format!("lives of {nodes} nodes"), count.to_string());
         }
         row("simulated seconds", seconds(self.micros));
+        row("simulated years", format!("{:.4}", self.micros as f64 / 1e6 / YEAR_SECONDS));
         row("events", self.events.to_string());
         row("requests", self.requests.to_string());
         row("acknowledged commits", self.commits.to_string());

@@ -45,7 +45,7 @@ use naust_wire::read::{Level, Query, Read};
 use naust_wire::{NodeId, Offset, ShardId};
 use network::{Network, Towards};
 use shards::Shard;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Virtual time within which everything that was begun must end once faults have ended, in
 /// microseconds.
@@ -159,6 +159,9 @@ pub struct World {
     pub(crate) trace: Trace,
     pub(crate) violations: Vec<Violation>,
     pub(crate) sabotage: Option<Sabotage>,
+    /// Faults that were drawn so far, and those that may happen.
+    pub(crate) faults_drawn: u64,
+    pub(crate) kept_faults: Option<BTreeSet<u64>>,
     schedule: Schedule<Happening>,
     chance: Generator,
     members: Vec<Member>,
@@ -219,6 +222,8 @@ impl World {
             trace,
             violations: Vec::new(),
             sabotage: None,
+            faults_drawn: 0,
+            kept_faults: None,
             schedule: Schedule::default(),
             chance,
             members,
@@ -292,6 +297,12 @@ impl World {
     #[must_use]
     pub fn tally(&self) -> Tally {
         Tally { micros: self.schedule.now().0, ..self.tally.clone() }
+    }
+
+    /// How long its busy part was, or has been so far.
+    #[must_use]
+    pub fn busy_micros(&self) -> u64 {
+        if self.calm { self.healed_from.0 } else { self.schedule.now().0 }
     }
 
     fn run_until(&mut self, deadline: Moment, done: impl Fn(&World) -> bool) -> bool {

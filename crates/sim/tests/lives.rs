@@ -11,7 +11,7 @@ use naust_sim::trace::Trace;
 const FRESH: std::ops::Range<u64> = 1_000_000..1_000_012;
 
 fn held(seed: u64, nodes: Option<usize>) {
-    let life = life::live(seed, Wanted { nodes, ..Wanted::default() }, Trace::silent());
+    let life = life::live(seed, &Wanted { nodes, ..Wanted::default() }, Trace::silent());
     if let Some(what) = run::sentence(&life) {
         let nodes = nodes.map(|nodes| format!(" --nodes {nodes}")).unwrap_or_default();
         let command = format!("cargo run --release -p naust-sim -- --seed {seed}{nodes} --trace");
@@ -39,7 +39,7 @@ fn a_seed_has_one_story() {
     for (seed, nodes) in [(3, 1), (77, 3), (4, 5)] {
         let wanted = Wanted { nodes: Some(nodes), ..Wanted::default() };
         let hashes: Vec<u64> =
-            (0..2).map(|_| life::live(seed, wanted, Trace::silent()).hash).collect();
+            (0..2).map(|_| life::live(seed, &wanted, Trace::silent()).hash).collect();
         assert_eq!(hashes[0], hashes[1], "seed {seed}");
     }
 }
@@ -51,7 +51,7 @@ fn lies_are_found_out() {
         let found = (0..24).any(|seed| {
             let wanted =
                 Wanted { sabotage: Some(lie), nodes: Some(lie.nodes()), ..Wanted::default() };
-            let life = life::live(2_000_000 + seed, wanted, Trace::silent());
+            let life = life::live(2_000_000 + seed, &wanted, Trace::silent());
             !life.violations.is_empty()
         });
         assert!(found, "{lie:?} was believed");

@@ -109,3 +109,17 @@ pub const fn has(_bug: Bug) -> bool {
 pub fn plant(bug: Option<Bug>) {
     PLANTED.store(bug.map_or(0, |bug| bug as u8), std::sync::atomic::Ordering::Relaxed);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bug_is_listed_for_readers_and_none_is_switched_on() {
+        let page = include_str!("../../../docs/planted-bugs.md");
+        for bug in Bug::ALL {
+            assert!(page.contains(&format!("| `{bug:?}` |")), "{bug:?}");
+            assert!(!has(bug), "{bug:?}");
+        }
+    }
+}

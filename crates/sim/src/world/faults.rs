@@ -114,6 +114,15 @@ impl World {
         if self.calm && !matches!(fault, Fault::Space(_)) {
             return;
         }
+        if !matches!(fault, Fault::Space(_) | Fault::Doom(..)) {
+            let number = self.faults_drawn;
+            self.faults_drawn += 1;
+            if self.kept_faults.as_ref().is_some_and(|kept| !kept.contains(&number)) {
+                return self.schedule_fault(fault);
+            }
+            let now = self.schedule.now();
+            self.trace.note(now, format_args!("fault {number}: {fault:?}"));
+        }
         let node = match (fault, self.members.len()) {
             (_, 1) => 0,
             // What was begun at a node ends there.
