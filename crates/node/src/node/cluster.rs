@@ -409,6 +409,25 @@ impl Node {
         }
     }
 
+    /// A node that ends does not wait for a quorum that it does not hear.
+    pub(super) fn give_up_alone(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let Node { shards, peers, connections, .. } = self;
+        let there = |node: &NodeId| peers.is_there(*node, now.monotonic_ms);
+        let most = |voters: &[NodeId]| {
+            voters.is_empty() || voters.iter().copied().filter(there).count() > voters.len() / 2
+        };
+        for shard in shards.values_mut().filter(|shard| !shard.is_settled()) {
+            let configuration = shard.replica.configuration();
+            if most(configuration.voters()) && most(configuration.outgoing()) {
+                continue;
+            }
+            shard.give_up(effects);
+            for id in shard.answered.drain(..) {
+                connections.end(id, 1, effects);
+            }
+        }
+    }
+
     /// The configuration that a new shard's log begins with; `None`: this node has no part in it.
     pub(super) fn begin(&self, replicas: &[NodeId]) -> Option<Vec<u8>> {
         if replicas.is_empty() {
