@@ -307,6 +307,7 @@ impl Node {
         if now.monotonic_ms >= self.place_at_ms {
             self.place_at_ms = now.monotonic_ms + PLACE_MS;
             self.place(now);
+            self.part(effects);
         }
     }
 
@@ -364,6 +365,16 @@ impl Node {
                 }
             }
             Node::touch(touched, shard);
+        }
+    }
+
+    /// Forgets who left the cluster and has no part in anything any more.
+    fn part(&mut self, effects: &mut Vec<Effect>) {
+        for gone in self.peers.leaving() {
+            let takes_part = |shard: &Shard| shard.replica.configuration().contains(gone);
+            if !self.shards.values().any(|shard| takes_part(shard)) {
+                self.peers.forget(gone, effects);
+            }
         }
     }
 
