@@ -6,7 +6,9 @@
 //! client, and is let through. So each direction between two nodes has its own weather:
 //!
 //! * *held up*: nothing arrives, and nobody is told: bytes wait, as if every packet were lost, and
-//!   arrive when it is over;
+//!   arrive when it is over. New connections are not made, and one that was held up for seconds is
+//!   lost to both ends, as it is by the nodes' own bound for what the other machine does not
+//!   receive;
 //! * *refused*: connections are closed, and new ones too;
 //! * *delayed*: what was said arrives later, in its order.
 
@@ -23,6 +25,8 @@ use std::time::{Duration, Instant};
 const PIECES_MAX: usize = 256;
 /// Bytes of a piece.
 const PIECE_BYTES: usize = 64 * 1024;
+/// So long bytes may be held up, as in the nodes' `TCP_USER_TIMEOUT`.
+const HELD_UP_MAX: Duration = Duration::from_secs(5);
 /// A greeting is not longer.
 const GREETING_BYTES_MAX: usize = 64 * 1024;
 
@@ -108,7 +112,7 @@ impl Network {
     fn pass(&self, mut from: TcpStream, name: &str, address: &str) -> io::Result<()> {
         from.set_nodelay(true)?;
         let (greeting, other) = greeting(&mut from)?;
-        if !self.shared.wait(&other, name, Instant::now()) {
+        if !self.shared.lets_in(&other, name) {
             return Ok(());
         }
         let to = TcpStream::connect(address)?;
@@ -137,11 +141,22 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether a new connection can be made.
+    fn lets_in(&self, from: &str, to: &str) -> bool {
+        let state = self.lock();
+        let is_bad = |from: &str, to: &str| {
+            let weather = state.weather.get(&(from.to_owned(), to.to_owned()));
+            weather.is_some_and(|weather| weather.refused || weather.held_up)
+        };
+        !is_bad(from, to) && !is_bad(to, from)
+    }
+
     /// Waits until what was said at `said` arrives; `false`: it never does.
     fn wait(&self, from: &str, to: &str, said: Instant) -> bool {
         let way = (from.to_owned(), to.to_owned());
         let back = (to.to_owned(), from.to_owned());
         let mut state = self.lock();
+        let held_up_until = Instant::now() + HELD_UP_MAX;
         loop {
             let weather = state.weather.get(&way).copied().unwrap_or_default();
             if weather.refused || state.weather.get(&back).is_some_and(|back| back.refused) {
@@ -149,7 +164,14 @@ impl Shared {
             }
             let rest = (said + weather.delay).saturating_duration_since(Instant::now());
             state = match (weather.held_up, rest.is_zero()) {
-                (true, _) => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                (true, _) => {
+                    let rest = held_up_until.saturating_duration_since(Instant::now());
+                    if rest.is_zero() {
+                        return false;
+                    }
+                    let waited = self.changed.wait_timeout(state, rest);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
                 (false, true) => return true,
                 (false, false) => {
                     let waited = self.changed.wait_timeout(state, rest);

@@ -121,6 +121,8 @@ struct UnderWay {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Busy {
     NotLeader(Option<NodeId>),
+    /// Another replica, which is to lead soon, may have space.
+    LeaderFull,
     DiskFull,
     Overloaded,
 }
@@ -228,7 +230,10 @@ impl Shard {
         if self.is_full || self.applied.disk_full {
             // Time is to pass, for a replica with space to lead.
             self.wake();
-            return Err(Busy::DiskFull);
+            return Err(match self.hopes_for_space() {
+                true => Busy::LeaderFull,
+                false => Busy::DiskFull,
+            });
         }
         if self.is_beyond(1) {
             return Err(Busy::Overloaded);
@@ -602,6 +607,11 @@ pub(crate) fn busy(why: Busy) -> Failure {
         }
         Busy::NotLeader(None) => {
             Failure::new(Code::Unavailable, "the namespace has no leader now; try again")
+        }
+        Busy::LeaderFull => {
+            let detail = "the disk of the node that leads is full, and it hands leadership over; \
+                          try again";
+            Failure::new(Code::Unavailable, detail)
         }
         Busy::DiskFull => {
             Failure::new(Code::DiskFull, "the disk is full; writes go on when there is space again")

@@ -7,12 +7,12 @@ use crate::support::{PROGRAM, block_on, naust, send_signal, wait_until};
 use naust::process::{NodeProcess, Start, free_port};
 use naust_client::{Client, Cluster as Seen, Level, Options};
 use rustix::process::Signal;
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
 
 /// Commits that one writer has under way.
 const IN_FLIGHT: usize = 64;
@@ -253,17 +253,19 @@ impl Load {
         let run = async move {
             let client = Client::connect(addresses).await.unwrap();
             let namespace = client.namespace("default");
-            let mut under_way = VecDeque::new();
+            // Each is awaited by a task of its own: one that has to be sent again is, at once.
+            let mut under_way = JoinSet::new();
             let (mut number, mut last) = (0, Instant::now());
             loop {
                 let stopped = stop.load(Ordering::Relaxed);
                 while !stopped && under_way.len() < IN_FLIGHT {
                     number += 1;
-                    let submitted = namespace.submit(ledger::commit(number));
-                    under_way.push_back((number, submitted));
+                    let (this, submitted) = (number, namespace.submit(ledger::commit(number)));
+                    under_way.spawn(async move { (this, submitted.await) });
                 }
-                let Some((number, submitted)) = under_way.pop_front() else { return };
-                let committed = submitted.await.unwrap_or_else(|error| {
+                let Some(ended) = under_way.join_next().await else { return };
+                let (number, committed) = ended.unwrap();
+                let committed = committed.unwrap_or_else(|error| {
                     panic!("commit {number} was not ridden out: {error:?}");
                 });
                 shared.lock().unwrap().acknowledge(number, &committed);
@@ -285,11 +287,6 @@ impl Load {
             assert!(!ended, "the load ended early");
             self.acknowledged.load(Ordering::Relaxed) >= wanted
         });
-    }
-
-    /// The longest time without an acknowledgement so far.
-    pub fn longest_gap(&self) -> Duration {
-        *self.longest_gap.lock().unwrap()
     }
 
     /// Ends, and tells what was acknowledged.
