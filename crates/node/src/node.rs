@@ -194,6 +194,7 @@ impl Node {
         }
         self.peers.flush(now.monotonic_ms, effects);
         if self.life == Life::Draining {
+            self.give_up_alone(now, effects);
             self.flush_views_when_settled(effects);
         }
     }

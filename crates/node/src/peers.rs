@@ -32,6 +32,8 @@ struct Other {
     heard_ms: Option<u64>,
     said_ms: u64,
     out: Vec<u8>,
+    /// It left the cluster.
+    is_leaving: bool,
 }
 
 impl Peers {
@@ -52,7 +54,20 @@ impl Peers {
         }
     }
 
-    /// A node left the cluster.
+    /// A node left the cluster, or came back to it. It is spoken to as long as it has a part in
+    /// something: its vote may be needed to take that part from it.
+    pub(crate) fn leaves(&mut self, node: NodeId, is_leaving: bool) {
+        if let Some(other) = self.all.get_mut(&node) {
+            other.is_leaving = is_leaving;
+        }
+    }
+
+    /// The nodes that left and are still spoken to.
+    pub(crate) fn leaving(&self) -> Vec<NodeId> {
+        self.all.iter().filter(|(_, other)| other.is_leaving).map(|(node, _)| *node).collect()
+    }
+
+    /// A node has no part in anything any more.
     pub(crate) fn forget(&mut self, node: NodeId, effects: &mut Vec<Effect>) {
         if self.all.remove(&node).is_some() {
             effects.push(Effect::Unlink(node));

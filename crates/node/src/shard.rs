@@ -105,6 +105,8 @@ pub(crate) struct Shard {
     counted_bytes: u64,
     /// It was not deleted: what is on disk stays when it leaves.
     pub(crate) stays: bool,
+    /// The node ends, and nobody waits for what is not committed.
+    is_given_up: bool,
     /// It is on the node's list of shards to be driven.
     pub(crate) is_touched: bool,
     /// When it is to be looked at by the node's timers.
@@ -120,6 +122,8 @@ struct UnderWay {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Busy {
     NotLeader(Option<NodeId>),
+    /// Another replica, which is to lead soon, may have space.
+    LeaderFull,
     DiskFull,
     Overloaded,
 }
@@ -161,6 +165,7 @@ impl Shard {
             held: BTreeSet::new(),
             counted_bytes: 0,
             stays: false,
+            is_given_up: false,
             is_touched: false,
             timer_ms: None,
         }
@@ -188,9 +193,11 @@ impl Shard {
         self.counted_bytes = now;
     }
 
-    /// Whether everything that was staged is folded in.
+    /// Whether everything that was staged is folded in; once it was given up, everything that the
+    /// views were given.
     pub(crate) fn is_settled(&self) -> bool {
-        self.applied.index == self.log.end().index && self.waiting.is_empty()
+        let all = self.applied.index == self.log.end().index;
+        (all || self.is_given_up && self.has_views_done()) && self.waiting.is_empty()
     }
 
     /// Whether a thread of the shell works on its log.
@@ -224,7 +231,10 @@ impl Shard {
         if self.is_full || self.applied.disk_full {
             // Time is to pass, for a replica with space to lead.
             self.wake();
-            return Err(Busy::DiskFull);
+            return Err(match self.hopes_for_space() {
+                true => Busy::LeaderFull,
+                false => Busy::DiskFull,
+            });
         }
         if self.is_beyond(1) {
             return Err(Busy::Overloaded);
@@ -549,6 +559,23 @@ impl Shard {
         self.interrupt(given, "the replica was replaced; the outcome is unknown", effects);
     }
 
+    /// The node ends, and hears no quorum: only others can decide what becomes of the rest.
+    pub(crate) fn give_up(&mut self, effects: &mut Vec<Effect>) {
+        self.is_given_up = true;
+        let detail = "the node is shutting down and hears no quorum; ask another one";
+        self.refuse_waiting(&Failure::new(Code::ShuttingDown, detail), effects);
+        let detail = "the node is shutting down and hears no quorum; the outcome is unknown";
+        let given = (self.handed.0.0 + 1).saturating_sub(self.first.0) as usize;
+        for entry in self.under_way.iter_mut().skip(given) {
+            let waiter = std::mem::replace(&mut entry.waiter, Waiter::NOBODY);
+            if waiter != Waiter::NOBODY {
+                let failure = Failure::new(Code::Interrupted, detail);
+                crate::replies::fail(waiter.connection, waiter.request, self.id, failure, effects);
+                self.answered.push(waiter.connection);
+            }
+        }
+    }
+
     /// Takes its share out of the node's count of bytes.
     pub(crate) fn forget_bytes(&mut self, total_bytes: &mut u64) {
         *total_bytes -= std::mem::take(&mut self.counted_bytes);
@@ -585,6 +612,11 @@ pub(crate) fn busy(why: Busy) -> Failure {
         }
         Busy::NotLeader(None) => {
             Failure::new(Code::Unavailable, "the namespace has no leader now; try again")
+        }
+        Busy::LeaderFull => {
+            let detail = "the disk of the node that leads is full, and it hands leadership over; \
+                          try again";
+            Failure::new(Code::Unavailable, detail)
         }
         Busy::DiskFull => {
             Failure::new(Code::DiskFull, "the disk is full; writes go on when there is space again")

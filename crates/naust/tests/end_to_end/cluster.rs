@@ -1,17 +1,18 @@
 //! Clusters of real processes, for the stories about them.
 
 use crate::ledger::{self, Found, Ledger};
+use crate::proxy::{Network, Weather};
+use crate::shim::{Library, Shim};
 use crate::support::{PROGRAM, block_on, naust, send_signal, wait_until};
 use naust::process::{NodeProcess, Start, free_port};
 use naust_client::{Client, Cluster as Seen, Level, Options};
 use rustix::process::Signal;
-use std::collections::VecDeque;
-use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
 
 /// Commits that one writer has under way.
 const IN_FLIGHT: usize = 64;
@@ -21,6 +22,8 @@ pub struct Cluster {
     root: tempfile::TempDir,
     pub nodes: Vec<Member>,
     made: usize,
+    /// The library below the nodes, if there is one.
+    library: Option<tempfile::TempDir>,
 }
 
 /// One of them.
@@ -32,11 +35,17 @@ pub struct Member {
 impl Member {
     /// Starts a node with these arguments.
     pub fn start(root: &Path, name: &str, arguments: &[&str]) -> anyhow::Result<Member> {
-        Member::start_on(root, name, arguments, free_port()?)
+        Member::start_on(root, name, arguments, free_port()?, Path::new(PROGRAM))
     }
 
-    /// The same, on this port.
-    fn start_on(root: &Path, name: &str, arguments: &[&str], port: u16) -> anyhow::Result<Member> {
+    /// The same, on this port, with another program.
+    fn start_on(
+        root: &Path,
+        name: &str,
+        arguments: &[&str],
+        port: u16,
+        program: &Path,
+    ) -> anyhow::Result<Member> {
         let data = root.join(name);
         // Nodes need not be alike: every other one has several workers.
         let workers = if name.ends_with(['1', '3']) { "workers=1" } else { "workers=3" };
@@ -44,7 +53,7 @@ impl Member {
         let arguments = [&own, arguments, &ledger::OPTIONS].concat();
         let arguments = arguments.into_iter().map(str::to_owned).collect();
         let errors = Some(root.join(format!("{name}.errors")));
-        let start = Start { program: PROGRAM.into(), data, arguments, errors };
+        let start = Start { program: program.to_owned(), data, arguments, errors };
         Ok(Member { name: name.to_owned(), process: NodeProcess::start_on(start, port)? })
     }
 
@@ -70,7 +79,7 @@ impl Cluster {
     pub fn start(nodes: usize) -> Cluster {
         let root = tempfile::tempdir().unwrap();
         let first = Member::start(root.path(), "n1", &["--bootstrap"]).unwrap();
-        let mut cluster = Cluster { root, nodes: vec![first], made: 1 };
+        let mut cluster = Cluster { root, nodes: vec![first], made: 1, library: None };
         for _ in 1..nodes {
             cluster.join();
         }
@@ -79,23 +88,54 @@ impl Cluster {
     }
 
     /// The same, each behind a proxy that the others reach it by.
-    pub fn behind_proxies(nodes: usize) -> (Cluster, Vec<Proxy>) {
+    pub fn in_weather(nodes: usize) -> (Cluster, Network) {
+        let (cluster, network, _) = Cluster::with_programs(nodes, |_, _| (PROGRAM.into(), ()));
+        (cluster, network)
+    }
+
+    /// The same, each on a disk and with a clock that can be told to misbehave; `None`: there is no
+    /// C compiler to make the library for that.
+    pub fn on_bad_disks(nodes: usize) -> Option<(Cluster, Vec<Shim>)> {
+        let library = tempfile::tempdir().unwrap();
+        let compiled = Library::build(library.path()).ok()?;
+        let (mut cluster, _, shims) = Cluster::with_programs(nodes, |root, name| {
+            let shim = Shim::new(&compiled, root.join(format!("{name}.faults"))).unwrap();
+            (shim.wrap(Path::new(PROGRAM)).unwrap(), shim)
+        });
+        cluster.library = Some(library);
+        Some((cluster, shims))
+    }
+
+    fn with_programs<T>(
+        nodes: usize,
+        mut program: impl FnMut(&Path, &str) -> (PathBuf, T),
+    ) -> (Cluster, Network, Vec<T>) {
         let root = tempfile::tempdir().unwrap();
-        let mut cluster = Cluster { root, nodes: Vec::new(), made: nodes };
-        let mut proxies = Vec::new();
+        let mut cluster = Cluster { root, nodes: Vec::new(), made: nodes, library: None };
+        let (network, mut more) = (Network::default(), Vec::new());
         for number in 1..=nodes {
             let (port, name) = (free_port().unwrap(), format!("n{number}"));
-            let proxy = Proxy::start(format!("127.0.0.1:{port}"));
+            let (program, with) = program(cluster.root.path(), &name);
+            let proxy = network.proxy(&name, format!("127.0.0.1:{port}")).unwrap();
             let through = cluster.nodes.first().map(Member::address);
-            let mut arguments = vec!["--advertise", &proxy.address];
+            let mut arguments = vec!["--advertise", &proxy];
             arguments.extend(through.iter().flat_map(|through| ["--join", through]));
-            let node = Member::start_on(cluster.root.path(), &name, &arguments, port);
-            let node = node.unwrap();
+            let root = cluster.root.path();
+            let node = Member::start_on(root, &name, &arguments, port, &program).unwrap();
             cluster.nodes.push(node);
-            proxies.push(proxy);
+            more.push(with);
         }
         cluster.wait_for_voters(nodes);
-        (cluster, proxies)
+        (cluster, network, more)
+    }
+
+    /// Changes the weather on the ways between a node and the others: to it, and from it.
+    pub fn surround(&self, network: &Network, which: usize, to: Weather, from: Weather) {
+        let name = &self.nodes[which].name;
+        for other in self.nodes.iter().filter(|other| other.name != *name) {
+            network.set(&other.name, name, to);
+            network.set(name, &other.name, from);
+        }
     }
 
     /// Where the data of a node lies.
@@ -189,71 +229,6 @@ impl Cluster {
     }
 }
 
-/// Passes on what comes in for one node, until it is cut.
-pub struct Proxy {
-    pub address: String,
-    state: Arc<Mutex<Wires>>,
-}
-
-#[derive(Default)]
-struct Wires {
-    to: String,
-    is_cut: bool,
-    open: Vec<TcpStream>,
-}
-
-impl Proxy {
-    fn start(to: String) -> Proxy {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let state = Arc::new(Mutex::new(Wires { to, ..Wires::default() }));
-        let shared = Arc::clone(&state);
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut wires = shared.lock().unwrap();
-                if wires.is_cut {
-                    continue;
-                }
-                // The node may have ended: then this connection ends too.
-                let (Ok(one), Ok(other)) = (stream, TcpStream::connect(&wires.to)) else {
-                    continue;
-                };
-                for stream in [&one, &other] {
-                    stream.set_nodelay(true).unwrap();
-                    wires.open.push(stream.try_clone().unwrap());
-                }
-                pass(one.try_clone().unwrap(), other.try_clone().unwrap());
-                pass(other, one);
-            }
-        });
-        Proxy { address, state }
-    }
-
-    /// Nothing comes through any more.
-    pub fn cut(&self) {
-        let mut wires = self.state.lock().unwrap();
-        wires.is_cut = true;
-        for stream in wires.open.drain(..) {
-            // It may have ended by itself.
-            let _ = stream.shutdown(Shutdown::Both);
-        }
-    }
-
-    /// New connections come through again.
-    pub fn mend(&self) {
-        self.state.lock().unwrap().is_cut = false;
-    }
-}
-
-fn pass(mut from: TcpStream, mut to: TcpStream) {
-    std::thread::spawn(move || {
-        // However it ends, both ends hear of it.
-        let _ = std::io::copy(&mut from, &mut to);
-        let _ = from.shutdown(Shutdown::Both);
-        let _ = to.shutdown(Shutdown::Both);
-    });
-}
-
 /// Commits one after the other, many under way, until it is told to stop.
 pub struct Load {
     stop: Arc<AtomicBool>,
@@ -278,17 +253,19 @@ impl Load {
         let run = async move {
             let client = Client::connect(addresses).await.unwrap();
             let namespace = client.namespace("default");
-            let mut under_way = VecDeque::new();
+            // Each is awaited by a task of its own: one that has to be sent again is, at once.
+            let mut under_way = JoinSet::new();
             let (mut number, mut last) = (0, Instant::now());
             loop {
                 let stopped = stop.load(Ordering::Relaxed);
                 while !stopped && under_way.len() < IN_FLIGHT {
                     number += 1;
-                    let submitted = namespace.submit(ledger::commit(number));
-                    under_way.push_back((number, submitted));
+                    let (this, submitted) = (number, namespace.submit(ledger::commit(number)));
+                    under_way.spawn(async move { (this, submitted.await) });
                 }
-                let Some((number, submitted)) = under_way.pop_front() else { return };
-                let committed = submitted.await.unwrap_or_else(|error| {
+                let Some(ended) = under_way.join_next().await else { return };
+                let (number, committed) = ended.unwrap();
+                let committed = committed.unwrap_or_else(|error| {
                     panic!("commit {number} was not ridden out: {error:?}");
                 });
                 shared.lock().unwrap().acknowledge(number, &committed);

@@ -95,24 +95,6 @@ fn a_lost_node_is_replaced_under_load() {
     assert!(cluster.naust(1, &["namespace", "list"]).contains(&format!("leader {new}")));
 }
 
-/// The others can't reach a node, though it reaches them: whether it leads or follows, the rest
-/// goes on without it, and takes it in again.
-#[test]
-fn a_node_that_hears_nobody_is_not_waited_for() {
-    let (cluster, proxies) = Cluster::behind_proxies(3);
-    let load = Load::start(cluster.addresses());
-    load.wait_for(200);
-    let leader = cluster.leader();
-    for deaf in [(leader + 1) % 3, leader] {
-        proxies[deaf].cut();
-        load.wait_for(300);
-        proxies[deaf].mend();
-        cluster.wait_for_voters(3);
-    }
-    let ledger = load.end();
-    cluster.check(&ledger);
-}
-
 /// What can't be is told in one sentence.
 #[test]
 fn wrong_ways_into_a_cluster_are_refused() {

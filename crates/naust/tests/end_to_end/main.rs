@@ -8,6 +8,12 @@
 
 mod support;
 
+#[path = "../../../../torture/src/proxy.rs"]
+mod proxy;
+#[path = "../../../../torture/src/shim.rs"]
+#[allow(dead_code, reason = "the stories need less of it than the torture")]
+mod shim;
+
 mod bad_packets;
 mod bad_requests;
 mod cluster;
@@ -20,9 +26,11 @@ mod data_directory;
 mod demo;
 mod documents;
 mod full_disk;
+mod intruders;
 mod kills;
 mod ledger;
 mod signals;
 mod transcript;
+mod weather;
 mod web;
 mod wire_client;

@@ -307,6 +307,7 @@ impl Node {
         if now.monotonic_ms >= self.place_at_ms {
             self.place_at_ms = now.monotonic_ms + PLACE_MS;
             self.place(now);
+            self.part(effects);
         }
     }
 
@@ -367,6 +368,16 @@ impl Node {
         }
     }
 
+    /// Forgets who left the cluster and has no part in anything any more.
+    fn part(&mut self, effects: &mut Vec<Effect>) {
+        for gone in self.peers.leaving() {
+            let takes_part = |shard: &Shard| shard.replica.configuration().contains(gone);
+            if !self.shards.values().any(|shard| takes_part(shard)) {
+                self.peers.forget(gone, effects);
+            }
+        }
+    }
+
     /// A node that joins: the first time, this one writes itself down too.
     pub(super) fn note_myself(&mut self, now: Now) {
         if self.directory.nodes().next().is_some() {
@@ -406,6 +417,25 @@ impl Node {
             let there = |node: &NodeId| peers.is_there(*node, now.monotonic_ms);
             hand_over(shard, &configuration, there);
             Node::touch(touched, shard);
+        }
+    }
+
+    /// A node that ends does not wait for a quorum that it does not hear.
+    pub(super) fn give_up_alone(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let Node { shards, peers, connections, .. } = self;
+        let there = |node: &NodeId| peers.is_there(*node, now.monotonic_ms);
+        let most = |voters: &[NodeId]| {
+            voters.is_empty() || voters.iter().copied().filter(there).count() > voters.len() / 2
+        };
+        for shard in shards.values_mut().filter(|shard| !shard.is_settled()) {
+            let configuration = shard.replica.configuration();
+            if most(configuration.voters()) && most(configuration.outgoing()) {
+                continue;
+            }
+            shard.give_up(effects);
+            for id in shard.answered.drain(..) {
+                connections.end(id, 1, effects);
+            }
         }
     }
 

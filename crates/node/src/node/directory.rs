@@ -337,12 +337,13 @@ impl Node {
             }
             DirectoryChange::NodeSet { node, name, address, told } => {
                 self.peers.learn(node, &address, effects);
+                self.peers.leaves(node, false);
                 self.directory.nodes.insert(node, Member { name, address });
                 self.tell_of_node(told, effects);
             }
             DirectoryChange::NodeRemoved { node, told } => {
                 self.directory.nodes.remove(&node);
-                self.peers.forget(node, effects);
+                self.peers.leaves(node, true);
                 self.tell_of_node(told, effects);
             }
         }

@@ -21,6 +21,10 @@ const SLOW_MAX: u32 = 10;
 /// it does not go round and round.
 const AGAIN_MS: u64 = 10_000;
 
+/// Milliseconds of a full disk after which those who write are told of it: until then another
+/// replica may lead that has space.
+const HOPE_MS: u64 = 3_000;
+
 /// How late a leader's disk is.
 #[derive(Default)]
 pub(super) struct Lag {
@@ -29,6 +33,8 @@ pub(super) struct Lag {
     slow: u32,
     /// Since when it takes no writes for lack of space.
     full_ms: Option<u64>,
+    /// It has been full for so long that nobody else seems to have space.
+    is_full_for_good: bool,
     /// Before that it is not handed over again.
     rests_until_ms: u64,
 }
@@ -37,6 +43,7 @@ impl Lag {
     /// Whether others should lead, as the quorum has `quorum` and this disk `durable`.
     fn is_too_late(&mut self, quorum: Index, durable: Index, is_full: bool, now_ms: u64) -> bool {
         self.full_ms = is_full.then(|| self.full_ms.unwrap_or(now_ms));
+        self.is_full_for_good = self.full_ms.is_some_and(|since_ms| now_ms >= since_ms + HOPE_MS);
         if let Some((_, since_ms)) = self.behind.take_if(|(index, _)| *index <= durable) {
             let is_slow = now_ms >= since_ms + SLOW_MS;
             self.slow = if is_slow { self.slow + 1 } else { 0 };
@@ -51,6 +58,11 @@ impl Lag {
 }
 
 impl Shard {
+    /// Whether another replica may have the space that this one lacks.
+    pub(super) fn hopes_for_space(&self) -> bool {
+        !self.replica.is_lone_voter() && !self.replication.lag.is_full_for_good
+    }
+
     /// Hands leadership over if this disk holds the others up, to a voter that is there and has all
     /// that the quorum has.
     pub(super) fn watch_disk(&mut self, now: Now, peers: &Peers) {
@@ -71,7 +83,9 @@ impl Shard {
         let voters = self.replica.configuration().voters().iter().copied();
         if let Some(node) = voters.filter(fits).max_by_key(|node| self.matched(*node)) {
             let rests_until_ms = now.monotonic_ms + AGAIN_MS;
-            self.replication.lag = Lag { rests_until_ms, ..Lag::default() };
+            // How long it has been full is not forgotten.
+            let full_ms = self.replication.lag.full_ms;
+            self.replication.lag = Lag { rests_until_ms, full_ms, ..Lag::default() };
             self.hand_over_to(node);
         }
     }
