@@ -21,6 +21,8 @@ pub struct Cluster {
     root: tempfile::TempDir,
     pub nodes: Vec<Member>,
     made: usize,
+    /// More arguments of all nodes.
+    arguments: Vec<String>,
 }
 
 /// One of them.
@@ -68,9 +70,16 @@ impl Member {
 impl Cluster {
     /// So many nodes, all of which vote.
     pub fn start(nodes: usize) -> Cluster {
+        Cluster::start_with(nodes, &[])
+    }
+
+    /// The same, with more arguments.
+    pub fn start_with(nodes: usize, arguments: &[&str]) -> Cluster {
         let root = tempfile::tempdir().unwrap();
-        let first = Member::start(root.path(), "n1", &["--bootstrap"]).unwrap();
-        let mut cluster = Cluster { root, nodes: vec![first], made: 1 };
+        let all = [&["--bootstrap"], arguments].concat();
+        let first = Member::start(root.path(), "n1", &all).unwrap();
+        let arguments = arguments.iter().map(|one| (*one).to_owned()).collect();
+        let mut cluster = Cluster { root, nodes: vec![first], made: 1, arguments };
         for _ in 1..nodes {
             cluster.join();
         }
@@ -81,7 +90,8 @@ impl Cluster {
     /// The same, each behind a proxy that the others reach it by.
     pub fn behind_proxies(nodes: usize) -> (Cluster, Vec<Proxy>) {
         let root = tempfile::tempdir().unwrap();
-        let mut cluster = Cluster { root, nodes: Vec::new(), made: nodes };
+        let arguments = Vec::new();
+        let mut cluster = Cluster { root, nodes: Vec::new(), made: nodes, arguments };
         let mut proxies = Vec::new();
         for number in 1..=nodes {
             let (port, name) = (free_port().unwrap(), format!("n{number}"));
@@ -101,6 +111,11 @@ impl Cluster {
     /// Where the data of a node lies.
     pub fn directory(&self, which: usize) -> PathBuf {
         self.root.path().join(&self.nodes[which].name)
+    }
+
+    /// Where its standard error goes.
+    pub fn errors(&self, which: usize) -> PathBuf {
+        self.root.path().join(format!("{}.errors", self.nodes[which].name))
     }
 
     /// A node and its disk are gone.
@@ -125,7 +140,9 @@ impl Cluster {
         self.made += 1;
         let name = format!("n{}", self.made);
         let through = self.nodes[0].address();
-        let node = Member::start(self.root.path(), &name, &["--join", &through]).unwrap();
+        let more = self.arguments.iter().map(String::as_str);
+        let arguments: Vec<&str> = ["--join", &through].into_iter().chain(more).collect();
+        let node = Member::start(self.root.path(), &name, &arguments).unwrap();
         self.nodes.push(node);
         self.nodes.last().unwrap()
     }

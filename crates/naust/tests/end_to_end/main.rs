@@ -22,6 +22,7 @@ mod documents;
 mod full_disk;
 mod kills;
 mod ledger;
+mod rot;
 mod signals;
 mod transcript;
 mod web;
