@@ -16,6 +16,9 @@ pub struct Error {
     pub outcome: Outcome,
     /// What is wrong and what to do, in a sentence.
     pub detail: String,
+    /// What may help: the address of a node that may do better; with [`Code::OffsetTrimmed`] of the
+    /// log, the offset at which it goes on. Empty: nothing.
+    pub hint: String,
     /// With [`Code::ConditionFailed`]: which condition failed, and what was found instead.
     pub refused: Option<Refused>,
 }
@@ -23,7 +26,8 @@ pub struct Error {
 impl Error {
     /// An error with its code's usual outcome.
     pub fn new(code: Code, detail: impl Into<String>) -> Error {
-        Error { code, outcome: code.outcome(), detail: detail.into(), refused: None }
+        let (outcome, hint) = (code.outcome(), String::new());
+        Error { code, outcome, detail: detail.into(), hint, refused: None }
     }
 
     /// The same error with another outcome.
@@ -48,7 +52,8 @@ impl From<Refusal> for Error {
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Error {
-        Error::new(failure.code, failure.detail).with_outcome(failure.outcome)
+        let error = Error::new(failure.code, failure.detail).with_outcome(failure.outcome);
+        Error { hint: failure.hint, ..error }
     }
 }
 

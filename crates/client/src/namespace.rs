@@ -114,8 +114,23 @@ impl Namespace {
     /// `OffsetTrimmed` when `from` lies below what is kept, `BadArgument` when no frame begins
     /// there.
     pub async fn log(&self, from: Offset, max_bytes: u32, wait_ms: u32) -> Result<Frames, Error> {
+        self.log_at(from, max_bytes, wait_ms, Level::Linearizable).await
+    }
+
+    /// The same, as fresh as `level` says: [`Level::Local`] for the log of the replica that is
+    /// asked.
+    ///
+    /// # Errors
+    /// As [`Namespace::log`].
+    pub async fn log_at(
+        &self,
+        from: Offset,
+        max_bytes: u32,
+        wait_ms: u32,
+        level: Level,
+    ) -> Result<Frames, Error> {
         let query = Query::Log { from, max_bytes, wait_ms };
-        match self.read(Level::Linearizable, query).await? {
+        match self.read(level, query).await? {
             Reply::Frames { first, data, next, end } => Ok(Frames { first, data, next, end }),
             other => Err(unexpected(&other)),
         }

@@ -8,8 +8,7 @@
 //!   simulator's pass through; `contract` is the suite that each of them passes; `sim` is the disk
 //!   that tells lies like real ones (both behind the feature `sim`);
 //! * [`layout`]: where frames, padding and segments lie, as a pure function of offsets and lengths;
-//! * [`superblock`]: term, vote, identity, the log's start and the views' generation, in two
-//!   checksummed slots;
+//! * [`superblock`]: term, vote, identity and the log's start, in two checksummed slots;
 //! * `segment`: one file of the log and its footer;
 //! * [`Log`]: the owner's view: stage frames, take [`Write`]s, hear that they are durable, cut,
 //!   trim;
@@ -18,7 +17,6 @@
 //!   while the owner goes on;
 //! * [`transfer`]: the files of a log, copied for another replica;
 //! * [`scrub`] and [`mend`]: damage is looked for, and frames of another replica take its place;
-//! * [`install`]: frames of another replica become the log, in one step;
 //! * [`recovery`]: what a disk holds after a crash: torn tail against corruption.
 //!
 //! # How a frame becomes durable
@@ -51,7 +49,7 @@
 //! * Recovery cuts a bad frame only if it lies beyond every `synced` mark that a later or the same
 //!   batch recorded; any other bad frame is [`Damage`]: kept, reported, and never served.
 //! * A log begins at a segment's base, and at least one frame lies behind its beginning, unless it
-//!   is new. Its beginning and the views' generation change in one update of the superblock.
+//!   is new. Its beginning changes in one update of the superblock.
 //! * Space grows zero-filled, in extents ahead of the end, and no zero-fill ever touches bytes that
 //!   a frame may have been written to.
 
@@ -59,7 +57,6 @@ pub mod batch;
 mod chunk;
 pub mod disk;
 pub mod extend;
-pub mod install;
 pub mod layout;
 mod log;
 pub mod mend;
@@ -86,7 +83,6 @@ pub mod sim;
 pub use batch::Batch;
 pub use disk::{Disk, File, Open};
 pub use extend::{Extend, Extended};
-pub use install::{Install, InstallError, Installed, Preparation, Prepared};
 pub use layout::{Flaw, Layout, Position};
 pub use log::{Log, Refused, Staged};
 pub use mend::{Mend, MendError, Mended};

@@ -52,8 +52,6 @@ pub struct Log {
     pub(crate) faulted: bool,
     pub(crate) trimming: bool,
     pub(crate) trim_cursor: Offset,
-    /// Another log takes the place of this one: nothing else is written.
-    pub(crate) installing: bool,
 }
 
 /// The write under way.
@@ -166,7 +164,6 @@ impl Log {
             faulted: false,
             trimming: false,
             trim_cursor: Offset::ZERO,
-            installing: false,
         }
     }
 
@@ -180,12 +177,6 @@ impl Log {
     #[must_use]
     pub fn configuration(&self) -> &[u8] {
         &self.superblock.configuration
-    }
-
-    /// The generation of the views that belong to this log.
-    #[must_use]
-    pub fn generation(&self) -> u64 {
-        self.superblock.generation
     }
 
     /// Where segments end.
@@ -252,7 +243,6 @@ impl Log {
         assert!(index == self.end.index.next(), "the frame must have the next index");
         assert!(term >= self.end.term, "terms never go back");
         assert!(kind != Kind::Padding, "padding is the log's own");
-        assert!(!self.installing, "another log takes the place of this one");
         assert!(body.len() <= self.shared.layout.body_bytes_max(), "body over the limit");
         let synced = self.synced();
         let offset = self.make_room(frame::frame_bytes(body.len()), synced);
@@ -277,7 +267,6 @@ impl Log {
     /// # Errors
     /// [`Refused`] at the first frame that is bad or does not follow. Those before it are staged.
     pub fn stage_frames(&mut self, frames: &[u8]) -> Result<(), Refused> {
-        assert!(!self.installing, "another log takes the place of this one");
         let layout = self.shared.layout;
         let mut rest = frames;
         while !rest.is_empty() {

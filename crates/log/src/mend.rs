@@ -29,6 +29,8 @@ pub struct Mend {
     shared: Arc<Shared>,
     at: Offset,
     frames: Vec<u8>,
+    /// They are taken only if they reach the next good frame.
+    must_join: bool,
 }
 
 /// Why a place is not mended. Nothing was written.
@@ -61,11 +63,50 @@ impl Reader {
     /// will do. When its end is reached they go on with the first frame of the next segment: it
     /// tells which padding belongs there, and is not written.
     pub fn mend(&self, at: Offset, frames: Vec<u8>) -> Mend {
-        Mend { reader: self.clone(), shared: Arc::clone(self.shared()), at, frames }
+        let shared = Arc::clone(self.shared());
+        Mend { reader: self.clone(), shared, at, frames, must_join: false }
+    }
+
+    /// What [`Reader::mend`] of another replica takes for the place that begins at `from`: whole
+    /// frames up to `to`, of one segment and of at most `max_bytes`, or one that is longer; behind
+    /// the last of a segment the first of the next. Nothing, if there is none that ends at or below
+    /// `to`. Blocking.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn frames_to_mend(
+        &self,
+        from: Offset,
+        to: Offset,
+        max_bytes: usize,
+    ) -> Result<Vec<u8>, ReadError> {
+        let segment_end = self.layout().end(from);
+        let chunk = self.frames(from, to, max_bytes)?;
+        if chunk.from() != from && chunk.from() != segment_end {
+            return Ok(Vec::new());
+        }
+        let (next, is_here) = (chunk.next(), chunk.from() == from);
+        let mut frames = if is_here { chunk.into_bytes() } else { Vec::new() };
+        if next == segment_end && segment_end < self.end() && to >= segment_end {
+            frames.extend_from_slice(self.frame(segment_end)?.bytes());
+        }
+        Ok(frames)
     }
 }
 
 impl Mend {
+    /// Takes the frames only if they reach the next good one, which tells by its checksum that they
+    /// are the ones that lay there: for frames that are not known to be committed.
+    pub fn only_if_joined(self) -> Mend {
+        Mend { must_join: true, ..self }
+    }
+
+    /// The place.
+    #[must_use]
+    pub fn at(&self) -> Offset {
+        self.at
+    }
+
     /// Does it. Blocking.
     ///
     /// # Errors
@@ -90,6 +131,7 @@ impl Mend {
             Behind::Open if before.is_none() && segment.ranges.is_none() => {
                 return Err(refused(Flaw::Chain).into());
             }
+            Behind::Open if self.must_join => return Err(refused(Flaw::Chain).into()),
             Behind::Open => false,
             Behind::Other(flaw) => return Err(refused(flaw).into()),
         };
@@ -243,6 +285,7 @@ impl Mend {
             (Some(next), Some(last)) if next.ranges.is_none() && !same(&last, &next.before) => {
                 Behind::Other(Flaw::Chain)
             }
+            (None, _) if self.must_join => Behind::Open,
             _ => Behind::Joined,
         }
     }

@@ -26,7 +26,7 @@ impl Log {
     /// [`Log::written`] and [`Log::extended`].
     pub fn next_write(&mut self) -> Option<Write> {
         let waits = self.flight.is_some() || (self.cut.is_some() && self.extending.is_some());
-        if waits || self.faulted || self.installing {
+        if waits || self.faulted {
             return None;
         }
         self.chunks.freeze(&self.end);
@@ -185,7 +185,7 @@ impl Log {
         let cutting =
             self.cut.or_else(|| self.flight.as_ref().and_then(|flight| flight.cut)).is_some();
         let long = self.pace_bytes >= LONG_BYTES;
-        let stopped = self.full || self.starved || self.faulted || self.installing;
+        let stopped = self.full || self.starved || self.faulted;
         let blocked = self.extending.is_some() || stopped || cutting || long;
         let end = self.end.offset;
         if blocked || self.end.index.0 == 0 || end > self.filled {

@@ -236,16 +236,6 @@ impl Reader {
         Ok(into)
     }
 
-    /// Where a log has to begin that is to end behind the frame that ends at `end`: where the
-    /// segment of that frame begins. `None`: it is not there.
-    #[must_use]
-    pub fn beginning(&self, end: Offset) -> Option<Position> {
-        let last = Offset(end.0.checked_sub(1)?);
-        let segment = self.shared.segment(last).filter(|_| end <= self.shared.readable())?;
-        // A sparse one does not hold all of it.
-        segment.ranges.is_none().then_some(segment.before)
-    }
-
     /// The frame that begins at `offset`.
     ///
     /// # Errors

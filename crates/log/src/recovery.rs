@@ -20,7 +20,7 @@ use crate::log::Log;
 use crate::segment::Content;
 use crate::shared::{Map, Segment, Shared, read_footer};
 use crate::superblock::{HardState, Identity, Superblock};
-use crate::{Fault, Reader, install, scan, write};
+use crate::{Fault, Reader, scan, write};
 use naust_wire::planted::{self, Bug};
 use naust_wire::{Index, Offset, ShardId, Term};
 use std::collections::{BTreeMap, VecDeque};
@@ -78,12 +78,6 @@ pub enum OpenError {
         /// The shard asked for.
         wanted: ShardId,
     },
-    /// The list of an installation that a power cut interrupted is bad.
-    #[error("the list of what was being installed is bad")]
-    Installation,
-    /// An installation was interrupted: opening the log ends it; it can't be looked at before.
-    #[error("a transfer of state was interrupted; opening the log ends it")]
-    Interrupted,
     /// Neither slot of the superblock is good.
     #[error("both slots of the superblock are bad")]
     Superblock,
@@ -165,9 +159,6 @@ impl Survey {
     pub fn new(disk: Arc<dyn Disk>, depth: Depth) -> Result<Survey, OpenError> {
         let (superblock, superblock_stale) = Superblock::load(&*disk)?;
         let names = disk.list().map_err(Fault::at("list", "the log"))?;
-        if install::interrupted(&names, superblock.generation) {
-            return Err(OpenError::Interrupted);
-        }
         let layout = superblock.layout;
         let mut bases: Vec<Offset> =
             names.iter().filter_map(|name| layout.base_in_name(name)).collect();
@@ -204,6 +195,12 @@ impl Survey {
         survey.segments =
             survey.contents.iter().map(|(base, content)| (*base, content.last)).collect();
         Ok(survey)
+    }
+
+    /// The membership that the log began with.
+    #[must_use]
+    pub fn configuration(&self) -> &[u8] {
+        &self.superblock.configuration
     }
 
     /// Reads what is good, damaged places left out.
@@ -530,7 +527,6 @@ pub(crate) fn terms<'a>(
 
 /// See [`Log::open`].
 pub(crate) fn open(disk: Arc<dyn Disk>, shard: ShardId) -> Result<(Log, Opened), OpenError> {
-    install::recover(&disk)?;
     let mut survey = Survey::new(disk, Depth::Tail)?;
     if survey.identity.shard != shard {
         return Err(OpenError::Shard { found: survey.identity.shard, wanted: shard });

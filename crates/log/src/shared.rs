@@ -182,11 +182,6 @@ impl Map {
         self.footers.split_off(&base);
     }
 
-    /// Other files have taken the names.
-    pub(crate) fn replace(&mut self, segments: BTreeMap<Offset, Segment>) {
-        *self = Map { segments, ..Map::default() };
-    }
-
     /// Forgets what was remembered of a file that is replaced or removed.
     pub(crate) fn forget(&mut self, base: Offset) {
         self.forgotten += 1;

@@ -68,7 +68,7 @@ pub(crate) struct Superblock {
     pub hard: HardState,
     /// Before which nothing needs to be contiguous any more.
     pub start: Position,
-    /// Generation of the views that belong to this log.
+    /// Room in the format; zero.
     pub generation: u64,
     /// A suffix cut that is under way from here on; zero: none.
     pub cut: Offset,

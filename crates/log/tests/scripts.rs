@@ -122,8 +122,10 @@ impl Story {
                 self.twin = Some(Log::open(disk, SHARD).unwrap().0.reader());
             }
             "scrub" => self.scrub(number(1)),
-            "mend" => self.mend(Offset::FIRST.plus(number(1)), number(2) as usize),
-            "receive" => self.receive(Index(number(1)), &words[2..]),
+            "mend" => {
+                let must_join = words.get(3) == Some(&"joined");
+                self.mend(Offset::FIRST.plus(number(1)), number(2) as usize, must_join);
+            }
             other => panic!("no such command: {other}"),
         }
     }
@@ -249,51 +251,23 @@ impl Story {
     }
 
     /// Frames of the other replica from an offset on, at most so many bytes or one.
-    fn mend(&mut self, at: Offset, bytes: usize) {
+    fn mend(&mut self, at: Offset, bytes: usize, must_join: bool) {
         let reader = match &self.log {
             Some(log) => log.reader(),
             None => Survey::new(Arc::new(self.disk.clone()), Depth::Tail).unwrap().reader(),
         };
         let twin = self.twin.as_ref().expect("the script makes a twin first");
         let segment_end = Offset((at.0 | (16 * 1024 - 1)) + 1);
-        let chunk = twin.frames(at, segment_end, bytes).unwrap();
-        let whole = chunk.next() >= segment_end;
-        let mut frames = if chunk.from() == at { chunk.into_bytes() } else { Vec::new() };
-        if whole && segment_end < twin.end() {
-            frames.extend(twin.frame(segment_end).unwrap().into_bytes());
-        }
-        match reader.mend(at, frames).run() {
+        let frames = twin.frames_to_mend(at, segment_end, bytes).unwrap();
+        let mend = reader.mend(at, frames);
+        let mend = if must_join { mend.only_if_joined() } else { mend };
+        match mend.run() {
             Ok(mended) => {
                 let more = if mended.joined { "nothing is missing" } else { "more is missing" };
                 self.say(format!("good up to {}; {more}", told(mended.to)));
             }
             Err(error) => self.say(relative(&error.to_string())),
         }
-    }
-
-    /// The log becomes that of the other replica up to a frame, with live frames before.
-    fn receive(&mut self, last: Index, live: &[&str]) {
-        let twin = self.twin.clone().expect("the script makes a twin first");
-        let end = twin.position(last).unwrap();
-        let start = twin.beginning(end.offset).unwrap();
-        let generation = self.log().generation() + 1;
-        let mut preparation = self.log().prepare(generation, start);
-        for index in live {
-            let offset = twin.find(Index(index.parse().unwrap())).unwrap();
-            preparation.add(twin.frame(offset).unwrap().bytes()).unwrap();
-        }
-        let mut at = start.offset;
-        while at < end.offset {
-            let chunk = twin.frames(at, end.offset, 4096).unwrap();
-            preparation.add(chunk.bytes()).unwrap();
-            at = chunk.next();
-        }
-        let mut prepared = Some(preparation.finish().unwrap());
-        self.files();
-        let done = self.log().install(&mut prepared, b"").unwrap().run();
-        self.log().installed(done).unwrap();
-        let generation = self.log().generation();
-        self.say(format!("installed as generation {generation}"));
     }
 
     fn survey(&mut self) {

@@ -6,7 +6,7 @@
 //! never take the last thread.
 //!
 //! What waits is bounded by what a shard may have under way (one zero-fill, one trim, one opening,
-//! and [`TABLE_JOBS_PER_SHARD_MAX`](naust_wire::limits::TABLE_JOBS_PER_SHARD_MAX) flushes and
+//! one mend, one step of a scrub a worker, and [`TABLE_JOBS_PER_SHARD_MAX`](naust_wire::limits::TABLE_JOBS_PER_SHARD_MAX) flushes and
 //! compactions) times the shards that there are. Removals alone are of shards that are no more.
 
 use crate::wiring::Wiring;
@@ -18,6 +18,7 @@ use naust_wire::ShardId;
 use naust_wire::limits::NAMESPACES_MAX;
 use naust_wire::options::NamespaceOptions;
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::atomic::Ordering;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Removals that may wait. What is beyond is left to the sweep of the next start.
@@ -33,6 +34,12 @@ pub enum Job {
     Open { worker: usize, shard: ShardId, options: NamespaceOptions, begin: Option<Vec<u8>> },
     /// Have a copy take the place of a replica that is closed, and open it.
     Adopt { worker: usize, shard: ShardId, options: NamespaceOptions, adopt: Box<Adopt> },
+    /// Let new tables take the place of damaged ones, and open the shard.
+    Refold { worker: usize, shard: ShardId, options: NamespaceOptions },
+    /// Read a part of a log again.
+    Scrub { worker: usize, shard: ShardId, scrub: naust_log::Scrub, bytes: u64 },
+    /// Write another replica's frames over a damaged place.
+    Mend { worker: usize, shard: ShardId, mend: naust_log::Mend },
     /// Flush or compact tables.
     Tables { worker: usize, shard: ShardId, job: LsmJob },
     /// Remove the directory of a shard that nothing uses any more.
@@ -44,9 +51,10 @@ pub enum Job {
 impl Job {
     fn is_slow(&self) -> bool {
         match self {
-            Job::Extend { .. } | Job::Trim { .. } | Job::Open { .. } => false,
+            Job::Extend { .. } | Job::Trim { .. } | Job::Open { .. } | Job::Mend { .. } => false,
             Job::Tables { job, .. } => !job.is_flush(),
             Job::Remove { .. } | Job::Sweep { .. } | Job::Adopt { .. } => true,
+            Job::Refold { .. } | Job::Scrub { .. } => true,
         }
     }
 }
@@ -178,6 +186,20 @@ fn do_job(wiring: &Wiring, job: Job) {
         }
         Job::Adopt { worker, shard, options, adopt } => {
             transfers::adopt(wiring, worker, shard, options, &adopt);
+        }
+        Job::Refold { worker, shard, options } => {
+            opening::refold(wiring, worker, shard, options);
+        }
+        Job::Scrub { worker, shard, mut scrub, bytes } => {
+            let seen = scrub.step(bytes);
+            let read = seen.as_ref().map_or(0, |seen| seen.bytes);
+            wiring.counters.repairs.scrubbed_bytes.fetch_add(read, Ordering::Relaxed);
+            wiring.tell(worker, Input::Scrubbed { shard, scrub: Box::new(scrub), seen });
+        }
+        Job::Mend { worker, shard, mend } => {
+            let at = mend.at();
+            let outcome = mend.run();
+            wiring.tell(worker, Input::Mended { shard, at, outcome });
         }
         Job::Tables { worker, shard, job } => {
             use naust_machine::TablesJob;

@@ -6,6 +6,8 @@
 //! options: a field `a.b` is `b` in the section `[a]` of the file, `NAUST_A_B` in the environment
 //! and `--a-b` on the command line.
 
+use naust_log::Layout;
+use naust_node::Pace;
 use naust_wire::limits;
 use naust_wire::options::NamespaceOptions;
 use serde::{Deserialize, Serialize};
@@ -56,8 +58,23 @@ pub struct Config {
     pub connections_max: usize,
     /// How far back reads may go in namespaces that are made without options.
     pub history: History,
+    /// What nobody waits for.
+    pub background: Background,
     /// For measurements and tests.
     pub debug: Debug,
+}
+
+/// What nobody waits for, and how fast it is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Background {
+    /// Bytes of logs that the node reads again a second, to find damage; 0: none.
+    pub scrub_bytes_per_s: u64,
+    /// Seconds from the beginning of one walk over all logs to the next.
+    pub scrub_every_s: u64,
+    /// Bytes a second that a node sends to another one which needs all of a shard, while clients
+    /// write to that shard; 0: as many as go.
+    pub transfer_bytes_per_s: u64,
 }
 
 /// How far back reads may go in namespaces that are made without options.
@@ -76,6 +93,9 @@ pub struct History {
 pub struct Debug {
     /// Microseconds that every sync of a log file sleeps first: a slow disk, on a fast one.
     pub fsync_delay_us: u64,
+    /// Log bytes of a segment in shards that are made: a power of two from 16 KiB on; 0: the
+    /// default.
+    pub segment_bytes: u64,
 }
 
 impl Default for Config {
@@ -97,7 +117,18 @@ impl Default for Config {
             cache_bytes: 128 * 1024 * 1024,
             connections_max: limits::CONNECTIONS_MAX,
             history: History::default(),
+            background: Background::default(),
             debug: Debug::default(),
+        }
+    }
+}
+
+impl Default for Background {
+    fn default() -> Background {
+        Background {
+            scrub_bytes_per_s: limits::SCRUB_BYTES_PER_S_DEFAULT,
+            scrub_every_s: limits::SCRUB_EVERY_MS_DEFAULT / 1000,
+            transfer_bytes_per_s: limits::TRANSFER_BYTES_PER_S_DEFAULT,
         }
     }
 }
@@ -193,6 +224,10 @@ impl Config {
         let mebi = |bytes: u64| usize::try_from(bytes >> 20).unwrap_or(usize::MAX);
         range("memtable_bytes (in MiB)", mebi(self.memtable_bytes), 1, 1 << 20)?;
         range("cache_bytes (in MiB)", mebi(self.cache_bytes), 1, 1 << 20)?;
+        if self.debug.segment_bytes != 0 && Layout::new(self.debug.segment_bytes).is_none() {
+            let what = format!("is {}: no power of two from 16384 on", self.debug.segment_bytes);
+            return Err(ConfigError::Value { option: "debug.segment_bytes", what });
+        }
         if self.data.as_os_str().is_empty() {
             return Err(ConfigError::Value { option: "data", what: "is empty".to_owned() });
         }
@@ -277,6 +312,25 @@ impl Config {
     #[must_use]
     pub fn sync_delay(&self) -> Option<Duration> {
         (self.debug.fsync_delay_us > 0).then(|| Duration::from_micros(self.debug.fsync_delay_us))
+    }
+
+    /// How fast a worker does what nobody waits for: its share of the node's.
+    #[must_use]
+    pub fn pace(&self) -> Pace {
+        let workers = self.worker_count() as u64;
+        let Background { scrub_bytes_per_s, scrub_every_s, transfer_bytes_per_s } = self.background;
+        Pace {
+            // Little is not none.
+            scrub_bytes_per_s: scrub_bytes_per_s.div_ceil(workers),
+            scrub_every_ms: scrub_every_s.saturating_mul(1000),
+            transfer_bytes_per_s,
+        }
+    }
+
+    /// Where segments of new shards end.
+    #[must_use]
+    pub fn layout(&self) -> Layout {
+        Layout::new(self.debug.segment_bytes).unwrap_or(Layout::STANDARD)
     }
 
     /// A namespace's options, with this configuration's history where they leave it open.

@@ -302,6 +302,7 @@ impl Naust {
             workers: self.wiring.workers.len() as u32,
             cluster: self.wiring.data.identity().cluster,
             founder: self.wiring.data.identity().founder,
+            pace: self.wiring.config.pace(),
         }
     }
 

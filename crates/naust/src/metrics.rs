@@ -1,6 +1,7 @@
 //! What a node counts, for people and their monitoring.
 
 use crate::disk::Meter;
+use naust_node::repair::Report;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -22,6 +23,37 @@ pub struct Counters {
     pub frames_applied: AtomicU64,
     /// Turns of the workers.
     pub turns: AtomicU64,
+    /// What was found damaged, and what became of it.
+    pub repairs: Repairs,
+}
+
+/// What was found damaged since the node started, and what became of it.
+#[derive(Debug, Default)]
+pub struct Repairs {
+    /// Bytes of logs that were read again to find damage.
+    pub scrubbed_bytes: AtomicU64,
+    /// Damaged places that were found in logs.
+    pub damaged: AtomicU64,
+    /// Pieces of them that were mended from other replicas.
+    pub mended: AtomicU64,
+    /// Damaged places that nobody could help with, at least for a while.
+    pub unmendable: AtomicU64,
+    /// Replicas that were closed to be mended or made anew, and are open again.
+    pub rebuilt: AtomicU64,
+}
+
+impl Repairs {
+    /// Counts what a worker reports.
+    pub fn count(&self, report: &Report) {
+        let counter = match report {
+            Report::Damaged(_) => &self.damaged,
+            Report::Mended { .. } => &self.mended,
+            Report::Unmendable { .. } => &self.unmendable,
+            Report::Rebuilt => &self.rebuilt,
+            Report::Rebuilding(_) => return,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// The counters at one moment.
@@ -45,6 +77,16 @@ pub struct Metrics {
     pub frames_applied: u64,
     /// Turns of the workers.
     pub turns: u64,
+    /// Bytes of logs that were read again to find damage.
+    pub scrubbed_bytes: u64,
+    /// Damaged places that were found in logs.
+    pub damaged: u64,
+    /// Pieces of them that were mended from other replicas.
+    pub mended: u64,
+    /// Damaged places that nobody could help with, at least for a while.
+    pub unmendable: u64,
+    /// Replicas that were closed to be mended or made anew, and are open again.
+    pub rebuilt: u64,
     /// Shards that are open.
     pub shards: u64,
     /// Shards that exist and can't be used: damaged, or not to be opened for now.
@@ -68,6 +110,11 @@ impl Counters {
             bytes_sent: load(&self.bytes_sent),
             frames_applied: load(&self.frames_applied),
             turns: load(&self.turns),
+            scrubbed_bytes: load(&self.repairs.scrubbed_bytes),
+            damaged: load(&self.repairs.damaged),
+            mended: load(&self.repairs.mended),
+            unmendable: load(&self.repairs.unmendable),
+            rebuilt: load(&self.repairs.rebuilt),
             shards: 0,
             shards_closed: 0,
             resident_bytes: resident_bytes(),
@@ -79,7 +126,7 @@ impl Metrics {
     /// The text that Prometheus reads.
     #[must_use]
     pub fn render(&self) -> String {
-        let rows: [(&str, &str, &str, u64); 12] = [
+        let rows: [(&str, &str, &str, u64); 17] = [
             ("log_syncs_total", "counter", "Syncs of log files and their names.", self.log_syncs),
             (
                 "log_written_bytes_total",
@@ -104,6 +151,31 @@ impl Metrics {
                 self.frames_applied,
             ),
             ("worker_turns_total", "counter", "Turns of the workers' loops.", self.turns),
+            (
+                "scrubbed_bytes_total",
+                "counter",
+                "Bytes of logs that were read again to find damage.",
+                self.scrubbed_bytes,
+            ),
+            ("log_damaged_total", "counter", "Damaged places found in logs.", self.damaged),
+            (
+                "log_mended_total",
+                "counter",
+                "Pieces of logs that were mended from other replicas.",
+                self.mended,
+            ),
+            (
+                "log_unmendable_total",
+                "counter",
+                "Damaged places that no other replica could help with.",
+                self.unmendable,
+            ),
+            (
+                "replicas_rebuilt_total",
+                "counter",
+                "Replicas that were closed for damage and are open again.",
+                self.rebuilt,
+            ),
             ("shards", "gauge", "Shards that are open.", self.shards),
             (
                 "shards_closed",

@@ -7,6 +7,7 @@ use crate::wiring::Wiring;
 use crate::worker::Input;
 use naust_machine::{Fault, MachineOptions};
 use naust_node::open::{self, ForViews, ForWorker, OpenError, Options};
+use naust_node::repair::Trouble;
 use naust_store::{LsmTables, StoreOptions};
 use naust_wire::ShardId;
 use naust_wire::options::NamespaceOptions;
@@ -26,25 +27,78 @@ pub fn open(
     options: NamespaceOptions,
     begin: Option<&[u8]>,
 ) {
-    match open_parts(wiring, shard, options, begin) {
+    tell(wiring, worker, shard, open_parts(wiring, shard, options, begin));
+}
+
+/// Lets empty tables take the place of damaged ones, if the log has all that was ever folded into
+/// those, and opens the shard; otherwise everything stays as it is.
+pub fn refold(wiring: &Wiring, worker: usize, shard: ShardId, options: NamespaceOptions) {
+    let refolded = discard_tables(wiring, shard).map_err(|error| failed(wiring, shard, &error));
+    let opened = refolded.and_then(|()| open_parts(wiring, shard, options, None));
+    tell(wiring, worker, shard, opened);
+}
+
+type Opened = Option<(ForWorker, ForViews<LsmTables>)>;
+
+/// Why a shard is not open, as clients are told, and what others may help with.
+struct NotOpened {
+    failure: Failure,
+    trouble: Option<Box<Trouble>>,
+}
+
+fn tell(wiring: &Wiring, worker: usize, shard: ShardId, opened: Result<Opened, NotOpened>) {
+    match opened {
         Ok(None) => wiring.tell(worker, Input::NotHere(shard)),
         Ok(Some((for_worker, for_views))) => {
             wiring.catalog.add_readers(shard, for_views.readers());
             views::tell(wiring, worker, views::Input::Opened(Box::new(for_views)));
             wiring.tell(worker, Input::Opened(Box::new(for_worker)));
         }
-        Err(error) if shard == ShardId::DIRECTORY => {
+        Err(NotOpened { failure, trouble })
+            if shard == ShardId::DIRECTORY
+                && trouble.as_ref().is_none_or(|trouble| trouble.others.is_empty()) =>
+        {
             let data = wiring.data.path().display();
-            wiring.life.fail(format!("the directory of {data} can't be opened: {}", error.detail));
+            wiring
+                .life
+                .fail(format!("the directory of {data} can't be opened: {}", failure.detail));
         }
-        Err(failure) => {
+        Err(NotOpened { failure, trouble }) => {
             // It is tried again and again: the same cause is told once.
             if wiring.catalog.close(shard, &failure) {
                 eprintln!("naust: shard {shard}: {}", failure.detail);
             }
-            wiring.tell(worker, Input::NotOpened { shard, failure });
+            wiring.tell(worker, Input::NotOpened { shard, failure, trouble });
         }
     }
+}
+
+fn failed(wiring: &Wiring, shard: ShardId, error: &OpenError) -> NotOpened {
+    let disk = disk(wiring, shard).ok();
+    let node = wiring.data.identity().node;
+    let trouble = disk.and_then(|disk| open::trouble(error, disk, node, seed()));
+    NotOpened { failure: error.failure(), trouble: trouble.map(Box::new) }
+}
+
+/// Durable from the first step on: tables that are missing are made anew by the next try.
+fn discard_tables(wiring: &Wiring, shard: ShardId) -> Result<(), OpenError> {
+    if !open::has_all(disk(wiring, shard)?)? {
+        let what = "the tables are damaged, and the log has not all that they held";
+        return Err(OpenError::NoTables(what.to_owned()));
+    }
+    let tables = wiring.data.tables(shard);
+    let remove = || {
+        match std::fs::remove_dir_all(&tables) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let parent = tables.parent().map(std::fs::File::open);
+        parent.map_or(Ok(()), |parent| parent?.sync_all())
+    };
+    remove().map_err(OpenError::Directory)?;
+    // Made and durable before the shard is opened, which takes missing ones for lost.
+    drop(self::tables(wiring, shard)?);
+    Ok(())
 }
 
 fn open_parts(
@@ -52,7 +106,7 @@ fn open_parts(
     shard: ShardId,
     namespace: NamespaceOptions,
     begin: Option<&[u8]>,
-) -> Result<Option<(ForWorker, ForViews<LsmTables>)>, Failure> {
+) -> Result<Opened, NotOpened> {
     let identity = wiring.data.identity();
     let options = Options {
         node: identity.node,
@@ -63,7 +117,7 @@ fn open_parts(
         },
         seed: seed(),
     };
-    open_or_make(wiring, shard, &options, begin).map_err(|error| error.failure())
+    open_or_make(wiring, shard, &options, begin).map_err(|error| failed(wiring, shard, &error))
 }
 
 /// Makes what was never made to its end, and opens what was.
@@ -72,7 +126,7 @@ fn open_or_make(
     shard: ShardId,
     options: &Options,
     begin: Option<&[u8]>,
-) -> Result<Option<(ForWorker, ForViews<LsmTables>)>, OpenError> {
+) -> Result<Opened, OpenError> {
     let is_made = wiring.data.is_made(shard).map_err(unusable)?;
     if is_made {
         not_lost(wiring, shard)?;
@@ -87,7 +141,8 @@ fn open_or_make(
             not_without_directory(wiring, shard)?;
             let (node, cluster) = (options.node, wiring.data.identity().cluster);
             let identity = naust_log::Identity { node, shard, cluster };
-            open::create(&*disk, identity, begin).map_err(naust_log::OpenError::Io)?;
+            let layout = wiring.config.layout();
+            open::create_with(&*disk, identity, begin, layout).map_err(naust_log::OpenError::Io)?;
             open()
         }
         opened => opened,
@@ -114,7 +169,8 @@ fn not_lost(wiring: &Wiring, shard: ShardId) -> Result<(), OpenError> {
         return lost("its log is", &log);
     }
     if !naust_store::has_manifest(&tables).map_err(OpenError::Directory)? {
-        return lost("its tables are", &tables);
+        let what = format!("its tables are missing from {}", tables.display());
+        return Err(OpenError::NoTables(what));
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use crate::transfers;
 use crate::wiring::Wiring;
 use crate::worker::Input as WorkerInput;
 use naust_node::answer::{self, Job, Readers};
-use naust_node::{fetch, transfer};
+use naust_node::{fetch, repair, transfer};
 use naust_store::LsmReader;
 use naust_wire::ShardId;
 use naust_wire::limits::REQUESTS_MAX;
@@ -24,6 +24,8 @@ pub enum Input {
     Job { shard: ShardId, job: Job },
     /// Read frames for another replica.
     Fetch { shard: ShardId, job: fetch::Job },
+    /// Read frames for another replica's damaged place.
+    Supply { shard: ShardId, job: repair::Supply },
     /// Take hold of the files of a replica for another node.
     Export { shard: ShardId, begin: transfer::Begin },
     /// Read a part of them.
@@ -48,6 +50,7 @@ pub fn run(wiring: &Wiring, worker: usize, queue: &Queue<Input>) {
             }
             let (Input::Job { shard, .. }
             | Input::Fetch { shard, .. }
+            | Input::Supply { shard, .. }
             | Input::Export { shard, .. }
             | Input::ExportRead { shard, .. }
             | Input::ExportEnd { shard, .. }
@@ -58,11 +61,14 @@ pub fn run(wiring: &Wiring, worker: usize, queue: &Queue<Input>) {
             let readers = last.as_ref().and_then(|(_, readers)| readers.as_ref());
             match (input, readers) {
                 (Input::Job { job, .. }, readers) => {
-                    answers.add(&job, readers, || wiring.catalog.closed(shard));
+                    answers.add(shard, &job, readers, || wiring.catalog.closed(shard));
                 }
                 (Input::Fetch { job, .. }, Some(readers)) => {
                     let fetched = fetch::run(&job, shard, &readers.log);
                     answers.told.push(WorkerInput::Fetched(fetched));
+                }
+                (Input::Supply { job, .. }, _) => {
+                    answers.told.push(WorkerInput::Supplied(repair::supply(&job, shard)));
                 }
                 (Input::Export { begin, .. }, readers) => {
                     let event = transfers::export(wiring, shard, &begin, readers);
@@ -97,6 +103,7 @@ struct Answers {
 impl Answers {
     fn add(
         &mut self,
+        shard: ShardId,
         job: &Job,
         readers: Option<&Readers<LsmReader>>,
         closed: impl FnOnce() -> Option<Failure>,
@@ -112,8 +119,9 @@ impl Answers {
             _ => (Vec::new(), Some(1)),
         };
         let before = out.len();
+        let mut met = None;
         match readers {
-            Some(readers) => answer::run(job, readers, &mut out),
+            Some(readers) => met = answer::run(job, readers, &mut out),
             None => match closed() {
                 Some(failure) => answer::refuse(job, failure, &mut out),
                 None => answer::run_without(job, &mut out),
@@ -127,6 +135,7 @@ impl Answers {
                 self.told.push(WorkerInput::Answered { to, requests: 1 });
             }
         }
+        self.told.extend(met.map(|met| WorkerInput::Met { shard, met }));
     }
 
     fn give_out(&mut self, wiring: &Wiring, worker: usize) {

@@ -38,6 +38,8 @@ pub enum Input {
     Shut(ShardId),
     /// Close a shard, then have it removed.
     Remove(ShardId),
+    /// Close a replica, then have its log folded into new tables.
+    Refold { shard: ShardId, options: NamespaceOptions },
     /// Close a replica, then have a copy take its place.
     Adopt { shard: ShardId, options: NamespaceOptions, adopt: Box<Adopt> },
 }
@@ -166,6 +168,13 @@ impl Thread<'_> {
             }
             Input::Maintain(shard) => self.state.views.maintain(shard, &mut self.state.outputs),
             Input::Shut(shard) => self.state.views.shut(shard),
+            Input::Refold { shard, options } => {
+                self.state.budget.forget(shard);
+                self.wiring.catalog.remove_readers(shard);
+                self.state.views.close(shard, &mut self.state.outputs);
+                let worker = self.state.worker;
+                self.background(background::Job::Refold { worker, shard, options });
+            }
             Input::Adopt { shard, options, adopt } => {
                 self.state.budget.forget(shard);
                 self.wiring.catalog.remove_readers(shard);
@@ -248,10 +257,10 @@ impl Thread<'_> {
             Output::Background { shard, job } => {
                 self.background(background::Job::Tables { worker: self.state.worker, shard, job });
             }
-            Output::Failed { shard, failure } => {
+            Output::Failed { shard, cause, failure } => {
                 self.state.budget.forget(shard);
                 self.wiring.catalog.close(shard, &failure);
-                self.state.told.push(WorkerInput::Failed { shard, failure });
+                self.state.told.push(WorkerInput::Failed { shard, cause, failure });
             }
         }
     }

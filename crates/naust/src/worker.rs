@@ -18,9 +18,11 @@ use crate::{background, disk_threads, reads, views};
 use mio::net::TcpStream;
 use naust_client::Link;
 use naust_node::event::{DirectoryChange, Event, Progress};
+use naust_node::repair::{Met, Supplied, Trouble};
+use naust_node::views::Cause;
 use naust_node::{ConnectionId, Effect, Node, Now, TICK_MS};
 use naust_wire::reply::Failure;
-use naust_wire::{Index, ShardId};
+use naust_wire::{Index, Offset, ShardId};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
@@ -65,17 +67,29 @@ pub enum Input {
     /// A shard was opened.
     Opened(Box<naust_node::open::ForWorker>),
     /// A shard could not be opened.
-    NotOpened { shard: ShardId, failure: Failure },
+    NotOpened { shard: ShardId, failure: Failure, trouble: Option<Box<Trouble>> },
     /// There is nothing of a shard here.
     NotHere(ShardId),
     /// The name of another node's address was looked up.
     Resolved { lookup: Lookup, found: io::Result<Vec<SocketAddr>> },
     /// A reads thread read frames for another replica.
     Fetched(naust_node::fetch::Fetched),
+    /// A background thread read a part of a log again.
+    Scrubbed {
+        shard: ShardId,
+        scrub: Box<naust_log::Scrub>,
+        seen: Result<naust_log::Scrubbed, naust_log::Fault>,
+    },
+    /// A background thread wrote frames over a damaged place, or could not.
+    Mended { shard: ShardId, at: Offset, outcome: Result<naust_log::Mended, naust_log::MendError> },
+    /// A reads thread read frames for another replica's damaged place.
+    Supplied(Supplied),
+    /// A reads thread met damage.
+    Met { shard: ShardId, met: Met },
     /// A step of a replica's way between nodes ended.
     Transferred(Box<Event<'static>>),
     /// The views of a shard failed.
-    Failed { shard: ShardId, failure: Failure },
+    Failed { shard: ShardId, cause: Cause, failure: Failure },
     /// Questions of a connection were answered.
     Answered { to: ConnectionId, requests: u32 },
     /// All that a shard had folded in is on disk.
@@ -257,8 +271,8 @@ impl Worker {
                 self.handle(Event::Opened(opened));
                 self.wiring.tell_ready(shard);
             }
-            Input::NotOpened { shard, failure } => {
-                self.handle(Event::NotOpened { shard, failure });
+            Input::NotOpened { shard, failure, trouble } => {
+                self.handle(Event::NotOpened { shard, failure, trouble });
                 self.wiring.tell_ready(shard);
             }
             Input::NotHere(shard) => {
@@ -271,9 +285,17 @@ impl Worker {
             }
             Input::Fetched(fetched) => self.handle(Event::Fetched(fetched)),
             Input::Transferred(event) => self.handle(*event),
-            Input::Failed { shard, failure } => {
+            Input::Scrubbed { shard, scrub, seen } => {
+                self.handle(Event::Scrubbed { shard, scrub: *scrub, seen });
+            }
+            Input::Mended { shard, at, outcome } => {
+                self.handle(Event::Mended { shard, at, outcome });
+            }
+            Input::Supplied(supplied) => self.handle(Event::Supplied(supplied)),
+            Input::Met { shard, met } => self.handle(Event::Met { shard, met }),
+            Input::Failed { shard, cause, failure } => {
                 eprintln!("naust: shard {shard}: {}", failure.detail);
-                self.handle(Event::Failed { shard, failure });
+                self.handle(Event::Failed { shard, cause, failure });
             }
             Input::Answered { to, requests } => self.handle(Event::Answered { to, requests }),
             Input::Flushed(shard) => self.handle(Event::Flushed(shard)),
@@ -459,6 +481,23 @@ impl Worker {
                 self.applied.remove(&shard);
                 let input = views::Input::Adopt { shard, options, adopt };
                 self.give(&wiring.views[worker], input);
+            }
+            Effect::Refold { shard, options } => {
+                self.applied.remove(&shard);
+                self.give(&wiring.views[worker], views::Input::Refold { shard, options });
+            }
+            Effect::Scrub { shard, scrub, bytes } => {
+                self.give_background(background::Job::Scrub { worker, shard, scrub, bytes });
+            }
+            Effect::Mend { shard, mend } => {
+                self.give_background(background::Job::Mend { worker, shard, mend });
+            }
+            Effect::Supply { shard, job } => {
+                self.give(&wiring.reads[worker], reads::Input::Supply { shard, job });
+            }
+            Effect::Report { shard, report } => {
+                wiring.counters.repairs.count(&report);
+                eprintln!("naust: shard {shard}: {report}");
             }
             Effect::Link { node, address } => {
                 self.peers.link(node, address, self.now.monotonic_ms);

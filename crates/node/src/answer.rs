@@ -2,6 +2,7 @@
 //! Blocking.
 
 use crate::ConnectionId;
+use crate::repair::Met;
 use crate::shard::Asked;
 use crate::views::Waiter;
 use naust_log::Flaw;
@@ -70,9 +71,17 @@ impl Job {
     }
 }
 
-/// Fetches an answer: appends one packet to `out`.
-pub fn run<R: TablesReader>(job: &Job, readers: &Readers<R>, out: &mut Vec<u8>) {
+/// What stands in the way of an answer: what is told, and the damage that was met.
+struct Failed {
+    failure: Failure,
+    met: Option<Met>,
+}
+
+/// Fetches an answer: appends one packet to `out`. If it met damage, the worker is to be told that,
+/// too: `Event::Met`.
+pub fn run<R: TablesReader>(job: &Job, readers: &Readers<R>, out: &mut Vec<u8>) -> Option<Met> {
     let start = out.len();
+    let mut met = None;
     let done = match &job.what {
         What::Rows(Query::Get { keyspace, key }, at) => get(job, readers, keyspace, key, *at, out),
         What::Rows(Query::Scan { keyspace, from, to, reverse, limit, max_bytes }, at) => {
@@ -81,14 +90,16 @@ pub fn run<R: TablesReader>(job: &Job, readers: &Readers<R>, out: &mut Vec<u8>) 
         }
         What::Rows(..) => unreachable!("only gets and scans come here"),
         What::Frames { from, max_bytes, end } => {
-            frames(job, &readers.log, *from, *max_bytes, *end, out)
+            frames(job, &readers.log, *from, *max_bytes, *end, out).map(|found| met = found)
         }
         What::Records(located) => records(job, &readers.log, located, out),
     };
-    if let Err(failure) = done {
+    if let Err(Failed { failure, met: found }) = done {
         out.truncate(start);
         reply::write(job.waiter.request, job.shard, &Reply::Error(failure), out);
+        met = found;
     }
+    met
 }
 
 /// Answers in place of [`run`] when the shard is gone.
@@ -117,9 +128,9 @@ fn get<R: TablesReader>(
     key: &[u8],
     at: Option<Offset>,
     out: &mut Vec<u8>,
-) -> Result<(), Failure> {
+) -> Result<(), Failed> {
     let at = at.unwrap_or_else(|| readers.tables.applied());
-    let row = readers.tables.get(keyspace, key, at).map_err(failure)?;
+    let row = readers.tables.get(keyspace, key, at).map_err(tables_failed)?;
     let row = row.as_ref().map(|(version, value)| (*version, value.as_ref()));
     reply::write_row(job.waiter.request, job.shard, at, row, out);
     Ok(())
@@ -133,7 +144,7 @@ fn scan<R: TablesReader>(
     page: Page,
     at: Option<Offset>,
     out: &mut Vec<u8>,
-) -> Result<(), Failure> {
+) -> Result<(), Failed> {
     let at = at.unwrap_or_else(|| readers.tables.applied());
     let mut rows = RowsWriter::begin(out);
     let next = readers.tables.scan(keyspace, range, page, at, |key, version, value| {
@@ -143,7 +154,7 @@ fn scan<R: TablesReader>(
         Ok(next) => rows.finish(job.waiter.request, job.shard, at, next.as_deref()),
         Err(error) => {
             rows.abandon();
-            return Err(failure(error));
+            return Err(tables_failed(error));
         }
     }
     Ok(())
@@ -156,13 +167,16 @@ fn frames(
     max_bytes: usize,
     end: Offset,
     out: &mut Vec<u8>,
-) -> Result<(), Failure> {
-    let (mut data, mut next) = (Vec::new(), from);
+) -> Result<Option<Met>, Failed> {
+    let (mut data, mut next, mut met) = (Vec::new(), from, None);
     while next < end && data.len() < max_bytes {
         match log.frames(next, end, max_bytes - data.len()) {
             // What was read is whole; what is wrong behind it is told to who reads on.
-            Err(_) if !data.is_empty() => break,
-            Err(error) => return Err(log_failure(&error)),
+            Err(error) if !data.is_empty() => {
+                met = Met::of_log(&error);
+                break;
+            }
+            Err(error) => return Err(log_failed(&error)),
             Ok(chunk) if !data.is_empty() && data.len() + chunk.bytes().len() > max_bytes => break,
             Ok(chunk) => {
                 let ended = chunk.next() <= next;
@@ -179,7 +193,7 @@ fn frames(
         }
     }
     reply::write_frames(job.waiter.request, job.shard, [from, next, end], &data, out);
-    Ok(())
+    Ok(met)
 }
 
 fn records(
@@ -187,7 +201,7 @@ fn records(
     log: &naust_log::Reader,
     located: &Located,
     out: &mut Vec<u8>,
-) -> Result<(), Failure> {
+) -> Result<(), Failed> {
     let mut records = RecordsWriter::begin(out);
     let mut values = log.records();
     for Place { offset, length, .. } in &located.places {
@@ -195,7 +209,7 @@ fn records(
             Ok(value) => records.push(*offset, value),
             Err(error) => {
                 records.abandon();
-                return Err(log_failure(&error));
+                return Err(log_failed(&error));
             }
         }
     }
@@ -209,6 +223,18 @@ pub(crate) fn failure(error: naust_machine::ReadError) -> Failure {
         naust_machine::ReadError::Refused(refusal) => Failure::new(refusal.code, refusal.detail),
         error => Failure::new(Code::Corrupt, error.to_string()),
     }
+}
+
+fn tables_failed(error: naust_machine::ReadError) -> Failed {
+    let met = matches!(error, naust_machine::ReadError::Fault(_)).then_some(Met::Tables);
+    Failed { failure: failure(error), met }
+}
+
+fn log_failed(error: &naust_log::ReadError) -> Failed {
+    let failure = log_failure(error);
+    // Who asks for frames from the middle of one has met nothing.
+    let met = Met::of_log(error).filter(|_| failure.code == Code::Corrupt);
+    Failed { failure, met }
 }
 
 fn log_failure(error: &naust_log::ReadError) -> Failure {
@@ -226,5 +252,9 @@ fn log_failure(error: &naust_log::ReadError) -> Failure {
         },
         _ => Code::Unavailable,
     };
-    Failure::new(code, error.to_string())
+    let hint = match error {
+        ReadError::Trimmed { next: Some(next) } => next.to_string(),
+        _ => String::new(),
+    };
+    Failure { hint, ..Failure::new(code, error.to_string()) }
 }

@@ -139,6 +139,45 @@ pub enum Effect {
         /// What was copied.
         adopt: Box<crate::transfer::Adopt>,
     },
+    /// In the background, by and by: read so much more of a log; answered by `Event::Scrubbed`.
+    Scrub {
+        /// Whose.
+        shard: ShardId,
+        /// What is left.
+        scrub: naust_log::Scrub,
+        /// How much of it.
+        bytes: u64,
+    },
+    /// To a background thread; answered by `Event::Mended`.
+    Mend {
+        /// Whose.
+        shard: ShardId,
+        /// What.
+        mend: naust_log::Mend,
+    },
+    /// To this worker's reads thread; answered by `Event::Supplied`.
+    Supply {
+        /// Whose.
+        shard: ShardId,
+        /// What.
+        job: crate::repair::Supply,
+    },
+    /// Close a replica whose tables are damaged, let empty ones take their place, which its log is
+    /// folded into anew, and open that; answered as `Open`. If the log has not all frames, nothing
+    /// is changed, and the answer is `NotOpened`.
+    Refold {
+        /// Whose.
+        shard: ShardId,
+        /// With which options.
+        options: NamespaceOptions,
+    },
+    /// Tell the operator, and count.
+    Report {
+        /// Of which shard.
+        shard: ShardId,
+        /// What.
+        report: crate::repair::Report,
+    },
     /// Close what is left open of a shard whose views failed. Its directory stays as it is.
     Shut(ShardId),
     /// Everything under way is finished.

@@ -62,6 +62,8 @@ pub enum Event<'a> {
         shard: ShardId,
         /// Why, as its clients are told.
         failure: Failure,
+        /// Other replicas may help.
+        trouble: Option<Box<crate::repair::Trouble>>,
     },
     /// There is nothing here of a shard that was to be opened only if there is.
     NotHere(ShardId),
@@ -108,11 +110,40 @@ pub enum Event<'a> {
     },
     /// A reads thread read frames for another replica.
     Fetched(crate::fetch::Fetched),
+    /// A step of a scrub ended.
+    Scrubbed {
+        /// Whose.
+        shard: ShardId,
+        /// What is left.
+        scrub: naust_log::Scrub,
+        /// What was seen.
+        seen: Result<naust_log::Scrubbed, naust_log::Fault>,
+    },
+    /// Frames were written over a damaged place, or not.
+    Mended {
+        /// Whose.
+        shard: ShardId,
+        /// Where.
+        at: Offset,
+        /// How.
+        outcome: Result<naust_log::Mended, naust_log::MendError>,
+    },
+    /// A reads thread read frames for another replica's damaged place.
+    Supplied(crate::repair::Supplied),
+    /// Who read from a shard met damage.
+    Met {
+        /// Whose.
+        shard: ShardId,
+        /// What.
+        met: crate::repair::Met,
+    },
     /// The views of a shard failed, and are closed: the disk is damaged beneath its tables or its
     /// log. Nobody else will answer who waits for frames of it.
     Failed {
         /// Which.
         shard: ShardId,
+        /// Beneath what.
+        cause: crate::views::Cause,
         /// Why, as its clients are told.
         failure: Failure,
     },

@@ -1,5 +1,6 @@
 //! Frames for a replica that is behind: read from the log by a reads thread. Blocking.
 
+use crate::repair::Met;
 use naust_log::layout::Position;
 use naust_log::{ReadError, Reader};
 use naust_wire::limits::APPEND_BYTES_MAX;
@@ -27,6 +28,7 @@ pub struct Fetched {
     pub(crate) to: NodeId,
     pub(crate) number: u64,
     pub(crate) found: Option<Found>,
+    pub(crate) met: Option<Met>,
 }
 
 #[derive(Debug)]
@@ -41,15 +43,16 @@ pub(crate) struct Found {
 /// Reads them.
 #[must_use]
 pub fn run(job: &Job, shard: ShardId, log: &Reader) -> Fetched {
+    let read = read(job, log);
+    let met = read.as_ref().err().and_then(Met::of_log);
     // What can't be read is asked for again; a log that is trimmed there needs another way.
-    let found = read(job, log).ok();
-    Fetched { shard, to: job.to, number: job.number, found }
+    Fetched { shard, to: job.to, number: job.number, found: read.ok(), met }
 }
 
 /// The answer in place of [`run`] when the shard is gone.
 #[must_use]
 pub fn run_without(job: &Job, shard: ShardId) -> Fetched {
-    Fetched { shard, to: job.to, number: job.number, found: None }
+    Fetched { shard, to: job.to, number: job.number, found: None, met: None }
 }
 
 fn read(job: &Job, log: &Reader) -> Result<Found, ReadError> {

@@ -74,9 +74,11 @@ mod connections;
 pub mod effect;
 pub mod event;
 pub mod fetch;
+mod mending;
 mod node;
 pub mod open;
 mod peers;
+pub mod repair;
 mod replies;
 mod shard;
 pub mod transfer;
@@ -84,7 +86,7 @@ pub mod views;
 
 pub use effect::Effect;
 pub use event::{ConnectionId, Event, Now};
-pub use node::{Config, Look, Node};
+pub use node::{Config, Look, Node, Pace};
 
 /// Milliseconds between two `Event::Tick`s, about.
 pub const TICK_MS: u64 = 25;

@@ -10,6 +10,8 @@ mod directory;
 mod failed;
 mod look;
 mod packets;
+mod repair;
+mod scrub;
 
 use crate::connections::Connections;
 use crate::event::Progress;
@@ -24,10 +26,14 @@ pub use look::Look;
 use naust_log::Fault;
 use naust_wire::control::Control;
 use naust_wire::frame::Kind;
+use naust_wire::limits::{
+    SCRUB_BYTES_PER_S_DEFAULT, SCRUB_EVERY_MS_DEFAULT, TRANSFER_BYTES_PER_S_DEFAULT,
+};
 use naust_wire::peer::Said;
 use naust_wire::reply::Failure;
 use naust_wire::{NodeId, RequestId, ShardId};
 use rustc_hash::FxHashMap;
+use scrub::Scrubbing;
 use std::collections::BTreeSet;
 
 /// What a node is told about itself.
@@ -52,6 +58,30 @@ pub struct Config {
     pub cluster: u64,
     /// It made the cluster: what has no other place begins here.
     pub founder: bool,
+    /// How fast it does what nobody waits for.
+    pub pace: Pace,
+}
+
+/// How fast a worker does what nobody waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Bytes of logs that are read again a second, to find damage; zero: none.
+    pub scrub_bytes_per_s: u64,
+    /// Milliseconds from the beginning of one such walk over all logs to the next.
+    pub scrub_every_ms: u64,
+    /// Bytes of a replica that are sent to another node a second while clients write to its shard;
+    /// zero: as many as go.
+    pub transfer_bytes_per_s: u64,
+}
+
+impl Default for Pace {
+    fn default() -> Pace {
+        Pace {
+            scrub_bytes_per_s: SCRUB_BYTES_PER_S_DEFAULT,
+            scrub_every_ms: SCRUB_EVERY_MS_DEFAULT,
+            transfer_bytes_per_s: TRANSFER_BYTES_PER_S_DEFAULT,
+        }
+    }
 }
 
 /// One worker of a node. See the crate's doc.
@@ -75,6 +105,9 @@ pub struct Node {
     forwarded: Forwarded,
     /// When to look again who is to have replicas.
     place_at_ms: u64,
+    scrubbing: Scrubbing,
+    /// Replicas for whose damage frames are being read.
+    supplying: BTreeSet<(ShardId, NodeId)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -104,6 +137,8 @@ impl Node {
             peers: Peers::new(config.node, hello),
             forwarded: Forwarded::default(),
             place_at_ms: 0,
+            scrubbing: Scrubbing::default(),
+            supplying: BTreeSet::new(),
             config,
             connections: Connections::default(),
             directory: Directory::default(),
@@ -143,7 +178,9 @@ impl Node {
             }
             Event::Progress(progress) => self.progress(now, progress, effects),
             Event::Opened(opened) => self.opened(now, *opened, effects),
-            Event::NotOpened { shard, failure } => self.not_opened(now, shard, failure, effects),
+            Event::NotOpened { shard, failure, trouble } => {
+                self.not_opened(now, shard, failure, trouble, effects);
+            }
             Event::NotHere(shard) => self.not_here(shard, effects),
             Event::Link { node, is_up } => self.link(node, is_up, effects),
             Event::Replies { bytes, .. } => self.replies(bytes, effects),
@@ -152,11 +189,21 @@ impl Node {
             }
             Event::Fetched(fetched) => {
                 if let Some(shard) = self.shards.get_mut(&fetched.shard) {
-                    shard.fetched(fetched, &mut self.peers);
+                    shard.fetched(fetched, &mut self.peers, effects);
                     Node::touch(&mut self.touched, shard);
                 }
             }
-            Event::Failed { shard, failure } => self.failed(shard, failure, effects),
+            Event::Failed { shard, cause, failure } => {
+                self.failed(now, shard, cause, failure, effects)
+            }
+            Event::Scrubbed { shard, scrub, seen } => {
+                self.scrubbed(now, shard, scrub, seen, effects);
+            }
+            Event::Mended { shard, at, outcome } => {
+                self.mended(now, shard, at, outcome, effects);
+            }
+            Event::Supplied(supplied) => self.supplied(now, &supplied, effects),
+            Event::Met { shard, met } => self.met(now, shard, met, effects),
             Event::Answered { to, requests } => {
                 self.connections.end(to, requests as usize, effects);
             }
@@ -306,6 +353,8 @@ impl Node {
     fn tick(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.open_again(now, effects);
         self.tick_peers(now, effects);
+        self.tick_repairs(now, effects);
+        self.tick_scrub(now, effects);
         while let Some((at, id)) = self.timers.first().copied()
             && at <= now.monotonic_ms
         {

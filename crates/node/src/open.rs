@@ -10,8 +10,10 @@
 
 use crate::answer::Readers;
 use crate::event::Progress;
+use crate::repair::{self, Damaged, Trouble};
 use naust_consensus::{BadStart, Configuration, HardState, Replica, Start};
-use naust_log::{Disk, Identity, Layout, Log, ReadError};
+use naust_log::layout::Position;
+use naust_log::{Depth, Disk, Identity, Layout, Log, ReadError, Survey};
 use naust_machine::{Fault, Machine, MachineOptions, Resume, Tables};
 use naust_wire::control::Control;
 use naust_wire::frame::Kind;
@@ -85,6 +87,9 @@ pub enum OpenError {
     /// Something of it is gone that was there.
     #[error("{0}; restore it from a backup")]
     Lost(String),
+    /// Its tables are gone, though its log is there.
+    #[error("{0}; restore it from a backup")]
+    NoTables(String),
     /// The directory that holds it can't be used.
     #[error("its directory: {0}")]
     Directory(std::io::Error),
@@ -118,6 +123,46 @@ impl OpenError {
         };
         Failure::new(code, format!("the namespace can't be opened: {self}"))
     }
+}
+
+/// Whether other replicas may help one that did not open: then what about it is damaged, and where
+/// they may be. `number` tells this closing from all others of the replica. Blocking.
+#[must_use]
+pub fn trouble(
+    error: &OpenError,
+    disk: Arc<dyn Disk>,
+    node: NodeId,
+    number: u64,
+) -> Option<Trouble> {
+    use naust_log::OpenError as LogError;
+    repair::look_into(disk, node, number, |survey| match error {
+        OpenError::Log(LogError::Damaged { .. }) => {
+            let (damage, reader) = (survey.damage.clone(), survey.reader());
+            Some(Damaged::Frames { damage, reader })
+        }
+        OpenError::Replay(ReadError::Damaged(damage)) => {
+            let (damage, reader) = (vec![*damage], survey.reader());
+            Some(Damaged::Frames { damage, reader })
+        }
+        OpenError::NoTables(_) => Some(Damaged::Tables { is_log_whole: is_whole(survey) }),
+        OpenError::Tables(fault) if !fault.disk_full => {
+            Some(Damaged::Tables { is_log_whole: is_whole(survey) })
+        }
+        _ => None,
+    })
+}
+
+/// Whether a log has all frames from the first on, so that tables can be folded anew from it.
+/// Blocking.
+///
+/// # Errors
+/// Of the log.
+pub fn has_all(disk: Arc<dyn Disk>) -> Result<bool, naust_log::OpenError> {
+    Survey::new(disk, Depth::Tail).map(|survey| is_whole(&survey))
+}
+
+fn is_whole(survey: &Survey) -> bool {
+    survey.start == Position::ORIGIN
 }
 
 /// What a shard is opened with.

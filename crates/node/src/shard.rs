@@ -15,16 +15,19 @@
 //! `under_way[i]` is the entry `first + i`; one write of the log is under way at most.
 
 mod lag;
+mod mend;
 mod replicate;
 mod transfer;
 mod trim;
 mod waiting;
 
 pub use transfer::Import;
+pub(crate) use transfer::{Copied, Taken};
 pub(crate) use waiting::Asked;
 
 use crate::clock::Clock;
 use crate::event::Progress;
+use crate::mending::Mending;
 use crate::open::ForWorker;
 use crate::peers::Peers;
 use crate::transfer::Adopt;
@@ -91,8 +94,11 @@ pub(crate) struct Shard {
     pub(crate) waiting: Waiting,
     replication: Replication,
     transfers: Transfers,
-    /// What takes its place once it is closed.
-    pub(crate) adopts: Option<Box<(Adopt, NamespaceOptions)>>,
+    pub(crate) mending: Mending,
+    /// A scrub of its log is under way.
+    pub(crate) is_scrubbed: bool,
+    /// What becomes of it once it is closed and nobody uses it.
+    pub(crate) then: Then,
     /// Questions to the node whose moment has come.
     pub(crate) asks: Vec<Asked>,
     /// Who waits for frames that were cut off, and is not told yet.
@@ -103,14 +109,26 @@ pub(crate) struct Shard {
     pub(crate) held: BTreeSet<ConnectionId>,
     /// Its share of the node's count of bytes.
     counted_bytes: u64,
-    /// It was not deleted: what is on disk stays when it leaves.
-    pub(crate) stays: bool,
     /// The node ends, and nobody waits for what is not committed.
     is_given_up: bool,
     /// It is on the node's list of shards to be driven.
     pub(crate) is_touched: bool,
     /// When it is to be looked at by the node's timers.
     pub(crate) timer_ms: Option<u64>,
+}
+
+/// What becomes of a replica that is closed.
+pub(crate) enum Then {
+    /// It goes, with its directory.
+    Remove,
+    /// Its directory stays, for people to look at.
+    Stay,
+    /// It is opened again: then it is found out what is damaged.
+    Reopen(NamespaceOptions),
+    /// Its log is folded into new tables.
+    Refold(NamespaceOptions),
+    /// Another one takes its place.
+    Adopt(Box<Adopt>, NamespaceOptions),
 }
 
 struct UnderWay {
@@ -158,17 +176,23 @@ impl Shard {
             waiting: Waiting::default(),
             replication: Replication::default(),
             transfers: Transfers::default(),
-            adopts: None,
+            mending: Mending::default(),
+            is_scrubbed: false,
+            then: Then::Remove,
             asks: Vec::new(),
             unanswered: Vec::new(),
             answered: Vec::new(),
             held: BTreeSet::new(),
             counted_bytes: 0,
-            stays: false,
             is_given_up: false,
             is_touched: false,
             timer_ms: None,
         }
+    }
+
+    /// How fast all of it is sent to others while clients write.
+    pub(crate) fn set_pace(&mut self, pace: &crate::Pace) {
+        self.transfers.pace_bytes_per_s = pace.transfer_bytes_per_s;
     }
 
     /// Where committed frames end here.
@@ -202,7 +226,8 @@ impl Shard {
 
     /// Whether a thread of the shell works on its log.
     pub(crate) fn is_in_use(&self) -> bool {
-        self.writing.is_some() || self.extending || self.trimming.is_under_way()
+        let repairs = self.is_scrubbed || self.mending.is_writing();
+        self.writing.is_some() || self.extending || self.trimming.is_under_way() || repairs
     }
 
     /// Whether those who write to it should wait a little: half of a bound is reached.
@@ -262,6 +287,9 @@ impl Shard {
             self.clock = Clock::new((end.index.0 > 0).then_some(end.time), now);
         }
         self.wake();
+        if waiter != Waiter::NOBODY {
+            self.transfers.written_ms = Some(now.monotonic_ms);
+        }
         let time = self.clock.stamp(now);
         let index = self.log.end().index.next();
         let staged = self.log.stage(kind, self.replica.term(), index, time, body);
@@ -280,6 +308,7 @@ impl Shard {
         self.answer_deposed(effects);
         self.answer_reads(effects);
         self.drive_transfers(now, peers, effects);
+        self.drive_mending(now, peers, effects);
         if !self.transfers.hold_the_log() {
             self.trimming.drive(self.id, &mut self.log, effects);
         }

@@ -89,6 +89,7 @@ impl<R: TablesReader> Export<R> {
             last: (index, term),
             initial: begin.initial.clone(),
             segment_bytes: log.segment_bytes(),
+            answers: 0,
         };
         Ok((Export { log, tables, log_files }, contents))
     }
@@ -121,9 +122,15 @@ impl Adopt {
             let what = std::io::Error::from(std::io::ErrorKind::InvalidData);
             naust_log::Fault::of("use the segments of", "a copied log", what)
         })?;
+        // A replica that was closed may not have heard of the newest terms in what it gets: as if it
+        // heard of them now, and voted for nobody in them.
+        let hard = match self.contents.last.1 {
+            newer if newer > self.hard.term => HardState { term: newer, vote: NodeId(0) },
+            _ => self.hard,
+        };
         let adoption = Adoption {
             identity: Identity { node, shard, cluster },
-            hard: naust_log::HardState { term: self.hard.term, vote: self.hard.vote },
+            hard: naust_log::HardState { term: hard.term, vote: hard.vote },
             start: Position { offset, index, term, crc, time },
             configuration: self.contents.initial.clone(),
             layout,

@@ -130,9 +130,20 @@ pub enum Output<T: Tables> {
     Failed {
         /// Whose views.
         shard: ShardId,
+        /// What they failed on.
+        cause: Cause,
         /// What clients are told.
         failure: Failure,
     },
+}
+
+/// What is damaged when views fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Frames that were to be folded in.
+    Log,
+    /// The tables.
+    Tables,
 }
 
 /// The views of one worker's shards. See the module's doc.
@@ -227,7 +238,7 @@ impl<T: Tables> Views<T> {
         let done = shard.apply(apply, &mut self.replies, &mut woken, outputs);
         let is_due = shard.is_due();
         if let Err(fault) = done {
-            self.fail(id, &fault, outputs);
+            self.fail(id, Cause::Tables, &fault, outputs);
         }
         for stream in woken {
             for query in self.polls.wake(id, stream) {
@@ -252,7 +263,7 @@ impl<T: Tables> Views<T> {
     ) {
         let Some(shard) = self.shards.get_mut(&id) else { return };
         match shard.done(done) {
-            Err(fault) if !fault.disk_full => self.fail(id, &fault, outputs),
+            Err(fault) if !fault.disk_full => self.fail(id, Cause::Tables, &fault, outputs),
             Err(_) => {
                 shard.tell_progress(outputs);
                 self.full.push((now.monotonic_ms + RETRY_MS, id));
@@ -318,12 +329,13 @@ impl<T: Tables> Views<T> {
     fn settle(&mut self, id: ShardId, done: Result<(), Fault>, outputs: &mut Vec<Output<T>>) {
         let Some(shard) = self.shards.get_mut(&id) else { return };
         if let Err(fault) = done.and_then(|()| shard.maintain(outputs)) {
-            self.fail(id, &fault, outputs);
+            let cause = if shard.met_bad_log { Cause::Log } else { Cause::Tables };
+            self.fail(id, cause, &fault, outputs);
         }
     }
 
     /// A machine that failed may not be asked any more. What is wrong with one harms no other.
-    fn fail(&mut self, id: ShardId, fault: &Fault, outputs: &mut Vec<Output<T>>) {
+    fn fail(&mut self, id: ShardId, cause: Cause, fault: &Fault, outputs: &mut Vec<Output<T>>) {
         let detail = format!("the namespace is closed, since its views can't go on: {fault}");
         let failure = Failure::new(Code::Corrupt, detail);
         self.shards.remove(&id);
@@ -331,7 +343,7 @@ impl<T: Tables> Views<T> {
         for query in self.polls.take_shard(id) {
             self.refuse(id, &query, outputs);
         }
-        outputs.push(Output::Failed { shard: id, failure });
+        outputs.push(Output::Failed { shard: id, cause, failure });
     }
 
     fn query(&mut self, now: Now, id: ShardId, query: Query, outputs: &mut Vec<Output<T>>) {

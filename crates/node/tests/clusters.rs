@@ -73,10 +73,12 @@ impl Cluster {
         let words: Vec<&str> = line.split(' ').collect();
         let number = |at: usize| words.get(at).map_or(0, |word| word.parse().unwrap());
         match words[0] {
-            // A node that makes the cluster, or one that joins it later.
+            // A node that makes the cluster, or one that joins it later; one that scrubs its logs
+            // or one that does not.
             "node" => {
                 let id = number(1);
-                let mut world = World::of(NodeId(id), words.get(2) == Some(&"founder"));
+                let mut world = World::of(NodeId(id), words.contains(&"founder"));
+                world.scrubs = if words.contains(&"scrubs") { 1 << 20 } else { 0 };
                 world.start();
                 self.nodes.insert(id, world);
             }

@@ -2,7 +2,7 @@
 
 use naust_node::event::{DirectoryChange, Told};
 use naust_node::views::Waiter;
-use naust_node::{Config, ConnectionId, Effect, Event, Node, Now};
+use naust_node::{Config, ConnectionId, Effect, Event, Node, Now, Pace};
 use naust_wire::ask::Ask;
 use naust_wire::options::NamespaceOptions;
 use naust_wire::packet::{self, Kind};
@@ -20,6 +20,7 @@ fn worker(worker: u32) -> Node {
         workers: 2,
         cluster: 1,
         founder: true,
+        pace: Pace::default(),
     })
 }
 
@@ -102,7 +103,7 @@ fn a_namespace_is_opened_by_its_worker_alone_and_known_to_all() {
     assert_eq!(handle(&mut owner, Event::Directory(created(3))), ["open 3"]);
     assert_eq!(handle(&mut owner, Event::Packets { from, bytes: &bytes }), [""; 0], "it waits");
     let failure = Failure::new(Code::Corrupt, "rotten");
-    let seen = handle(&mut owner, Event::NotOpened { shard: ShardId(3), failure });
+    let seen = handle(&mut owner, Event::NotOpened { shard: ShardId(3), failure, trouble: None });
     assert_eq!(seen, ["to 5: Done(Offset(77))", "to 2: corrupt"]);
     assert_eq!(owner.requests(), 0);
 
@@ -172,7 +173,7 @@ fn what_lacked_space_is_opened_again_and_what_is_damaged_is_not() {
         let mut owner = worker(1);
         let not_opened = |node: &mut Node| {
             let failure = Failure::new(code, "no");
-            handle(node, Event::NotOpened { shard: ShardId(3), failure });
+            handle(node, Event::NotOpened { shard: ShardId(3), failure, trouble: None });
         };
         handle(&mut owner, Event::Directory(created(3)));
         not_opened(&mut owner);

@@ -11,6 +11,7 @@
 //! * [`network`]: what lies between nodes;
 //! * [`faults`], [`disturbances`]: what goes wrong with nodes, and between them;
 //! * [`operator`]: who has nodes join and leave;
+//! * [`repair`]: damage that nodes look for and mend;
 //! * [`shards`], [`replicas`]: what is kept of each shard to judge it, and whether all replicas
 //!   came to the same.
 
@@ -22,6 +23,7 @@ pub mod member;
 pub mod network;
 pub mod opening;
 pub mod operator;
+pub mod repair;
 pub mod replicas;
 pub mod shards;
 pub mod transfers;

@@ -167,13 +167,21 @@ struct Peer {
     contents :group {
       transfer @21 :UInt64; files @22 :List(File); startOffset @23 :UInt64; startIndex @24 :UInt64;
       startTerm @25 :UInt64; startCrc @26 :UInt32; startTime @27 :UInt64; lastIndex @28 :UInt64;
-      lastTerm @29 :UInt64; initial @30 :Data; segmentBytes @31 :UInt64;
+      lastTerm @29 :UInt64; initial @30 :Data; segmentBytes @31 :UInt64; answers @40 :UInt64;
     }
-    # what a replica is made of, for one that is too far behind to be fed from the log
+    # what a replica is made of, for one that is too far behind to be fed from the log, or that
+    # asked for it with renew
     want :group { wanted @32 :UInt64; wantedFile @33 :UInt32; wantedAt @34 :UInt64; }
     part :group { partOf @35 :UInt64; partFile @36 :UInt32; partAt @37 :UInt64; }
     # its bytes are where other packets have frames
     installed :group { ended @38 :UInt64; ok @39 :Bool; }
+    seek :group { seekFrom @41 :UInt64; seekTo @42 :UInt64; }
+    # the frames between these offsets are damaged here
+    found :group { foundFrom @43 :UInt64; foundCommitted @44 :Bool; }
+    # as many of them as one packet takes lie behind; whether all of these are committed
+    renew @45 :UInt64;
+    # the speaker's replica is damaged beyond use and closed: the leader is to send all of its own,
+    # as it is when everything is committed that the speaker can ever have acknowledged
   }
 
   struct File { name @0 :Text; bytes @1 :UInt64; }

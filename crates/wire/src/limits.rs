@@ -129,6 +129,15 @@ pub const APPEND_BYTES_MAX: usize = 1024 * 1024;
 pub const TRANSFER_FILES_MAX: usize = 65_536;
 /// Bytes of one part of a file on its way to another replica.
 pub const TRANSFER_PART_BYTES: usize = 1024 * 1024;
+/// Longest file of a replica on its way to another, in bytes.
+pub const TRANSFER_FILE_BYTES_MAX: u64 = 1 << 40;
+/// Bytes of a replica that are sent to another node a second while clients write to its shard, when
+/// nothing else is set.
+pub const TRANSFER_BYTES_PER_S_DEFAULT: u64 = 128 * 1024 * 1024;
+/// Bytes of logs that a node reads again a second, to find damage, when nothing else is set.
+pub const SCRUB_BYTES_PER_S_DEFAULT: u64 = 16 * 1024 * 1024;
+/// Milliseconds from the beginning of one walk over all logs to the next, when nothing else is set.
+pub const SCRUB_EVERY_MS_DEFAULT: u64 = 24 * 60 * 60 * 1000;
 /// Transfers of replicas that a node sends at a time.
 pub const TRANSFERS_MAX: usize = 4;
 /// Bytes on their way to one other node; past it the link is closed, and what was on its way is

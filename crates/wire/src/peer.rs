@@ -57,6 +57,13 @@ pub enum Said {
     Part { transfer: u64, file: u32, at: u64 },
     /// The transfer has ended, well or not.
     Installed { transfer: u64, ok: bool },
+    /// The frames between these offsets are damaged here: send them.
+    Seek { from: Offset, to: Offset },
+    /// As many of them as one packet takes lie behind, or none; whether all of these are committed.
+    Found { from: Offset, committed: bool },
+    /// This node's replica is damaged beyond use, and closed: the leader is to send all of its own.
+    /// The number is that of this closing, unlike all others of this replica.
+    Renew { number: u64 },
 }
 
 /// What a replica is made of: files of log and tables as they lie on a disk, and what is not in
@@ -76,6 +83,8 @@ pub struct Contents {
     pub initial: Vec<u8>,
     /// Log bytes of a segment.
     pub segment_bytes: u64,
+    /// The number of the `Renew` that it answers; zero: none.
+    pub answers: u64,
 }
 
 /// The fields of a Raft message, whose meaning depends on `kind`: numbered as in `consensus`.
@@ -187,6 +196,17 @@ impl Peer {
                     to.set_ended(*transfer);
                     to.set_ok(*ok);
                 }
+                Said::Seek { from, to: end } => {
+                    let mut to = root.init_seek();
+                    to.set_seek_from(from.0);
+                    to.set_seek_to(end.0);
+                }
+                Said::Found { from, committed } => {
+                    let mut to = root.init_found();
+                    to.set_found_from(from.0);
+                    to.set_found_committed(*committed);
+                }
+                Said::Renew { number } => root.set_renew(*number),
             }
         });
     }
@@ -228,6 +248,14 @@ impl Peer {
             Which::Installed(from) => {
                 Said::Installed { transfer: from.get_ended(), ok: from.get_ok() }
             }
+            Which::Seek(from) => {
+                Said::Seek { from: Offset(from.get_seek_from()), to: Offset(from.get_seek_to()) }
+            }
+            Which::Found(from) => Said::Found {
+                from: Offset(from.get_found_from()),
+                committed: from.get_found_committed(),
+            },
+            Which::Renew(number) => Said::Renew { number },
         };
         Ok(Peer { from: NodeId(root.get_from()), to: NodeId(root.get_to()), said })
     }
@@ -282,6 +310,7 @@ impl Contents {
         to.set_last_term(self.last.1.0);
         to.set_initial(&self.initial);
         to.set_segment_bytes(self.segment_bytes);
+        to.set_answers(self.answers);
         let mut files = to.init_files(self.files.len() as u32);
         for (place, (name, bytes)) in self.files.iter().enumerate() {
             let mut file = files.reborrow().get(place as u32);
@@ -309,6 +338,7 @@ impl Contents {
             last: (Index(from.get_last_index()), Term(from.get_last_term())),
             initial: data(from.get_initial()?, PEER_CONFIGURATION_BYTES_MAX)?,
             segment_bytes: from.get_segment_bytes(),
+            answers: from.get_answers(),
         })
     }
 }
@@ -346,10 +376,14 @@ mod tests {
                 last: (Index(11), Term(12)),
                 initial: vec![13],
                 segment_bytes: 14,
+                answers: 22,
             }),
             Said::Want { transfer: 15, file: 16, at: 17 },
             Said::Part { transfer: 18, file: 19, at: 20 },
             Said::Installed { transfer: 21, ok: true },
+            Said::Seek { from: Offset(23), to: Offset(24) },
+            Said::Found { from: Offset(25), committed: true },
+            Said::Renew { number: 27 },
         ]
     }
 
@@ -377,7 +411,7 @@ mod tests {
         }
 
         #[test]
-        fn a_garbled_head_is_answered(at in 0usize..200, to: u8, which in 0usize..10) {
+        fn a_garbled_head_is_answered(at in 0usize..200, to: u8, which in 0usize..13) {
             let peer = Peer { from: NodeId(1), to: NodeId(2), said: all().remove(which) };
             let mut out = Vec::new();
             write(ShardId(0), &peer, &mut out);

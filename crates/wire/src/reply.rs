@@ -61,7 +61,8 @@ pub struct Failure {
     pub outcome: Outcome,
     /// What is wrong and what to do, in a sentence.
     pub detail: String,
-    /// Another node's address that may do better, or empty.
+    /// Another node's address that may do better; with `OffsetTrimmed` of the log, the offset at
+    /// which it goes on; or empty.
     pub hint: String,
 }
 

@@ -1,4 +1,5 @@
-//! `naust log`: looks into a data directory, offline and without changing a byte.
+//! `naust log`: looks into a data directory, offline and without changing a byte; or compares the
+//! replicas of a running cluster.
 
 use super::NotFound;
 use super::output::{Output, readable};
@@ -43,9 +44,22 @@ enum Command {
         ops: bool,
     },
     /// Check every frame of every log; exit status 1 when anything acknowledged is damaged.
+    ///
+    /// With `--cluster` nothing is read from a directory: all replicas of a running cluster are
+    /// asked for their logs, rows and records as of one offset, and compared; exit status 1 when
+    /// they differ, or one can't be compared.
     Verify {
         #[command(flatten)]
         place: Place,
+        /// Compare all replicas of a running cluster.
+        #[arg(long, conflicts_with_all = ["data", "shard"])]
+        cluster: bool,
+        /// With `--cluster`: the native address of any of its nodes.
+        #[arg(long, env = "NAUST_ADDRESS", default_value = "127.0.0.1:7420")]
+        address: String,
+        /// With `--cluster`: only this namespace.
+        #[arg(long, requires = "cluster")]
+        namespace: Option<String>,
     },
 }
 
@@ -69,7 +83,10 @@ impl Log {
                 let shard = ShardId(place.shard.unwrap_or(1));
                 dump(&place, shard, Offset(from), limit, ops)
             }
-            Command::Verify { place } => verify(&place),
+            Command::Verify { place, cluster: true, address, namespace } => {
+                super::block_on(super::compare::run(&address, namespace.as_deref(), place.json))
+            }
+            Command::Verify { place, .. } => verify(&place),
         }
     }
 }

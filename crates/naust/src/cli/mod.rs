@@ -3,6 +3,7 @@
 mod bench;
 mod cluster;
 mod commit;
+mod compare;
 mod demo;
 mod dev;
 mod input;
@@ -47,7 +48,7 @@ enum Command {
     Namespace(namespace::Command),
     /// Look at the cluster, and have nodes come and go.
     Cluster(cluster::Cluster),
-    /// Look into a data directory, offline.
+    /// Look into a data directory, offline, or compare the replicas of a cluster.
     Log(log::Log),
     /// Measure a running node.
     Bench(bench::Bench),

@@ -24,6 +24,8 @@ pub struct Cluster {
     made: usize,
     /// The library below the nodes, if there is one.
     library: Option<tempfile::TempDir>,
+    /// More arguments of all nodes.
+    arguments: Vec<String>,
 }
 
 /// One of them.
@@ -77,9 +79,17 @@ impl Member {
 impl Cluster {
     /// So many nodes, all of which vote.
     pub fn start(nodes: usize) -> Cluster {
+        Cluster::start_with(nodes, &[])
+    }
+
+    /// The same, with more arguments.
+    pub fn start_with(nodes: usize, arguments: &[&str]) -> Cluster {
         let root = tempfile::tempdir().unwrap();
-        let first = Member::start(root.path(), "n1", &["--bootstrap"]).unwrap();
-        let mut cluster = Cluster { root, nodes: vec![first], made: 1, library: None };
+        let all = [&["--bootstrap"], arguments].concat();
+        let first = Member::start(root.path(), "n1", &all).unwrap();
+        let arguments = arguments.iter().map(|one| (*one).to_owned()).collect();
+        let mut cluster =
+            Cluster { root, nodes: vec![first], made: 1, library: None, arguments };
         for _ in 1..nodes {
             cluster.join();
         }
@@ -111,7 +121,9 @@ impl Cluster {
         mut program: impl FnMut(&Path, &str) -> (PathBuf, T),
     ) -> (Cluster, Network, Vec<T>) {
         let root = tempfile::tempdir().unwrap();
-        let mut cluster = Cluster { root, nodes: Vec::new(), made: nodes, library: None };
+        let arguments = Vec::new();
+        let mut cluster =
+            Cluster { root, nodes: Vec::new(), made: nodes, library: None, arguments };
         let (network, mut more) = (Network::default(), Vec::new());
         for number in 1..=nodes {
             let (port, name) = (free_port().unwrap(), format!("n{number}"));
@@ -143,6 +155,11 @@ impl Cluster {
         self.root.path().join(&self.nodes[which].name)
     }
 
+    /// Where its standard error goes.
+    pub fn errors(&self, which: usize) -> PathBuf {
+        self.root.path().join(format!("{}.errors", self.nodes[which].name))
+    }
+
     /// A node and its disk are gone.
     pub fn lose(&mut self, which: usize) -> String {
         let mut gone = self.nodes.remove(which);
@@ -165,7 +182,9 @@ impl Cluster {
         self.made += 1;
         let name = format!("n{}", self.made);
         let through = self.nodes[0].address();
-        let node = Member::start(self.root.path(), &name, &["--join", &through]).unwrap();
+        let more = self.arguments.iter().map(String::as_str);
+        let arguments: Vec<&str> = ["--join", &through].into_iter().chain(more).collect();
+        let node = Member::start(self.root.path(), &name, &arguments).unwrap();
         self.nodes.push(node);
         self.nodes.last().unwrap()
     }

@@ -29,6 +29,7 @@ mod full_disk;
 mod intruders;
 mod kills;
 mod ledger;
+mod rot;
 mod signals;
 mod transcript;
 mod weather;

@@ -74,7 +74,7 @@ impl Node {
     ) -> Result<(), Failure> {
         if self.owns(ShardId::DIRECTORY)
             && !self.directory.is_absent(ShardId::DIRECTORY)
-            && let Some(node) = self.elsewhere(now, ShardId::DIRECTORY)
+            && let Some(node) = self.elsewhere(now, ShardId::DIRECTORY, None)
         {
             return self.forward(from, packet, node, effects);
         }

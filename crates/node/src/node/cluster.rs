@@ -4,7 +4,7 @@
 use super::Node;
 use crate::event::ALWAYS;
 use crate::event::Event;
-use crate::shard::Shard;
+use crate::shard::{Shard, Then};
 use crate::transfer::Adopt;
 use crate::{ConnectionId, Effect, Now, replies};
 use naust_consensus::{Change, Configuration, Role};
@@ -118,13 +118,16 @@ impl Node {
                 }
             }
             Said::Contents(_) | Said::Want { .. } | Said::Part { .. } | Said::Installed { .. } => {
-                let Some(shard) = self.shards.get_mut(&packet.shard) else { return Ok(()) };
+                let Some(shard) = self.shards.get_mut(&packet.shard) else {
+                    self.told_while_closed(now, packet.shard, peer, frames, effects);
+                    return Ok(());
+                };
                 match peer.said {
                     Said::Contents(contents) => {
                         shard.told_contents(peer.from, contents, now, effects);
                     }
                     Said::Want { transfer, file, at } => {
-                        shard.wanted(peer.from, (transfer, file, at), now, effects);
+                        shard.wanted(peer.from, (transfer, file, at), now);
                     }
                     Said::Part { transfer, file, at } => {
                         shard.part(peer.from, (transfer, file, at), frames, now, effects);
@@ -135,6 +138,17 @@ impl Node {
                     _ => unreachable!("matched above"),
                 }
                 Node::touch(&mut self.touched, shard);
+            }
+            Said::Seek { from, to } => self.supply(packet.shard, peer.from, from, to, effects),
+            Said::Found { from, committed } => {
+                let found = (from, committed);
+                self.found(packet.shard, peer.from, found, frames, effects);
+            }
+            Said::Renew { number } => {
+                if let Some(shard) = self.shards.get_mut(&packet.shard) {
+                    shard.renew(peer.from, number, now);
+                    Node::touch(&mut self.touched, shard);
+                }
             }
             Said::Sleep { term, index } => {
                 if let Some(shard) = self.shards.get_mut(&packet.shard) {
@@ -153,7 +167,12 @@ impl Node {
         else {
             return;
         };
-        let Some(shard) = self.shards.get_mut(&id) else { return };
+        let Some(shard) = self.shards.get_mut(&id) else {
+            if let Event::Imported { number, ok, .. } = event {
+                self.imported_while_closed(id, number, ok, effects);
+            }
+            return;
+        };
         Node::touch(&mut self.touched, shard);
         match event {
             Event::Exported { number, contents, .. } => {
@@ -178,7 +197,7 @@ impl Node {
         shard.forget_bytes(&mut self.unapplied_bytes);
         let options = self.directory.options(id);
         self.directory.is_replaced(id, options, (from, adopt.contents.transfer));
-        shard.adopts = Some(Box::new((adopt, options)));
+        shard.then = Then::Adopt(Box::new(adopt), options);
         shard.make_way(effects);
         for id in shard.answered.drain(..) {
             self.connections.end(id, 1, effects);
@@ -282,10 +301,17 @@ impl Node {
         }
     }
 
-    /// Someone who can answer for a shard of which there is nothing here.
-    pub(super) fn elsewhere(&self, now: Now, shard: ShardId) -> Option<NodeId> {
+    /// Someone who can answer for a shard of which there is nothing here, and who is not the one that
+    /// asks.
+    pub(super) fn elsewhere(
+        &self,
+        now: Now,
+        shard: ShardId,
+        asks: Option<NodeId>,
+    ) -> Option<NodeId> {
         let there = |node: &&NodeId| {
             **node != self.config.node
+                && Some(**node) != asks
                 && self.peers.is_linked(**node)
                 && self.peers.is_there(**node, now.monotonic_ms)
         };

@@ -1,10 +1,12 @@
 //! What this worker knows of the namespaces, and which of its own shards are not there yet.
 
 use super::Node;
+use super::repair::Repair;
 use crate::event::{ALWAYS, DirectoryChange, Told};
 use crate::open::ForWorker;
+use crate::repair::{Report, Trouble};
 use crate::replies;
-use crate::shard::Shard;
+use crate::shard::{Shard, Then};
 use crate::views::Waiter;
 use crate::{ConnectionId, Effect, Now, views};
 use naust_wire::options::NamespaceOptions;
@@ -13,6 +15,8 @@ use naust_wire::{Code, NodeId, Offset, ShardId};
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
 
+/// Milliseconds after which a repair counts as lasting.
+const LASTS_MS: u64 = 10 * 60 * 1000;
 /// Milliseconds between two tries to open a shard.
 const RETRY_MS: u64 = 1000;
 
@@ -27,6 +31,8 @@ pub(super) struct Directory {
     invited: FxHashMap<ShardId, NamespaceOptions>,
     /// Shards of this worker that are being opened, or could not be.
     absent: FxHashMap<ShardId, Absent>,
+    /// Shards that were closed for repair: how often in a row, and when they were whole again.
+    rebuilt: FxHashMap<ShardId, (u32, u64)>,
 }
 
 /// A node, as the directory has it.
@@ -36,18 +42,22 @@ pub(super) struct Member {
 }
 
 #[derive(Default)]
-struct Absent {
+pub(super) struct Absent {
     /// Who waits for it to be there: for its shard, or for the news that it was made.
     waiting: Vec<(Waiter, Option<Told>)>,
-    options: NamespaceOptions,
+    pub(super) options: NamespaceOptions,
     /// What its log begins with, if there is none.
     begin: Option<Vec<u8>>,
     /// It campaigns as soon as it is there.
     leads_first: bool,
     /// Who is told that it has taken the place of another, and of which transfer.
-    replaced_by: Option<(NodeId, u64)>,
+    pub(super) replaced_by: Option<(NodeId, u64)>,
     /// Why it could not be opened.
-    failure: Option<Failure>,
+    pub(super) failure: Option<Failure>,
+    /// What is done about that with the help of others.
+    pub(super) repair: Option<Box<Repair>>,
+    /// How often it was closed for repair, in a row.
+    pub(super) repairs: u32,
     /// When to try again.
     retry_ms: Option<u64>,
     /// It was deleted while it was being opened.
@@ -122,11 +132,36 @@ impl Directory {
         known.copied().unwrap_or_default()
     }
 
-    /// A shard of this worker is closed for good.
-    pub(super) fn fails(&mut self, shard: ShardId, failure: Failure) {
-        let named = self.names.values().find(|(named, _)| *named == shard);
-        let options = named.map(|(_, options)| *options).unwrap_or_default();
-        let absent = Absent { options, failure: Some(failure), ..Absent::default() };
+    /// A shard of this worker that is being opened, or could not be.
+    pub(super) fn absent_mut(&mut self, shard: ShardId) -> Option<&mut Absent> {
+        self.absent.get_mut(&shard)
+    }
+
+    /// Shards that are closed for repair.
+    pub(super) fn in_repair(&mut self) -> impl Iterator<Item = (ShardId, &mut Repair)> {
+        let all = self.absent.iter_mut();
+        all.filter_map(|(id, absent)| absent.repair.as_deref_mut().map(|repair| (*id, repair)))
+    }
+
+    /// Whether a shard was closed for repair, and is not open yet.
+    pub(super) fn is_in_repair(&self, shard: ShardId) -> bool {
+        self.absent.get(&shard).is_some_and(|absent| absent.repairs > 0)
+    }
+
+    /// A closed shard is being opened again.
+    pub(super) fn opens_again(&mut self, shard: ShardId) {
+        if let Some(absent) = self.absent.get_mut(&shard) {
+            (absent.failure, absent.repair) = (None, None);
+        }
+    }
+
+    /// A shard of this worker is closed, for good or for repair.
+    pub(super) fn fails(&mut self, now: Now, shard: ShardId, failure: Failure, is_helped: bool) {
+        let options = self.options(shard);
+        let before = self.rebuilt.get(&shard);
+        let before = before.filter(|(_, at_ms)| now.monotonic_ms < at_ms + LASTS_MS);
+        let repairs = if is_helped { 1 + before.map_or(0, |(repairs, _)| *repairs) } else { 0 };
+        let absent = Absent { options, failure: Some(failure), repairs, ..Absent::default() };
         self.absent.insert(shard, absent);
     }
 
@@ -165,6 +200,11 @@ impl Directory {
     /// Why a shard can't be asked that is not here.
     pub(super) fn absent(&self, shard: ShardId) -> Failure {
         match self.absent.get(&shard) {
+            Some(Absent { failure: Some(failure), repairs: 1.., .. }) => {
+                let detail =
+                    format!("this node's replica waits for another one's help: {}", failure.detail);
+                Failure::new(Code::Unavailable, detail)
+            }
             Some(Absent { failure: Some(failure), .. }) => failure.clone(),
             Some(_) => Failure::new(Code::Unavailable, "the namespace is being opened; try again"),
             None if self.holders.contains_key(&shard) => {
@@ -204,6 +244,11 @@ impl Node {
             self.peers.learn(*node, address, effects);
         }
         let mut shard = Box::new(Shard::new(opened, now));
+        shard.set_pace(&self.config.pace);
+        if absent.repairs > 0 {
+            self.directory.rebuilt.insert(id, (absent.repairs, now.monotonic_ms));
+            effects.push(Effect::Report { shard: id, report: Report::Rebuilt });
+        }
         if absent.leads_first && shard.is_fresh() {
             shard.campaign();
         }
@@ -240,6 +285,7 @@ impl Node {
         now: Now,
         id: ShardId,
         failure: Failure,
+        trouble: Option<Box<Trouble>>,
         effects: &mut Vec<Effect>,
     ) {
         let Some(absent) = self.directory.absent.get_mut(&id) else { return };
@@ -258,6 +304,9 @@ impl Node {
                 None => Reply::Error(failure.clone()),
             };
             self.tell(waiter, told, id, &reply, effects);
+        }
+        if let Some(trouble) = trouble {
+            self.repair(now, id, *trouble, effects);
         }
     }
 
@@ -327,6 +376,7 @@ impl Node {
                 self.directory.names.remove(&name);
                 self.directory.holders.remove(&shard);
                 self.directory.invited.remove(&shard);
+                self.directory.rebuilt.remove(&shard);
                 if !self.owns(shard) {
                     return;
                 }
@@ -366,7 +416,7 @@ impl Node {
             if absent.failure.is_some() && (absent.retry_ms.is_some() || absent.is_corrupt()) {
                 self.directory.absent.remove(&id);
                 match self.leaving.get_mut(&id) {
-                    Some(shard) => shard.stays = false,
+                    Some(shard) => shard.then = Then::Remove,
                     None => effects.push(Effect::Remove(id)),
                 }
                 return;
@@ -399,14 +449,22 @@ impl Node {
         let leaving = self.leaving.get(&id);
         if leaving.is_some_and(|shard| !shard.is_in_use() && shard.has_views_done()) {
             let Some(mut shard) = self.leaving.remove(&id) else { return };
-            effects.push(match shard.adopts.take() {
-                _ if shard.stays => Effect::Shut(id),
-                None => Effect::Remove(id),
-                Some(adopts) => {
-                    let (adopt, options) = *adopts;
-                    Effect::Adopt { shard: id, options, adopt: Box::new(adopt) }
+            match std::mem::replace(&mut shard.then, Then::Remove) {
+                Then::Remove => effects.push(Effect::Remove(id)),
+                Then::Stay => effects.push(Effect::Shut(id)),
+                Then::Reopen(options) => {
+                    self.directory.opens_again(id);
+                    effects.push(Effect::Shut(id));
+                    effects.push(Effect::Open { shard: id, options, begin: None });
                 }
-            });
+                Then::Refold(options) => {
+                    self.directory.opens_again(id);
+                    effects.push(Effect::Refold { shard: id, options });
+                }
+                Then::Adopt(adopt, options) => {
+                    effects.push(Effect::Adopt { shard: id, options, adopt });
+                }
+            }
         }
     }
 }

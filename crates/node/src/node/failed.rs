@@ -1,16 +1,28 @@
-//! A shard whose views failed: it alone is closed, and whoever asks it hears why.
+//! A shard whose views failed, or whose tables are found to be damaged: it alone is closed, and
+//! whoever asks it hears why; where there are other replicas, it is repaired.
 
 use super::Node;
-use crate::Effect;
-use naust_wire::ShardId;
+use crate::repair::Report;
+use crate::shard::Then;
+use crate::views::Cause;
+use crate::{Effect, Now};
 use naust_wire::reply::Failure;
+use naust_wire::{Code, ShardId};
 
 impl Node {
-    /// The views of a shard are closed for good. All who wait for it are answered, it becomes
-    /// absent, and once no thread works on its log any more it is shut; its directory stays, for
-    /// people to look at.
-    pub(super) fn failed(&mut self, id: ShardId, failure: Failure, effects: &mut Vec<Effect>) {
-        if id == ShardId::DIRECTORY {
+    /// The views of a shard are closed. All who wait for it are answered, it becomes absent, and
+    /// once no thread works on its log any more it is shut, or opened again to be repaired; its
+    /// directory stays, for people to look at.
+    pub(super) fn failed(
+        &mut self,
+        now: Now,
+        id: ShardId,
+        cause: Cause,
+        failure: Failure,
+        effects: &mut Vec<Effect>,
+    ) {
+        let helped = self.is_helped(id);
+        if id == ShardId::DIRECTORY && !helped {
             // Nothing can be found without it.
             let detail = failure.detail;
             return effects.push(Effect::Stop(format!("the directory of namespaces: {detail}")));
@@ -19,8 +31,17 @@ impl Node {
             shard.timer_ms.map(|at| self.timers.remove(&(at, id)));
             shard.forget_bytes(&mut self.unapplied_bytes);
             shard.tell_gone(&mut self.peers);
-            shard.stays = true;
-            self.directory.fails(id, failure.clone());
+            let options = self.directory.options(id);
+            shard.then = match cause {
+                _ if !helped => Then::Stay,
+                Cause::Log => Then::Reopen(options),
+                Cause::Tables => Then::Refold(options),
+            };
+            if helped {
+                let report = Report::Rebuilding("its views failed");
+                effects.push(Effect::Report { shard: id, report });
+            }
+            self.directory.fails(now, id, failure.clone(), helped);
             self.leaving.insert(id, shard);
         }
         let Some(shard) = self.leaving.get_mut(&id) else { return };
@@ -34,5 +55,31 @@ impl Node {
         self.remove_when_unused(id, effects);
         // It will not say that it has flushed.
         self.flushed(id, effects);
+    }
+
+    /// A read met damaged tables. Where others have the shard it is closed and repaired; alone it
+    /// goes on with what can be read.
+    pub(super) fn tables_are_bad(&mut self, now: Now, id: ShardId, effects: &mut Vec<Effect>) {
+        if !self.is_helped(id) {
+            return;
+        }
+        let Some(mut shard) = self.shards.remove(&id) else { return };
+        shard.timer_ms.map(|at| self.timers.remove(&(at, id)));
+        shard.forget_bytes(&mut self.unapplied_bytes);
+        shard.tell_gone(&mut self.peers);
+        shard.then = Then::Refold(self.directory.options(id));
+        let detail = "the tables of the namespace are damaged on this node; ask another one";
+        let report = Report::Rebuilding("a read met damaged tables");
+        effects.push(Effect::Report { shard: id, report });
+        self.directory.fails(now, id, Failure::new(Code::Corrupt, detail), true);
+        shard.make_way(effects);
+        for id in shard.answered.drain(..) {
+            self.connections.end(id, 1, effects);
+        }
+        for id in std::mem::take(&mut shard.held) {
+            self.connections.let_go(id, effects);
+        }
+        self.leaving.insert(id, shard);
+        self.remove_when_unused(id, effects);
     }
 }

@@ -10,7 +10,7 @@ use naust_wire::limits::{COMMIT_BODY_BYTES_MAX, REQUEST_BYTES_MAX, REQUESTS_MAX}
 use naust_wire::message::{Message, Refusal};
 use naust_wire::options::Durability;
 use naust_wire::packet::{self, Bad, Kind, Packet};
-use naust_wire::read::Read;
+use naust_wire::read::{Level, Read};
 use naust_wire::reply::Failure;
 use naust_wire::{Code, RequestId, ShardId, frame};
 
@@ -144,6 +144,12 @@ impl Node {
         let Some(shard) = self.shards.get_mut(&packet.shard) else {
             return self.without(now, from, packet, effects);
         };
+        // Only tests have segments that are too short for a frame of any legal length.
+        let most = shard.log.layout().body_bytes_max();
+        if packet.body.len() > most {
+            let detail = format!("a body of {} bytes; this log takes {most}", packet.body.len());
+            return Err(Failure::new(Code::TooLarge, detail));
+        }
         match shard.admit() {
             Err(Busy::NotLeader(Some(leader))) => {
                 // Should it lead no more while all sleep, that is to be found out.
@@ -175,6 +181,10 @@ impl Node {
             return Err(no_namespace(packet.shard));
         }
         let Some(shard) = self.shards.get_mut(&packet.shard) else {
+            // Who asks for what this replica has is not told what others have.
+            if read.level == Level::Local && self.directory.is_in_repair(packet.shard) {
+                return Err(self.directory.absent(packet.shard));
+            }
             return self.without(now, from, packet, effects);
         };
         shard.check_read(&read)?;
@@ -192,10 +202,14 @@ impl Node {
         packet: &Packet<'_>,
         effects: &mut Vec<Effect>,
     ) -> Result<(), Failure> {
-        if !self.directory.is_absent(packet.shard)
-            && let Some(node) = self.elsewhere(now, packet.shard)
+        let is_in_repair = self.directory.is_in_repair(packet.shard);
+        if (is_in_repair || !self.directory.is_absent(packet.shard))
+            && let Some(node) = self.elsewhere(now, packet.shard, self.peers.of(from))
         {
-            return self.forward(from, packet, node, effects);
+            let forwarded = self.forward(from, packet, node, effects);
+            if forwarded.is_ok() || !is_in_repair {
+                return forwarded;
+            }
         }
         Err(self.directory.absent(packet.shard))
     }

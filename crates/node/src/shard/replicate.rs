@@ -13,6 +13,7 @@
 use super::lag::Lag;
 use super::{Shard, UnderWay};
 use crate::peers::Peers;
+use crate::repair::Met;
 use crate::views::Waiter;
 use crate::{Effect, Now, fetch};
 use naust_consensus::{Change, Entry, EntryKind, Message, MessageKind, Ready, Role};
@@ -471,7 +472,15 @@ impl Shard {
     }
 
     /// Frames for a follower were read, or could not be.
-    pub(crate) fn fetched(&mut self, fetched: fetch::Fetched, peers: &mut Peers) {
+    pub(crate) fn fetched(
+        &mut self,
+        fetched: fetch::Fetched,
+        peers: &mut Peers,
+        effects: &mut Vec<Effect>,
+    ) {
+        if let Some(Met::Frames(damage)) = fetched.met {
+            self.mending.note(self.id, damage, effects);
+        }
         let Some(stream) = self.replication.streams.get_mut(&fetched.to) else { return };
         if stream.number != fetched.number {
             return;

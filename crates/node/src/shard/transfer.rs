@@ -11,16 +11,26 @@
 //!   Raft goes on behind it ◄── Installed ───
 //! ```
 //! What is lost on the way is asked for again; a follower that is silent for too long is given up,
-//! and begins anew when Raft asks again. The leader's log is not trimmed meanwhile.
+//! and begins anew when Raft asks again. The leader's log is not trimmed meanwhile. While clients
+//! write to the leader, it reads parts no faster than it is told to, so that its disk stays free for
+//! them.
+//!
+//! A replica that is closed, because it is damaged beyond what its log can mend, asks for the same
+//! by itself (`Renew`). It may have acknowledged frames that it lost, so it must come back with all
+//! of them: the leader first stages an entry behind whatever that replica can have acknowledged, and
+//! once a quorum has that, without the closed one, what is committed is sent. Decision 0006.
 
 use super::Shard;
 use crate::peers::Peers;
-use crate::transfer::{Adopt, Begin, Part};
+use crate::transfer::{Adopt, Begin, LOG, Part};
+use crate::views::Waiter;
 use crate::{Effect, Now};
 use naust_consensus::{HardState, Offered, Role, Snapshot};
-use naust_wire::NodeId;
-use naust_wire::limits::{TRANSFER_PART_BYTES, TRANSFERS_MAX};
+use naust_log::Layout;
+use naust_wire::frame::Kind;
+use naust_wire::limits::{TRANSFER_FILE_BYTES_MAX, TRANSFER_PART_BYTES, TRANSFERS_MAX};
 use naust_wire::peer::{Contents, Said};
+use naust_wire::{Index, NodeId, ShardId, Term};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Parts that were asked for and have not come.
@@ -29,6 +39,12 @@ const PARTS_AHEAD: usize = 4;
 const ASK_AGAIN_MS: u64 = 1000;
 /// Milliseconds without a question after which a follower is given up.
 const GIVE_UP_MS: u64 = 10_000;
+/// Questions of a follower that wait for their turn; what is beyond is asked again.
+const WANTS_MAX: usize = 4 * PARTS_AHEAD;
+/// Milliseconds after the last write of a client in which clients count as writing.
+const BUSY_MS: u64 = 100;
+/// Milliseconds that the reading of parts may catch up: ticks are late on a busy machine.
+const LATE_MS: u64 = 100;
 
 /// The transfers of a shard.
 #[derive(Default)]
@@ -37,6 +53,14 @@ pub(super) struct Transfers {
     /// Followers that need one and have not got one yet.
     wanted: BTreeSet<NodeId>,
     given: BTreeMap<NodeId, Given>,
+    /// Closed replicas that ask to be made anew.
+    renewals: BTreeMap<NodeId, Renewal>,
+    /// When the next part may be read while clients write.
+    part_at_ms: u64,
+    /// When a client wrote last.
+    pub(super) written_ms: Option<u64>,
+    /// Bytes of parts that are read a second while clients write; zero: as many as are asked for.
+    pub(super) pace_bytes_per_s: u64,
     /// The last snapshot that a leader offered.
     offered: Option<Offered>,
     taken: Option<Taken>,
@@ -48,18 +72,42 @@ struct Given {
     /// The configuration when it was begun: it has to be the same when it is offered.
     configuration: Vec<u8>,
     asked_ms: u64,
+    /// The number of the closing that it is for; zero: it is Raft's snapshot.
+    answers: u64,
+    /// Parts that are to be read.
+    wants: VecDeque<(u32, u64)>,
+}
+
+/// A closed replica that asks to be made anew.
+struct Renewal {
+    number: u64,
+    /// Behind all that it can have acknowledged, and in which term that was staged.
+    barrier: (Index, Term),
 }
 
 /// A transfer from the leader.
-struct Taken {
-    from: NodeId,
-    contents: Contents,
+pub(crate) struct Taken {
+    pub(crate) from: NodeId,
+    pub(crate) contents: Contents,
     /// What to ask for next: a file, and where in it.
     next: (usize, u64),
     unanswered: VecDeque<(u32, u64)>,
     /// Writes of parts that have not ended.
     writes: usize,
     asked_ms: u64,
+    /// When anything came last.
+    heard_ms: u64,
+}
+
+/// What came of a step of copying.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Copied {
+    /// There is more to come.
+    Part,
+    /// All is there.
+    Whole,
+    /// It can't be gone on with.
+    Failed,
 }
 
 /// What is to be done with files that are copied.
@@ -105,20 +153,22 @@ impl Shard {
     ) {
         if self.replica.role() != Role::Leader {
             self.transfers.wanted.clear();
+            self.transfers.renewals.clear();
             for (_, given) in std::mem::take(&mut self.transfers.given) {
                 effects.push(Effect::ExportEnd { shard: self.id, number: given.number });
             }
         }
         while !self.trimming.is_under_way()
             && self.transfers.given.len() < TRANSFERS_MAX
-            && let Some(node) = self.transfers.wanted.pop_first()
+            && let Some((node, answers)) = self.next_given()
         {
             self.transfers.begun += 1;
             // A number that no other leader has given, nor this node in another life.
             let number = (self.replica.term().0 << 24) + self.transfers.begun;
             let configuration = self.replica.configuration().encode();
-            let given = Given { number, configuration, asked_ms: now.monotonic_ms };
+            let (asked_ms, wants) = (now.monotonic_ms, VecDeque::new());
             self.end_given(node, effects);
+            let given = Given { number, configuration, asked_ms, answers, wants };
             self.transfers.given.insert(node, given);
             let begin = Begin {
                 number,
@@ -128,7 +178,61 @@ impl Shard {
             };
             effects.push(Effect::Export { shard: self.id, begin });
         }
-        self.ask_for_parts(now, peers);
+        self.read_parts(now, effects);
+        if let Some(taken) = &mut self.transfers.taken {
+            taken.ask(self.id, now, peers);
+        }
+    }
+
+    /// Whom to give all of this replica next, and for which closing: a closed one as soon as
+    /// everything is committed here that it can have acknowledged.
+    fn next_given(&mut self) -> Option<(NodeId, u64)> {
+        let term = self.replica.term();
+        self.transfers.renewals.retain(|_, renewal| renewal.barrier.1 == term);
+        let handed = self.handed.0;
+        let mut renewals = self.transfers.renewals.iter();
+        let ready = renewals.find(|(_, renewal)| renewal.barrier.0 <= handed);
+        if let Some(node) = ready.map(|(node, _)| *node) {
+            let renewal = self.transfers.renewals.remove(&node)?;
+            return Some((node, renewal.number));
+        }
+        self.transfers.wanted.pop_first().map(|node| (node, 0))
+    }
+
+    /// A replica of this shard is closed, and lost what it may have acknowledged. Whatever that can
+    /// be, it lies before an entry that is staged now, if this replica leads; and if it turns out
+    /// that it does not, that entry will not be committed.
+    pub(crate) fn renew(&mut self, node: NodeId, number: u64, now: Now) {
+        let is_known = self.transfers.given.get(&node).is_some_and(|given| given.answers == number)
+            || self.transfers.renewals.get(&node).is_some_and(|known| known.number == number);
+        let leads = self.replica.role() == Role::Leader;
+        if is_known || !leads || !self.replica.configuration().contains(node) || number == 0 {
+            return;
+        }
+        if self.admit().is_ok() {
+            self.stage(Kind::Empty, b"", Waiter::NOBODY, now);
+            let barrier = (self.log.end().index, self.replica.term());
+            self.transfers.renewals.insert(node, Renewal { number, barrier });
+        }
+    }
+
+    /// Reads parts that were asked for: as fast as they are asked for while no client writes, and
+    /// as fast as was set while one does.
+    fn read_parts(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let Transfers { given, part_at_ms, written_ms, pace_bytes_per_s, .. } = &mut self.transfers;
+        let is_busy = written_ms.is_some_and(|at| now.monotonic_ms < at + BUSY_MS);
+        let pace = if is_busy { *pace_bytes_per_s } else { 0 };
+        *part_at_ms = (*part_at_ms).max(now.monotonic_ms.saturating_sub(LATE_MS));
+        for (node, given) in given {
+            while (pace == 0 || *part_at_ms <= now.monotonic_ms)
+                && let Some((file, at)) = given.wants.pop_front()
+            {
+                let ms = (TRANSFER_PART_BYTES as u64 * 1000).checked_div(pace);
+                *part_at_ms += ms.unwrap_or(0);
+                let part = Part { number: given.number, to: *node, file, at };
+                effects.push(Effect::ExportRead { shard: self.id, part });
+            }
+        }
     }
 
     fn end_given(&mut self, node: NodeId, effects: &mut Vec<Effect>) {
@@ -153,6 +257,15 @@ impl Shard {
         let Some(node) = self.given(number) else {
             return effects.push(Effect::ExportEnd { shard: self.id, number });
         };
+        let answers = self.transfers.given[&node].answers;
+        if answers != 0 {
+            return match contents {
+                Some(contents) => {
+                    peers.say(self.id, node, Said::Contents(Contents { answers, ..contents }));
+                }
+                None => self.end_given(node, effects),
+            };
+        }
         self.propose();
         let configuration = self.replica.configuration().encode();
         let same = self.transfers.given[&node].configuration == configuration;
@@ -167,18 +280,13 @@ impl Shard {
     }
 
     /// A follower wants a part of what it is given.
-    pub(crate) fn wanted(
-        &mut self,
-        from: NodeId,
-        (number, file, at): (u64, u32, u64),
-        now: Now,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(crate) fn wanted(&mut self, from: NodeId, (number, file, at): (u64, u32, u64), now: Now) {
         let Some(given) = self.transfers.given.get_mut(&from) else { return };
         if given.number == number {
             given.asked_ms = now.monotonic_ms;
-            let part = Part { number, to: from, file, at };
-            effects.push(Effect::ExportRead { shard: self.id, part });
+            if given.wants.len() < WANTS_MAX && !given.wants.contains(&(file, at)) {
+                given.wants.push_back((file, at));
+            }
         }
     }
 
@@ -193,11 +301,7 @@ impl Shard {
         if self.given(part.number) != Some(part.to) {
             return;
         }
-        let Some(bytes) = bytes else {
-            self.propose();
-            self.replica.snapshot_sent(part.to, false);
-            return self.end_given(part.to, effects);
-        };
+        let Some(bytes) = bytes else { return self.end_export(part.to, false, effects) };
         let said = Said::Part { transfer: part.number, file: part.file, at: part.at };
         peers.say_with(self.id, part.to, said, |out| out.extend_from_slice(&bytes));
     }
@@ -211,10 +315,17 @@ impl Shard {
         effects: &mut Vec<Effect>,
     ) {
         if self.given(number) == Some(from) {
-            self.propose();
-            self.replica.snapshot_sent(from, ok);
-            self.end_given(from, effects);
+            self.end_export(from, ok, effects);
         }
+    }
+
+    /// A transfer ends, well or not.
+    fn end_export(&mut self, node: NodeId, ok: bool, effects: &mut Vec<Effect>) {
+        self.propose();
+        if self.transfers.given.get(&node).is_some_and(|given| given.answers == 0) {
+            self.replica.snapshot_sent(node, ok);
+        }
+        self.end_given(node, effects);
     }
 
     /// The leader tells what this replica would be made of.
@@ -229,46 +340,15 @@ impl Shard {
         if !follows || contents.last.0 <= self.replica.committed() {
             return;
         }
-        let import = Import::Begin(contents.clone());
-        effects.push(Effect::Import { shard: self.id, number: contents.transfer, import });
-        self.transfers.taken = Some(Taken {
-            from,
-            contents,
-            next: (0, 0),
-            unanswered: VecDeque::new(),
-            writes: 1,
-            asked_ms: now.monotonic_ms,
-        });
-    }
-
-    /// Asks for parts, some ahead.
-    fn ask_for_parts(&mut self, now: Now, peers: &mut Peers) {
-        let id = self.id;
-        let Some(taken) = &mut self.transfers.taken else { return };
-        let (from, transfer) = (taken.from, taken.contents.transfer);
-        if !taken.unanswered.is_empty() && now.monotonic_ms >= taken.asked_ms + ASK_AGAIN_MS {
-            taken.asked_ms = now.monotonic_ms;
-            for (file, at) in taken.unanswered.iter().copied() {
-                peers.say(id, from, Said::Want { transfer, file, at });
-            }
+        // One that answers a closed replica comes too late: this one is open.
+        if contents.answers != 0 {
+            return;
         }
-        while taken.unanswered.len() + taken.writes < PARTS_AHEAD
-            && let Some((_, bytes)) = taken.contents.files.get(taken.next.0)
-        {
-            let (file, at) = taken.next;
-            taken.next = match at + TRANSFER_PART_BYTES as u64 {
-                next if next < *bytes => (file, next),
-                _ => (file + 1, 0),
-            };
-            if *bytes == 0 {
-                continue;
-            }
-            if taken.unanswered.is_empty() {
-                taken.asked_ms = now.monotonic_ms;
-            }
-            let file = file as u32;
-            taken.unanswered.push_back((file, at));
-            peers.say(id, from, Said::Want { transfer, file, at });
+        if let Some(taken) = Taken::new(from, contents, now) {
+            let import = Import::Begin(taken.contents.clone());
+            let number = taken.contents.transfer;
+            effects.push(Effect::Import { shard: self.id, number, import });
+            self.transfers.taken = Some(taken);
         }
     }
 
@@ -276,26 +356,26 @@ impl Shard {
     pub(crate) fn part(
         &mut self,
         from: NodeId,
-        (number, file, at): (u64, u32, u64),
+        part: (u64, u32, u64),
         bytes: &[u8],
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
         let Some(taken) = &mut self.transfers.taken else { return };
-        let wanted = taken.unanswered.iter().position(|wanted| *wanted == (file, at));
-        let (Some(place), true) = (wanted, taken.from == from && taken.contents.transfer == number)
-        else {
-            return;
-        };
-        let (name, length) = &taken.contents.files[file as usize];
-        if bytes.len() as u64 != (length - at).min(TRANSFER_PART_BYTES as u64) {
-            return;
+        match taken.part(from, part, bytes, now) {
+            None => {}
+            Some(Ok(import)) => {
+                effects.push(Effect::Import { shard: self.id, number: part.0, import });
+            }
+            Some(Err(())) => {
+                self.transfers.taken = None;
+                effects.push(Effect::Import {
+                    shard: self.id,
+                    number: part.0,
+                    import: Import::End,
+                });
+            }
         }
-        taken.unanswered.remove(place);
-        taken.asked_ms = now.monotonic_ms;
-        taken.writes += 1;
-        let import = Import::Part { name: name.clone(), at, bytes: bytes.to_vec() };
-        effects.push(Effect::Import { shard: self.id, number, import });
     }
 
     /// A write of what was copied ended. Gives what is to be taken in place of this replica, once
@@ -308,17 +388,8 @@ impl Shard {
         effects: &mut Vec<Effect>,
     ) -> Option<(Adopt, NodeId)> {
         let taken = self.transfers.taken.as_mut()?;
-        if taken.contents.transfer != number {
+        if taken.contents.transfer != number || taken.imported(ok) == Copied::Part {
             return None;
-        }
-        taken.writes -= 1;
-        if ok {
-            let is_whole = taken.next.0 == taken.contents.files.len()
-                && taken.unanswered.is_empty()
-                && taken.writes == 0;
-            if !is_whole {
-                return None;
-            }
         }
         let Taken { from, contents, .. } = self.transfers.taken.take()?;
         self.propose();
@@ -344,8 +415,104 @@ impl Shard {
         let silent: Vec<NodeId> =
             given.filter(|(_, given)| late(given)).map(|(node, _)| *node).collect();
         for node in silent {
-            self.replica.snapshot_sent(node, false);
-            self.end_given(node, effects);
+            self.end_export(node, false, effects);
+        }
+        if self.transfers.taken.as_ref().is_some_and(|taken| taken.is_silent(now)) {
+            let number = self.transfers.taken.take().map_or(0, |taken| taken.contents.transfer);
+            effects.push(Effect::Import { shard: self.id, number, import: Import::End });
         }
     }
+}
+
+impl Taken {
+    /// A transfer whose contents were told; `None` if they can't be those of a replica.
+    pub(crate) fn new(from: NodeId, contents: Contents, now: Now) -> Option<Taken> {
+        is_possible(&contents).then(|| Taken {
+            from,
+            contents,
+            next: (0, 0),
+            unanswered: VecDeque::new(),
+            writes: 1,
+            asked_ms: now.monotonic_ms,
+            heard_ms: now.monotonic_ms,
+        })
+    }
+
+    /// Nothing came for so long that it is given up.
+    pub(crate) fn is_silent(&self, now: Now) -> bool {
+        now.monotonic_ms >= self.heard_ms + GIVE_UP_MS
+    }
+
+    /// Asks for parts, some ahead.
+    pub(crate) fn ask(&mut self, shard: ShardId, now: Now, peers: &mut Peers) {
+        let (from, transfer) = (self.from, self.contents.transfer);
+        if !self.unanswered.is_empty() && now.monotonic_ms >= self.asked_ms + ASK_AGAIN_MS {
+            self.asked_ms = now.monotonic_ms;
+            for (file, at) in self.unanswered.iter().copied() {
+                peers.say(shard, from, Said::Want { transfer, file, at });
+            }
+        }
+        while self.unanswered.len() + self.writes < PARTS_AHEAD
+            && let Some((_, bytes)) = self.contents.files.get(self.next.0)
+        {
+            let (file, at) = self.next;
+            self.next = match at + TRANSFER_PART_BYTES as u64 {
+                next if next < *bytes => (file, next),
+                _ => (file + 1, 0),
+            };
+            if *bytes == 0 {
+                continue;
+            }
+            if self.unanswered.is_empty() {
+                self.asked_ms = now.monotonic_ms;
+            }
+            let file = file as u32;
+            self.unanswered.push_back((file, at));
+            peers.say(shard, from, Said::Want { transfer, file, at });
+        }
+    }
+
+    /// A part came: what is to be written. `None` if it was not asked for; an error if it is not
+    /// what was told of the file.
+    pub(crate) fn part(
+        &mut self,
+        from: NodeId,
+        (number, file, at): (u64, u32, u64),
+        bytes: &[u8],
+        now: Now,
+    ) -> Option<Result<Import, ()>> {
+        let place = self.unanswered.iter().position(|wanted| *wanted == (file, at))?;
+        if self.from != from || self.contents.transfer != number {
+            return None;
+        }
+        let (name, length) = &self.contents.files[file as usize];
+        if bytes.len() as u64 != (length - at).min(TRANSFER_PART_BYTES as u64) {
+            return Some(Err(()));
+        }
+        self.unanswered.remove(place);
+        (self.asked_ms, self.heard_ms) = (now.monotonic_ms, now.monotonic_ms);
+        self.writes += 1;
+        Some(Ok(Import::Part { name: name.clone(), at, bytes: bytes.to_vec() }))
+    }
+
+    /// A write of what was copied ended.
+    pub(crate) fn imported(&mut self, ok: bool) -> Copied {
+        self.writes -= 1;
+        let is_asked = self.next.0 == self.contents.files.len() && self.unanswered.is_empty();
+        match (ok, is_asked && self.writes == 0) {
+            (false, _) => Copied::Failed,
+            (true, true) => Copied::Whole,
+            (true, false) => Copied::Part,
+        }
+    }
+}
+
+/// Whether files of these lengths can be a replica's. Another node may say anything.
+fn is_possible(contents: &Contents) -> bool {
+    let Some(layout) = Layout::new(contents.segment_bytes) else { return false };
+    contents.files.iter().all(|(name, bytes)| match name.strip_prefix(LOG) {
+        // Log bytes, and a footer that is far shorter.
+        Some(name) => layout.base_in_name(name).is_some() && *bytes <= 2 * layout.segment_bytes(),
+        None => *bytes <= TRANSFER_FILE_BYTES_MAX,
+    })
 }

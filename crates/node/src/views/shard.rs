@@ -43,6 +43,8 @@ pub(super) struct Shard<T: Tables> {
     /// No job is given out until it is time to try again.
     is_waiting: bool,
     jobs_under_way: usize,
+    /// What was committed could not be read back.
+    pub(super) met_bad_log: bool,
 }
 
 /// Why folding in ended early.
@@ -84,6 +86,7 @@ impl<T: Tables> Shard<T> {
             is_full: false,
             is_waiting: false,
             jobs_under_way: 0,
+            met_bad_log: false,
         }
     }
 
@@ -170,6 +173,7 @@ impl<T: Tables> Shard<T> {
             // folded in to its end.
             replies.send(outputs);
             outputs.push(Output::Progress(self.progress_at(whole)));
+            self.met_bad_log = matches!(ended, Ended::Read(_));
             return Err(ended.into());
         }
         if configured {

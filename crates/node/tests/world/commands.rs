@@ -2,6 +2,7 @@
 
 use super::World;
 use naust_log::Layout;
+use naust_node::views::Cause;
 use naust_node::{ConnectionId, Event};
 use naust_wire::ask::Ask;
 use naust_wire::commit::Draft;
@@ -57,12 +58,19 @@ impl World {
             // Its views end by themselves, in the middle of nothing.
             "fails" => {
                 let failure = Failure::new(Code::Corrupt, "a damaged block");
-                self.burst(vec![Event::Failed { shard: ShardId(number(1) as u32), failure }]);
+                let (shard, cause) = (ShardId(number(1) as u32), Cause::Tables);
+                self.burst(vec![Event::Failed { shard, cause, failure }]);
             }
             "leave" => {
                 self.disks.entry(ShardId(number(1) as u32)).or_default();
             }
-            "rot" => self.rot(ShardId(number(1) as u32), number(2)),
+            "rot" => {
+                let shard = ShardId(number(1) as u32);
+                match words[2].strip_prefix('+') {
+                    Some(bytes) => self.rot_at(shard, Offset::FIRST.plus(bytes.parse().unwrap())),
+                    None => self.rot(shard, number(2)),
+                }
+            }
             "memtables" => self.machine.memtable_bytes = number(1),
             "token" => self.token = Some(words[1].to_string()),
             "closed" => self.burst(vec![Event::Closed(ConnectionId(number(1)))]),
@@ -151,6 +159,11 @@ impl World {
             self.send(99, &packet);
         }
         self.seen.retain(|line| !line.starts_with("c99") || !line.contains("committed"));
+    }
+
+    fn rot_at(&mut self, shard: ShardId, at: Offset) {
+        let base = self.layout.base(at);
+        assert!(self.disks[&shard].rot(&Layout::name(base), at.0 - base.0, 3), "such a byte");
     }
 
     fn rot(&mut self, shard: ShardId, back: u64) {

@@ -14,9 +14,10 @@ use naust_log::sim::SimDisk;
 use naust_log::{Identity, Layout, ReadError, Write, Written};
 use naust_machine::{MachineOptions, MemReader, MemTables, TablesJob};
 use naust_node::answer::{self, Readers};
+use naust_node::open::OpenError;
 use naust_node::transfer::{self, Export, Import};
 use naust_node::views::{Output, Views};
-use naust_node::{Config, ConnectionId, Effect, Event, Node, Now, fetch, open};
+use naust_node::{Config, ConnectionId, Effect, Event, Node, Now, Pace, fetch, open, repair};
 use naust_wire::options::NamespaceOptions;
 use naust_wire::{NodeId, Offset, ShardId};
 use std::collections::{BTreeMap, VecDeque};
@@ -58,6 +59,10 @@ pub struct World {
     pub is_running: bool,
     exports: BTreeMap<(ShardId, u64), Export<MemReader>>,
     imports: BTreeMap<ShardId, BTreeMap<String, Vec<u8>>>,
+    /// Bytes of logs that are read again a second.
+    pub scrubs: u64,
+    /// How often a shard was not opened, in all lives.
+    closings: u64,
     founder: bool,
     /// Writes of logs so far, and their syncs.
     pub written: (u64, u64),
@@ -98,6 +103,8 @@ impl World {
             is_running: false,
             exports: BTreeMap::new(),
             imports: BTreeMap::new(),
+            scrubs: 0,
+            closings: 0,
             written: (0, 0),
             machine: MachineOptions::default(),
             token: None,
@@ -112,7 +119,9 @@ impl World {
 
     /// A process begins on what the disks hold.
     pub fn start(&mut self) {
-        self.node = Node::new(config(self.id, self.founder, self.token.clone()));
+        let mut config = config(self.id, self.founder, self.token.clone());
+        (config.pace.scrub_bytes_per_s, config.pace.scrub_every_ms) = (self.scrubs, 5000);
+        self.node = Node::new(config);
         self.out.clear();
         self.views = Views::new();
         self.readers.clear();
@@ -160,6 +169,9 @@ impl World {
                 Err(ReadError::Trimmed { next: Some(next) }) => {
                     at = next;
                     continue;
+                }
+                Err(ReadError::Damaged(damage)) => {
+                    return format!("damaged at {}", show::offset(damage.from));
                 }
                 chunk => chunk.expect("a whole log"),
             };
@@ -292,8 +304,39 @@ impl World {
                 adopt.log(&disk, shard, self.id, 1).unwrap();
                 self.disks.insert(shard, disk);
                 self.tables.insert(shard, tables);
+                self.damage.remove(&shard);
                 self.seen.push(format!("shard {shard} is replaced"));
                 self.open(shard, options, None, next);
+            }
+            Effect::Scrub { shard, mut scrub, bytes } => {
+                let seen = scrub.step(bytes);
+                self.node.handle(self.now, Event::Scrubbed { shard, scrub, seen }, next);
+            }
+            Effect::Mend { shard, mend } => {
+                let (at, outcome) = (mend.at(), mend.run());
+                self.node.handle(self.now, Event::Mended { shard, at, outcome }, next);
+            }
+            Effect::Supply { shard, job } => {
+                let supplied = repair::supply(&job, shard);
+                self.node.handle(self.now, Event::Supplied(supplied), next);
+            }
+            Effect::Refold { shard, options } => {
+                let mut outputs = Vec::new();
+                self.views.close(shard, &mut outputs);
+                self.outputs(outputs, next);
+                self.readers.remove(&shard);
+                let disk = self.disks[&shard].clone();
+                if open::has_all(Arc::new(disk)).expect("a log that can be looked at") {
+                    self.tables.insert(shard, MemTables::new());
+                    self.damage.remove(&shard);
+                    self.seen.push(format!("shard {shard} is folded again"));
+                    return self.open(shard, options, None, next);
+                }
+                let error = OpenError::NoTables("the log has not all".to_string());
+                self.not_opened(shard, &error, next);
+            }
+            Effect::Report { shard, report } => {
+                self.seen.push(show::relative(&format!("shard {shard}: {report}")));
             }
             Effect::Fetch { shard, job } => {
                 let fetched = match self.readers.get(&shard) {
@@ -378,9 +421,9 @@ impl World {
                     self.views.done(self.now, shard, done, &mut more);
                     self.outputs(more, next);
                 }
-                Output::Failed { shard, failure } => {
+                Output::Failed { shard, cause, failure } => {
                     self.seen.push(format!("shard {shard} failed: {}", failure.detail));
-                    self.node.handle(self.now, Event::Failed { shard, failure }, next);
+                    self.node.handle(self.now, Event::Failed { shard, cause, failure }, next);
                 }
             }
         }
@@ -388,9 +431,13 @@ impl World {
 
     fn read(&mut self, shard: ShardId, job: &answer::Job, next: &mut Vec<Effect>) {
         let mut bytes = Vec::new();
+        let mut met = None;
         match self.readers.get(&shard) {
-            Some(readers) => answer::run(job, readers, &mut bytes),
+            Some(readers) => met = answer::run(job, readers, &mut bytes),
             None => answer::run_without(job, &mut bytes),
+        }
+        if let Some(met) = met {
+            self.node.handle(self.now, Event::Met { shard, met }, next);
         }
         self.told(job.to(), &bytes);
         self.node.handle(self.now, Event::Answered { to: job.to(), requests: 1 }, next);
@@ -427,12 +474,17 @@ impl World {
                 self.outputs(outputs, next);
                 self.node.handle(self.now, Event::Opened(Box::new(worker)), next);
             }
-            Err(error) => {
-                let failure = error.failure();
-                self.seen.push(format!("shard {id} is not opened: {error}"));
-                self.node.handle(self.now, Event::NotOpened { shard: id, failure }, next);
-            }
+            Err(error) => self.not_opened(id, &error, next),
         }
+    }
+
+    fn not_opened(&mut self, shard: ShardId, error: &OpenError, next: &mut Vec<Effect>) {
+        let failure = error.failure();
+        self.seen.push(format!("shard {shard} is not opened: {error}"));
+        self.closings += 1;
+        let disk = Arc::new(self.disks[&shard].clone());
+        let trouble = open::trouble(error, disk, self.id, self.closings).map(Box::new);
+        self.node.handle(self.now, Event::NotOpened { shard, failure, trouble }, next);
     }
 
     fn told(&mut self, to: ConnectionId, bytes: &[u8]) {
@@ -454,5 +506,7 @@ fn config(node: NodeId, founder: bool, token: Option<String>) -> Config {
         token,
         worker: 0,
         workers: 1,
+        // Scripts ask for it.
+        pace: Pace { scrub_bytes_per_s: 0, ..Pace::default() },
     }
 }

@@ -13,6 +13,18 @@ pub fn offset(offset: Offset) -> String {
     }
 }
 
+/// A sentence with its offsets made relative.
+pub fn relative(sentence: &str) -> String {
+    let word = |word: &str| {
+        let digits = word.trim_end_matches([':', ',']);
+        match digits.parse().map(Offset) {
+            Ok(at) if at >= Offset::FIRST => offset(at) + &word[digits.len()..],
+            _ => word.to_string(),
+        }
+    };
+    sentence.split(' ').map(word).collect::<Vec<_>>().join(" ")
+}
+
 pub fn effect(effect: &Effect) -> Option<String> {
     Some(match effect {
         Effect::Write { shard, write } => {

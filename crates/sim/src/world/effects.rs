@@ -48,6 +48,15 @@ impl World {
                 self.background(life, Inside::Extend(shard, extend));
             }
             Effect::Trim { shard, trim } => self.background(life, Inside::Trim(shard, trim)),
+            Effect::Scrub { shard, scrub, bytes } => {
+                self.background(life, Inside::Scrub(shard, Box::new(scrub), bytes));
+            }
+            Effect::Mend { shard, mend } => self.background(life, Inside::Mend(shard, mend)),
+            Effect::Supply { shard, job } => self.background(life, Inside::Supply(shard, job)),
+            Effect::Refold { shard, options } => {
+                self.queue_for_views(life, Inside::Refold(shard, options));
+            }
+            Effect::Report { shard, report } => self.reported(life, shard, &report),
             Effect::Open { shard, options, begin } => {
                 self.background(life, Inside::Open(shard, options, begin));
             }
@@ -116,13 +125,13 @@ impl World {
             Output::Background { shard, job } => {
                 self.background(life, Inside::Tables(shard, job));
             }
-            Output::Failed { shard, failure } => {
+            Output::Failed { shard, cause, failure } => {
                 if !self.excuses.damage {
                     let what = format!("the views of shard {shard} failed: {}", failure.detail);
                     self.broken(what);
                 }
                 self.tally.mark("views that failed");
-                self.news_from_views(life, Event::Failed { shard, failure });
+                self.news_from_views(life, Event::Failed { shard, cause, failure });
             }
         }
     }
@@ -186,7 +195,7 @@ impl World {
     }
 
     /// Runs a job of a disk, or as much of it as the power lasts for.
-    fn on_disk<T>(
+    pub(super) fn on_disk<T>(
         &mut self,
         node: (usize, u64),
         shard: ShardId,
@@ -236,9 +245,13 @@ impl World {
     pub(super) fn read(&mut self, node: (usize, u64), shard: ShardId, job: &answer::Job) {
         let process = self.process(node).expect("it was just seen");
         let mut bytes = Vec::new();
+        let mut met = None;
         match process.readers.get(&shard) {
-            Some(readers) => answer::run(job, readers, &mut bytes),
+            Some(readers) => met = answer::run(job, readers, &mut bytes),
             None => answer::run_without(job, &mut bytes),
+        }
+        if let Some(met) = met {
+            self.tell_later(node, 0, Event::Met { shard, met });
         }
         let to = job.to();
         self.note_answer(node);

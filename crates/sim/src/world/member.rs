@@ -17,7 +17,7 @@ use naust_node::answer::Readers;
 use naust_node::event::DirectoryChange;
 use naust_node::transfer::Adopt;
 use naust_node::views::{self, Left, Views};
-use naust_node::{Config, ConnectionId, Effect, Event, Node, Now, TICK_MS, answer, fetch};
+use naust_node::{Config, ConnectionId, Effect, Event, Node, Now, Pace, TICK_MS, answer, fetch};
 use naust_wire::options::NamespaceOptions;
 use naust_wire::{NodeId, Offset, ShardId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -61,6 +61,14 @@ pub enum Inside {
     Fetch(ShardId, fetch::Job),
     /// A reads thread does a step of a transfer.
     Transfer(Box<Effect>),
+    /// A background thread reads a part of a log again.
+    Scrub(ShardId, Box<naust_log::Scrub>, u64),
+    /// A background thread writes another replica's frames over a damaged place.
+    Mend(ShardId, naust_log::Mend),
+    /// A reads thread reads frames for another replica's damaged place.
+    Supply(ShardId, naust_node::repair::Supply),
+    /// The views close a replica, and its log is folded into new tables.
+    Refold(ShardId, NamespaceOptions),
     /// The views close a replica, and a copy takes its place.
     Adopt(ShardId, NamespaceOptions, Box<Adopt>),
     /// It should have finished long ago.
@@ -180,6 +188,7 @@ impl Member {
             workers: 1,
             cluster: CLUSTER,
             founder: self.founder,
+            pace: Pace::default(),
         }
     }
 
@@ -307,6 +316,10 @@ impl World {
             Inside::Read(shard, job) => self.read(node, shard, &job),
             Inside::Fetch(shard, job) => self.fetch(node, shard, &job),
             Inside::Transfer(effect) => self.transfer_step(node, *effect),
+            Inside::Scrub(shard, scrub, bytes) => self.scrub(node, shard, *scrub, bytes),
+            Inside::Mend(shard, mend) => self.mend(node, shard, mend),
+            Inside::Supply(shard, job) => self.supply(node, shard, &job),
+            Inside::Refold(shard, options) => self.refold(node, shard, options),
             Inside::Adopt(shard, options, adopt) => self.adopt(node, shard, options, &adopt),
         }
     }
@@ -351,7 +364,7 @@ impl World {
             Event::Extended { shard, .. } => ("extended", *shard),
             Event::Trimmed { shard, .. } => ("trimmed", *shard),
             Event::Opened(opened) => ("opened", opened.shard),
-            Event::NotOpened { shard, failure } => {
+            Event::NotOpened { shard, failure, .. } => {
                 let what = format!("node {} can't open {shard}: {}", node.0, failure.detail);
                 self.trace.note(now, format_args!("{what}"));
                 return;

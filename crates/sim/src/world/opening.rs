@@ -6,7 +6,6 @@ use super::shards::Shard;
 use crate::checkers::words::{self, Kept};
 use crate::fuse::Fused;
 use crate::history::Violation;
-use crate::plan::Mode;
 use crate::tables::SimTables;
 use naust_log::sim::SimDisk;
 use naust_log::{Disk, Identity, Layout, OpenError as LogError};
@@ -65,12 +64,7 @@ impl World {
                 if self.members[node.0].sky.failed() > failed {
                     return self.stopped(node.0, &error.to_string());
                 }
-                let failure = error.failure();
-                if self.plan.mode == Mode::Promised && !self.excuses.disk_full {
-                    self.broken(format!("shard {id} can't be opened: {error}"));
-                }
-                self.tally.mark("shards that can't be opened");
-                self.tell_later(node, 0, Event::NotOpened { shard: id, failure });
+                self.not_opened(node, id, &error);
             }
         }
     }

@@ -1,0 +1,134 @@
+//! Disks that rot under a cluster: what one node can't read any more, the others give it back.
+
+use crate::cluster::{Cluster, Load};
+use crate::support::{block_on, naust, wait_until};
+use naust_client::{Client, Code, Level, Offset, Options};
+use std::fs;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+/// Segments of 64 KiB, and logs that are read again every second.
+const OPTIONS: [&str; 8] = [
+    "--set",
+    "debug.segment_bytes=65536",
+    "--set",
+    "background.scrub_every_s=1",
+    "--set",
+    "history.ms=1000",
+    "--set",
+    "history.bytes=1048576",
+];
+
+/// What a node has said on its standard error.
+fn told(cluster: &Cluster, which: usize) -> String {
+    fs::read_to_string(cluster.errors(which)).unwrap()
+}
+
+fn wait_for(cluster: &Cluster, which: usize, sentence: &str) {
+    wait_until(sentence, || told(cluster, which).contains(sentence));
+}
+
+fn shard(data: &Path, part: &str) -> PathBuf {
+    data.join("shards/00000001").join(part)
+}
+
+/// Spoils a few bytes in the middle of a sealed segment of the log of `default`.
+fn rot_log(data: &Path) {
+    let mut segments: Vec<PathBuf> =
+        fs::read_dir(shard(data, "log")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    segments.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
+    segments.sort();
+    let sealed = &segments[segments.len() - 3];
+    let file = fs::File::options().write(true).open(sealed).unwrap();
+    file.write_all_at(b"rotten", 20_000).unwrap();
+}
+
+/// Spoils all tables of `default` where their rows are.
+fn rot_tables(data: &Path) {
+    let mut spoilt = 0;
+    for entry in fs::read_dir(shard(data, "tables")).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = fs::read(&path).unwrap();
+        if bytes.len() > 50_000 {
+            let rows = bytes.len() * 3 / 4;
+            bytes[..rows].iter_mut().step_by(512).for_each(|byte| *byte ^= 0x10);
+            fs::write(&path, &bytes).unwrap();
+            spoilt += bytes.len();
+        }
+    }
+    assert!(spoilt > 100_000, "{spoilt} bytes");
+}
+
+/// Every frame of every log that a node has is good.
+fn verify(data: &Path) {
+    let output = naust(&["log", "verify", "--data"]).arg(data).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{told}");
+}
+
+/// Why: the scrub is of no use if what it finds stays as it is. It is mended under load, on who
+/// leads and on who follows.
+#[test]
+fn rot_in_a_log_is_mended_under_load() {
+    let mut cluster = Cluster::start_with(3, &OPTIONS);
+    let load = Load::start(cluster.addresses());
+    load.wait_for(1500);
+    let leader = cluster.leader();
+    for which in [(leader + 1) % 3, leader] {
+        rot_log(&cluster.directory(which));
+        wait_for(&cluster, which, "the log was mended");
+    }
+    load.wait_for(200);
+    let ledger = load.end();
+    cluster.check(&ledger);
+    for which in 0..3 {
+        cluster.nodes[which].process.terminate().unwrap();
+        verify(&cluster.directory(which));
+    }
+}
+
+/// Why: a bad sector in a table took a whole replica away until somebody came.
+#[test]
+fn rotten_tables_are_made_anew_under_load() {
+    let mut cluster = Cluster::start_with(3, &OPTIONS);
+    let load = Load::start(cluster.addresses());
+    load.wait_for(4000);
+    let which = (cluster.leader() + 1) % 3;
+    cluster.nodes[which].process.terminate().unwrap();
+    rot_tables(&cluster.directory(which));
+    cluster.nodes[which].process.restart().unwrap();
+    // Flushes and compactions meet it, or the comparison at the end does.
+    load.wait_for(2000);
+    let ledger = load.end();
+    cluster.check(&ledger);
+    wait_for(&cluster, which, "this replica is whole again");
+    cluster.wait_for_voters(3);
+    cluster.check(&ledger);
+}
+
+/// Why: what a node lacks that joins late is not in the log any more. It gets all of a replica.
+#[test]
+fn a_node_that_joins_late_gets_a_copy_under_load() {
+    let mut cluster = Cluster::start_with(2, &OPTIONS);
+    let load = Load::start(cluster.addresses());
+    load.wait_for(2000);
+    wait_until("the beginning of the log to be trimmed", || is_trimmed(&cluster, 0));
+    cluster.join();
+    cluster.wait_for_voters(3);
+    load.wait_for(500);
+    let ledger = load.end();
+    cluster.check(&ledger);
+    assert!(is_trimmed(&cluster, 2), "it was fed from the beginning of the log");
+    let told = cluster.naust(2, &["log", "verify", "--cluster"]);
+    assert_eq!(told.matches(": same\n").count(), 3, "{told}");
+}
+
+/// Whether a node lacks the beginning of its log of `default`.
+fn is_trimmed(cluster: &Cluster, which: usize) -> bool {
+    let options = Options { stays: true, ..Options::default() };
+    let read = block_on(async {
+        let client = Client::connect_with([cluster.nodes[which].address()], options).await?;
+        client.namespace("default").log_at(Offset::FIRST, 1, 0, Level::Local).await
+    });
+    read.is_err_and(|error| error.code == Code::OffsetTrimmed)
+}
