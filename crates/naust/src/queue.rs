@@ -135,8 +135,8 @@ impl<T> Queue<T> {
         open
     }
 
-    /// Waits until something is there, at most `timeout`, and leaves it there. `false`: the queue is
-    /// closed and empty.
+    /// Waits until something is there, at most `timeout`, and leaves it there. `false`: the queue
+    /// is closed and empty.
     #[must_use]
     pub fn wait_filled(&self, timeout: Duration) -> bool {
         let state = self.sleep(Some(timeout));

@@ -104,8 +104,8 @@ impl Folder {
 
     /// For the worker: folds a small batch in here and now, if the views thread has nothing to do,
     /// and adds to `told` what that thread would have told the worker, behind what waits in the
-    /// worker's queue: the views thread may have told something there that happened before. It saves
-    /// two wake-ups, each of which takes longer than the work.
+    /// worker's queue: the views thread may have told something there that happened before. It
+    /// saves two wake-ups, each of which takes longer than the work.
     ///
     /// # Errors
     /// The job, if it is one for the views thread.
