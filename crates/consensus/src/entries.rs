@@ -4,8 +4,8 @@
 //! Invariants: `runs` ascend in index and term, all of them in `before_first + 1 ..= last`; the
 //! first begins at `before_first + 1` unless the log is empty.
 
-use crate::{EntryKind, HardState, Start};
-use naust_wire::Index;
+use crate::{EntryKind, HardState, Start, is_seal};
+use naust_wire::{Index, Term};
 use raft::eraftpb::{ConfState, Entry, EntryType, HardState as RaftHardState, Snapshot};
 use raft::{Error, GetEntriesContext, RaftState, Result, Storage, StorageError};
 use std::cell::RefCell;
@@ -29,6 +29,8 @@ pub(crate) struct Entries {
     last: u64,
     runs: Vec<(u64, u64)>,
     configure: BTreeMap<u64, Vec<u8>>,
+    /// The last seal, as far as is known; 0: none.
+    seal: u64,
     /// Snapshots that may be told to followers, by node.
     pub offers: BTreeMap<u64, Snapshot>,
     /// Followers that need one, as Raft found out.
@@ -49,6 +51,7 @@ impl Entries {
             last: start.last.0,
             runs: start.terms.iter().map(|(index, term)| (index.0, term.0)).collect(),
             configure: start.configure.iter().map(|(i, bytes)| (i.0, bytes.clone())).collect(),
+            seal: start.seal.0,
             offers: BTreeMap::new(),
             wanted: RefCell::default(),
         }
@@ -64,6 +67,7 @@ impl Entries {
         (self.before_first, self.before_first_term, self.last) = (index, term, index);
         self.runs.clear();
         self.configure.clear();
+        self.seal = 0;
     }
 
     /// Takes in entries that go to the log now. Returns the index after which it is to be cut, if
@@ -73,10 +77,19 @@ impl Entries {
         let cut = (first <= self.last).then(|| {
             self.runs.truncate(self.runs.partition_point(|(from, _)| *from < first));
             self.configure.split_off(&first);
+            if self.seal >= first {
+                // There may be one before it; not to know of it costs another one.
+                self.seal = 0;
+            }
             first - 1
         });
         for entry in entries {
-            if self.runs.last().is_none_or(|(_, term)| *term != entry.term) {
+            let run = self.runs.last().map(|(_, term)| *term);
+            let before = Term(run.unwrap_or(self.before_first_term));
+            if is_seal(&kind_of(entry), Term(entry.term), before) {
+                self.seal = entry.index;
+            }
+            if run != Some(entry.term) {
                 self.runs.push((entry.index, entry.term));
             }
             if entry.get_entry_type() != EntryType::EntryNormal {
@@ -85,6 +98,11 @@ impl Entries {
         }
         self.last = first + entries.len() as u64 - 1;
         cut
+    }
+
+    /// The last seal in the log, as far as is known; 0: none.
+    pub(crate) fn seal(&self) -> u64 {
+        self.seal
     }
 
     /// The first configuration entry after `index`.
@@ -219,7 +237,7 @@ impl Storage for Entries {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use naust_wire::{NodeId, Term};
+    use naust_wire::NodeId;
     use proptest::prelude::*;
 
     fn empty() -> Entries {
@@ -233,7 +251,9 @@ mod tests {
             applied: Index(0),
             committed: Index(0),
             configuration: Vec::new(),
+            configured: None,
             configure: Vec::new(),
+            seal: Index(0),
             seed: 0,
         };
         Entries::new(&start, Index(0), ConfState::default())

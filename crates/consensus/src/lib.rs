@@ -9,6 +9,7 @@
 //! * [`Replica`]: the face: propose, step, ready, persisted, applied;
 //! * `members`: changes of the configuration, one or several at once; who is how far;
 //! * `reads`: an index to read at, asked for until it is told;
+//! * `seal`: proof in the log that a configuration is in force;
 //! * `transfer`: a follower too far behind gets the whole state, and begins anew behind it;
 //! * [`Configuration`]: who votes and who learns, as bytes of a frame;
 //! * [`Message`]: what replicas tell each other; `guard`: which of it is taken in;
@@ -56,6 +57,8 @@
 //!   campaigns only when all of its log is durable.
 //! * A configuration is in force from its application on, and one change waits for the one before.
 //!   A joint one is left by whoever leads when it is in force. Who does not vote does not lead.
+//! * What a leader tells to be committed under a configuration is known to a majority of it, which
+//!   also knows, by its log alone, that the configuration is in force.
 //! * Every read that was asked for is answered as soon as a leader can, also after other roles.
 //! * No message of another replica can panic here; those that contradict what is known are dropped
 //!   and counted.
@@ -67,12 +70,14 @@ mod members;
 mod message;
 mod reads;
 mod replica;
+mod seal;
 mod transfer;
 
 pub use configuration::{Bad, Change, Configuration};
 pub use members::{Progress, ProgressState};
 pub use message::{Message, MessageKind};
 pub use replica::{BadStart, ELECTION_TICKS, HEARTBEAT_TICKS, NotLeader, Replica};
+pub use seal::{is_seal, known_changes};
 pub use transfer::{Offered, Snapshot};
 
 use naust_wire::{Index, NodeId, Term};
@@ -109,11 +114,17 @@ pub struct Start {
     /// applied, since it may not have been alone any more, and only if it voted for itself last:
     /// else somebody else may still lead, who does not know yet that it is alone.
     pub committed: Index,
-    /// The configuration as of `applied`, encoded by [`Configuration::encode`].
+    /// The configuration as of `applied`, or a later one that is known to be committed, encoded by
+    /// [`Configuration::encode`].
     pub configuration: Vec<u8>,
-    /// Bytes of configuration entries after `applied`. Those before are in force; followers that
-    /// lack them read them in their frames: see [`Message::entries`].
+    /// The entry that put it in force; zero: it is not known which. `None`: the log began with it.
+    pub configured: Option<Index>,
+    /// Bytes of the configuration entries after `applied` that are not known to be committed: all
+    /// but the first of [`known_changes`]. Those before are in force; followers that lack them
+    /// read them in their frames: see [`Message::entries`].
     pub configure: Vec<(Index, Vec<u8>)>,
+    /// The last seal after `applied`: see [`is_seal`]. Zero: there is none.
+    pub seal: Index,
     /// Seeds the election timeouts, and tells the reads of this life from those of an earlier one:
     /// to be drawn anew whenever the replica is opened.
     pub seed: u64,
@@ -124,7 +135,7 @@ pub struct Start {
 pub enum EntryKind {
     /// Its body was announced by `propose` (leader) or lies in the message's frames (follower).
     Normal,
-    /// A new leader's first entry; no body.
+    /// A new leader's first entry, or the proof that a configuration is in force; no body.
     Empty,
     /// A change of configuration with its bytes.
     Configure(Vec<u8>),

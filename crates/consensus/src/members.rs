@@ -114,6 +114,7 @@ impl Replica {
         let state = self.raft.apply_conf_change(&change).expect("changes follow each other");
         assert!(next.is(&state), "Raft comes to the configuration that was proposed");
         self.configuration = next;
+        self.seal.configured = Some(index);
         if self.raft.state == StateRole::Leader && !self.raft.promotable() {
             // Raft goes on, and stumbles over its own missing progress.
             let term = self.raft.term;

@@ -3,6 +3,7 @@
 use crate::configuration::{Bad, Configuration};
 use crate::entries::{Entries, raft_entry};
 use crate::reads::Reads;
+use crate::seal::Seal;
 use crate::transfer::Transfers;
 use crate::{Entry, EntryKind, HardState, Message, MessageKind, Ready, Role, Start};
 use naust_wire::planted::{self, Bug};
@@ -47,6 +48,7 @@ pub struct Replica {
     pub(crate) configuration: Configuration,
     pub(crate) reads: Reads,
     pub(crate) transfers: Transfers,
+    pub(crate) seal: Seal,
     /// Messages that can't be true.
     pub(crate) refused: u64,
     seed: u64,
@@ -120,6 +122,7 @@ impl Replica {
             configuration,
             reads: Reads::new(start.seed),
             transfers: Transfers::default(),
+            seal: Seal { configured: start.configured.map(|index| index.0), ..Seal::default() },
             refused: 0,
             // Not the exclusive or of both: seeds may well be made from ids.
             seed: mix(start.seed.wrapping_add(mix(start.node.0))),
@@ -249,6 +252,13 @@ impl Replica {
         }
     }
 
+    /// Whether entries were appended that no Ready has brought yet: those of `propose`, or its own.
+    /// Whoever foresees indices is to take them in first.
+    #[must_use]
+    pub fn has_appended(&self) -> bool {
+        !self.raft.raft_log.unstable_entries().is_empty()
+    }
+
     /// What this replica is now.
     #[must_use]
     pub fn role(&self) -> Role {
@@ -340,9 +350,11 @@ impl Replica {
             let id = self.raft.id;
             let others = self.raft.mut_prs().iter_mut().filter(|(other, _)| **other != id);
             others.for_each(|(_, progress)| progress.committed_index = 0);
+            self.seal.led_from = self.raft.pending_conf_index;
         }
         self.led = leads;
         self.settle_joint();
+        self.settle_seal();
         self.settle_transfers();
         self.settle_reads();
     }
@@ -352,6 +364,7 @@ impl Replica {
         assert!(self.raft.raft_log.applied == index.0, "it is applied");
         self.told.committed = index.0;
         self.configuration = configuration;
+        self.seal.configured = Some(0);
         self.unpersisted.iter_mut().for_each(|unpersisted| unpersisted.last = None);
     }
 
@@ -372,7 +385,7 @@ impl Replica {
     fn newly_committed(&mut self) -> Option<Index> {
         let log = &self.raft.raft_log;
         let alone = planted::has(Bug::CommitAlone) && self.raft.r.state == StateRole::Leader;
-        let committed = log.committed.min(log.persisted);
+        let committed = self.provable(log.committed.min(log.persisted));
         let committed = if alone { log.persisted } else { committed };
         (committed > self.told.committed).then(|| {
             self.told.committed = committed;

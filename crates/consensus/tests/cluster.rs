@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 const LIVES: u64 = 2000;
 const STEPS: usize = 700;
 /// Lives beyond those that once ended badly.
-const KEPT: [u64; 2] = [21_996, 56_716];
+const KEPT: [u64; 5] = [3_041, 5_973, 21_996, 56_716, 78_467];
 /// Rounds in which a cluster without faults must come to rest.
 const CALM_ROUNDS: usize = 400;
 
@@ -87,6 +87,7 @@ struct Seen {
     reads: u64,
     crashes: u64,
     transfers: u64,
+    losses: u64,
 }
 
 struct Cluster {
@@ -99,6 +100,9 @@ struct Cluster {
     leaders: BTreeMap<Term, u64>,
     /// Terms of what was ever told to be committed, by index - 1.
     history: Vec<Term>,
+    /// The last that a leader told, and the configuration that was in force there: any minority of
+    /// it may be lost.
+    promised: (Index, Configuration),
     seen: Seen,
 }
 
@@ -133,6 +137,7 @@ impl Cluster {
             cut: BTreeSet::new(),
             leaders: BTreeMap::new(),
             history: Vec::new(),
+            promised: (Index(0), configuration.clone()),
             seen: Seen::default(),
         }
     }
@@ -320,13 +325,18 @@ impl Cluster {
     fn crash(&mut self, id: u64) {
         self.seen.crashes += 1;
         let seed = self.random.draw();
-        let written = self.random.one_in(2);
+        let (written, unflushed) = (self.random.one_in(2), self.random.one_in(2));
+        let back = self.random.draw();
         let node = self.node(id);
         // The write under way may have reached the disk.
         if let Some(ready) = node.writes.front().filter(|_| written) {
             node.disk.write(ready);
         }
-        let disk = node.disk.clone();
+        let mut disk = node.disk.clone();
+        // What the tables had in memory is folded in again, once it is known to be committed.
+        if unflushed {
+            disk.applied.0 -= back % (disk.applied.0 - disk.before.0 + 1);
+        }
         self.nodes.insert(id, Node::open(id, disk, seed));
     }
 
@@ -391,6 +401,12 @@ impl Cluster {
         if let Some(committed) = ready.committed {
             assert!(committed > node.committed, "committed goes back");
             node.committed = committed;
+            // What others proposed, nobody acknowledges any more.
+            let leads = node.replica.role() == Role::Leader;
+            let proposed = leads && node.disk.term(committed) == node.replica.term();
+            if proposed && committed > self.promised.0 {
+                self.promised = (committed, node.replica.configuration().clone());
+            }
             self.learn(id, committed);
         }
         let node = self.nodes.get_mut(&id).unwrap();
@@ -444,9 +460,7 @@ impl Cluster {
         }
     }
 
-    /// No faults any more: somebody leads, all members have all, and reads are answered.
-    fn calm(&mut self) {
-        self.cut.clear();
+    fn no_faults(&mut self) {
         self.swarm = Swarm {
             lose: u64::MAX,
             double: u64::MAX,
@@ -456,6 +470,12 @@ impl Cluster {
             forget: u64::MAX,
             late: u64::MAX,
         };
+    }
+
+    /// No faults any more: somebody leads, all members have all, and reads are answered.
+    fn calm(&mut self) {
+        self.cut.clear();
+        self.no_faults();
         for _ in 0..CALM_ROUNDS {
             for id in 1..=self.nodes.len() as u64 {
                 self.tick(id);
@@ -487,6 +507,70 @@ impl Cluster {
         panic!("no rest: {:#?}", roles.collect::<Vec<_>>());
     }
 
+    /// The power goes everywhere, and some nodes with their disks, for good: a minority of whatever
+    /// configuration may count. The others go on, with all that was ever told to be committed.
+    fn lose(&mut self) {
+        let (promised, configuration) = self.promised.clone();
+        let mut count = vec![configuration];
+        for node in self.nodes.values() {
+            if node.disk.before >= promised {
+                count.push(Configuration::decode(&node.disk.configuration).unwrap());
+            }
+            let pending = node.writes.iter().flat_map(|write| &write.entries);
+            count.extend(node.disk.entries.iter().chain(pending).filter_map(|entry| {
+                let EntryKind::Configure(bytes) = &entry.kind else { return None };
+                (entry.index >= promised).then(|| Configuration::decode(bytes).unwrap())
+            }));
+        }
+        let mut lost = BTreeSet::new();
+        for _ in 0..2 {
+            let node = NodeId(self.any());
+            if self.random.one_in(2) {
+                lost.insert(node);
+            }
+        }
+        let survives = |voters: &[NodeId]| {
+            voters.is_empty()
+                || 2 * voters.iter().filter(|id| lost.contains(id)).count() < voters.len()
+        };
+        let all = |count: &Configuration| survives(count.voters()) && survives(count.outgoing());
+        if lost.is_empty() || !count.iter().all(all) {
+            return;
+        }
+        self.seen.losses += 1;
+        let ids: Vec<u64> = self.nodes.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.crash(id));
+        self.network.clear();
+        self.cut.clear();
+        let other = |id: &u64| !lost.contains(&NodeId(*id));
+        let left: Vec<u64> = self.nodes.keys().copied().filter(other).collect();
+        let ids = 1..=self.nodes.len() as u64;
+        self.cut.extend(ids.flat_map(|from| lost.iter().map(move |to| (from, to.0))));
+        let before = self.history.len();
+        for _ in 0..CALM_ROUNDS {
+            for id in left.iter().copied() {
+                self.tick(id);
+                self.help(id);
+            }
+            for _ in 0..20 {
+                for id in left.iter().copied() {
+                    self.write(id);
+                    while self.nodes[&id].disk.applied < self.nodes[&id].committed {
+                        self.apply(id);
+                    }
+                }
+                (0..self.network.len()).for_each(|_| self.deliver());
+                self.take_readies();
+                self.check();
+            }
+            if self.history.len() > before {
+                return;
+            }
+        }
+        let roles = left.iter().map(|id| (id, self.nodes[id].replica.configuration()));
+        panic!("{lost:?} lost: nobody leads of {:?}", roles.collect::<Vec<_>>());
+    }
+
     /// Transfers that are wanted are made.
     fn help(&mut self, id: u64) {
         self.flip(id);
@@ -514,7 +598,13 @@ fn live(seed: u64) -> Seen {
     let mut cluster = Cluster::new(seed);
     cluster.node(1).replica.campaign();
     (0..STEPS).for_each(|_| cluster.step());
-    cluster.calm();
+    match seed % 2 {
+        0 => cluster.calm(),
+        _ => {
+            cluster.no_faults();
+            cluster.lose();
+        }
+    }
     cluster.seen
 }
 
@@ -525,16 +615,17 @@ fn whatever_happens_nothing_committed_is_lost() {
         let (from, to) = seeds.split_once("..").unwrap();
         from.parse().unwrap()..to.parse().unwrap()
     });
-    let mut sum = [0; 7];
+    let mut sum = [0; 8];
     let kept = KEPT.into_iter().filter(|_| only.is_none());
     for seed in only.clone().unwrap_or(0..LIVES).chain(kept) {
         let Ok(seen) = std::panic::catch_unwind(|| live(seed)) else {
             panic!("life {seed} ended badly")
         };
-        let Seen { elections, committed, joint, installs, reads, crashes, transfers } = seen;
-        let seen = [elections, committed, joint, installs, reads, crashes, transfers];
+        let Seen { elections, committed, joint, installs, reads, crashes, transfers, losses } =
+            seen;
+        let seen = [elections, committed, joint, installs, reads, crashes, transfers, losses];
         sum.iter_mut().zip(seen).for_each(|(sum, count)| *sum += count);
     }
-    println!("elections, committed, joint, installs, reads, crashes, transfers: {sum:?}");
+    println!("elections, committed, joint, installs, reads, crashes, transfers, losses: {sum:?}");
     assert!(only.is_some() || sum.iter().all(|count| *count > 50), "everything was there: {sum:?}");
 }

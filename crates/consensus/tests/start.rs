@@ -15,7 +15,9 @@ fn good() -> Start {
         applied: Index(12),
         committed: Index(13),
         configuration: Configuration::single(NodeId(1)).encode(),
+        configured: None,
         configure: vec![],
+        seal: Index(0),
         seed: 1,
     }
 }

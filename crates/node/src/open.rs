@@ -11,7 +11,9 @@
 use crate::answer::Readers;
 use crate::event::Progress;
 use crate::repair::{self, Damaged, Trouble};
-use naust_consensus::{BadStart, Configuration, HardState, Replica, Start};
+use naust_consensus::{
+    BadStart, Configuration, EntryKind, HardState, Replica, Start, is_seal, known_changes,
+};
 use naust_log::layout::Position;
 use naust_log::{Depth, Disk, Identity, Layout, Log, ReadError, Survey};
 use naust_machine::{Fault, Machine, MachineOptions, Resume, Tables};
@@ -228,7 +230,7 @@ pub fn shard<T: Tables>(
     let mut addresses: BTreeMap<NodeId, String> =
         known.map(|(node, member)| (node, member.address.clone())).collect();
     addresses.append(&mut tail.addresses);
-    let start = start(&log, &resume, &tail.configure, options);
+    let start = start(&log, &resume, &tail, options);
     let replica = Replica::new(&start)?;
     let applied = Progress {
         shard,
@@ -266,19 +268,20 @@ fn replay<T: Tables>(
     Ok(())
 }
 
-fn start(log: &Log, resume: &Resume, configure: &[(Index, Vec<u8>)], options: &Options) -> Start {
+fn start(log: &Log, resume: &Resume, tail: &Tail, options: &Options) -> Start {
     let hard = log.hard_state();
     let (first, last, applied) = (log.start(), log.end().index, resume.applied.index);
-    // A change is proposed only when the one before is in force: whatever lies before the last
-    // change in the log is committed, though the tables may not know it yet. Without that, a node
-    // that voted alone once would believe for a moment that it still does.
-    let (mut known, configure) = configure.split_at(configure.len().saturating_sub(1));
+    // The log proves that some changes are in force, though the tables may not know it yet. Without
+    // that, a node that voted alone once would believe for a moment that it still does.
+    let (mut known, configure) = tail.configure.split_at(known_changes(&tail.configure, tail.seal));
     if planted::has(Bug::OldConfiguration) {
         known = &[];
     }
     let known = known.last();
+    let configured = known.map(|(index, _)| *index);
     let configuration = known.map(|(_, bytes)| bytes.clone());
     let configuration = configuration.or_else(|| resume.configuration.clone());
+    let configured = configured.or(configuration.is_some().then_some(Index(0)));
     let configuration = configuration.unwrap_or_else(|| log.configuration().to_vec());
     let known = known.map_or(applied, |(index, _)| *index);
     let is_lone = Configuration::decode(&configuration)
@@ -298,7 +301,9 @@ fn start(log: &Log, resume: &Resume, configure: &[(Index, Vec<u8>)], options: &O
             (false, _) => known,
         },
         configuration,
+        configured,
         configure: configure.to_vec(),
+        seal: tail.seal,
         seed: options.seed,
     }
 }
@@ -321,6 +326,8 @@ fn terms(log: &Log) -> Vec<(Index, naust_wire::Term)> {
 struct Tail {
     /// Its configuration entries.
     configure: Vec<(Index, Vec<u8>)>,
+    /// The last proof in it that those in front are in force.
+    seal: Index,
     /// Where its frames end.
     ends: VecDeque<Offset>,
     /// Where its frames say that nodes are.
@@ -330,13 +337,22 @@ struct Tail {
 fn tail(reader: &naust_log::Reader, resume: &Resume) -> Result<Tail, OpenError> {
     let mut at = resume.applied.next.max(Offset::FIRST);
     let mut tail = Tail::default();
+    let mut term = None;
     while at < reader.end() {
         let chunk = reader.frames(at, reader.end(), READ_BYTES)?;
         for frame in chunk.frames() {
             tail.ends.push_back(frame.header.end());
+            let before = term.replace(frame.header.term);
             match frame.header.kind {
                 Kind::Configure => {
                     tail.configure.push((frame.header.index, frame.body.to_vec()));
+                }
+                Kind::Empty
+                    if before.is_some_and(|before| {
+                        is_seal(&EntryKind::Empty, frame.header.term, before)
+                    }) =>
+                {
+                    tail.seal = frame.header.index;
                 }
                 Kind::Control => {
                     if let Ok(Control::SetNode { node, address, .. }) = Control::decode(frame.body)

@@ -11,7 +11,8 @@
 //!
 //! What it has to do with other replicas is in `replicate`.
 //!
-//! Invariants: nothing touches the replica between staging and the `propose` that tells it;
+//! Invariants: nothing touches the replica between staging and the `propose` that tells it, and
+//! what Raft appends of its own is staged before anything else;
 //! `under_way[i]` is the entry `first + i`; one write of the log is under way at most.
 
 mod lag;
@@ -375,6 +376,13 @@ impl Shard {
         );
     }
 
+    /// What Raft appended of its own is staged before anything else is.
+    fn keep_up(&mut self) {
+        if self.replica.has_appended() {
+            self.take_readies();
+        }
+    }
+
     fn take_readies(&mut self) {
         let taken = self.take_readies_with(&Incoming::default());
         assert!(taken.is_ok(), "only another replica's frames can fail");
@@ -409,6 +417,7 @@ impl Shard {
         if let Some(number) = persisted {
             self.propose();
             self.replica.persisted(number);
+            self.keep_up();
         }
         self.replica.forget(self.log.start().index);
         Ok(())
@@ -481,6 +490,7 @@ impl Shard {
             self.under_way.shrink_to(UNDER_WAY_KEPT);
         }
         self.replica.applied(progress.index);
+        self.keep_up();
         self.log.release(progress.next);
         if progress.ages && self.ages_ms.is_none() {
             self.ages_ms = Some(now.monotonic_ms + AGES_MS);

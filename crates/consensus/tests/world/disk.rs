@@ -1,6 +1,8 @@
 //! What survives a crash: a log of entries behind a snapshot, and the hard state.
 
-use naust_consensus::{Configuration, Entry, EntryKind, HardState, Ready, Snapshot, Start};
+use naust_consensus::{
+    Configuration, Entry, EntryKind, HardState, Ready, Snapshot, Start, is_seal, known_changes,
+};
 use naust_wire::{Index, NodeId, Term};
 
 #[derive(Clone, Default)]
@@ -12,6 +14,8 @@ pub struct Disk {
     pub hard: HardState,
     pub entries: Vec<Entry>,
     pub applied: Index,
+    /// The configuration is not the one that the log began with.
+    pub changed: bool,
 }
 
 impl Disk {
@@ -50,6 +54,7 @@ impl Disk {
         (self.before, self.before_term) = (snapshot.index, snapshot.term);
         self.configuration.clone_from(&snapshot.configuration);
         self.applied = snapshot.index;
+        self.changed = true;
         self.entries.clear();
     }
 
@@ -59,6 +64,7 @@ impl Disk {
         for entry in &self.entries[..gone] {
             if let EntryKind::Configure(bytes) = &entry.kind {
                 self.configuration.clone_from(bytes);
+                self.changed = true;
             }
         }
         self.before_term = self.term(index);
@@ -79,6 +85,14 @@ impl Disk {
         (now, later)
     }
 
+    /// The last seal behind what is applied.
+    fn seal(&self) -> Index {
+        let behind = self.entries.iter().filter(|entry| entry.index > self.applied);
+        let before = |entry: &Entry| self.term(Index(entry.index.0 - 1));
+        let mut seals = behind.filter(|entry| is_seal(&entry.kind, entry.term, before(entry)));
+        seals.next_back().map_or(Index(0), |entry| entry.index)
+    }
+
     pub fn start(&self, node: u64, seed: u64) -> Start {
         let mut terms: Vec<(Index, Term)> = Vec::new();
         for entry in &self.entries {
@@ -86,8 +100,13 @@ impl Disk {
                 terms.push((entry.index, entry.term));
             }
         }
-        let (configuration, configure) = self.configurations();
-        // As `node` does: a lone voter's whole log is committed.
+        // As `node` does: what is proved counts, and a lone voter's whole log is committed.
+        let (mut configuration, mut configure) = self.configurations();
+        let seal = self.seal();
+        let known = configure.drain(..known_changes(&configure, seal)).next_back();
+        let (known, bytes) = known.unwrap_or((self.applied, configuration));
+        let changed = self.changed || bytes != self.configuration;
+        configuration = bytes;
         let lone = Configuration::decode(&configuration).unwrap().is_lone_voter(NodeId(node));
         let last = self.last();
         Start {
@@ -98,9 +117,15 @@ impl Disk {
             last,
             terms,
             applied: self.applied,
-            committed: if lone { last } else { self.applied },
+            committed: if lone { last } else { known },
             configuration,
+            configured: match changed {
+                false => None,
+                true if known > self.applied => Some(known),
+                true => Some(Index(0)),
+            },
             configure,
+            seal,
             seed,
         }
     }

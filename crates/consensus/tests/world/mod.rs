@@ -45,7 +45,7 @@ impl World {
         match words[0] {
             "new" => self.create(&numbers),
             "join" => self.join(&numbers),
-            "restart" => self.restart(node),
+            "restart" => self.restart(node, numbers.get(1).map(|index| Index(*index))),
             "deliver" => self.deliver(),
             "drop" => self.drop(&numbers),
             "settle" => self.run(node),
@@ -295,9 +295,10 @@ impl World {
         String::new()
     }
 
-    /// A crash: what was not written is gone.
-    fn restart(&mut self, id: u64) -> String {
-        let disk = self.nodes[&id].disk.clone();
+    /// A crash: what was not written is gone, and what the tables held in memory only.
+    fn restart(&mut self, id: u64, tables: Option<Index>) -> String {
+        let mut disk = self.nodes[&id].disk.clone();
+        disk.applied = tables.unwrap_or(disk.applied);
         self.network.retain(|message| message.to != NodeId(id) && message.from != NodeId(id));
         let last = disk.entries.len();
         self.nodes.insert(id, Node::open(id, disk));

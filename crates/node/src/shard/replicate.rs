@@ -129,6 +129,7 @@ impl Shard {
         self.propose();
         self.tick_transfers(now, effects);
         self.replica.tick();
+        self.keep_up();
         self.watch_disk(now, peers);
         self.settle_role();
         self.replication.quiet_ticks = match self.is_quiet(now, peers) {
@@ -487,7 +488,9 @@ impl Shard {
         }
         let Some(found) = fetched.found else {
             self.replication.streams.remove(&fetched.to);
+            self.propose();
             self.replica.report_unreachable(fetched.to);
+            self.keep_up();
             return;
         };
         stream.reads = false;
@@ -568,6 +571,7 @@ impl Shard {
         self.wake_for(node);
         self.replication.streams.remove(&node);
         self.replica.report_unreachable(node);
+        self.keep_up();
     }
 
     /// A node is gone, as it seems. If it led this shard, another one is elected soon.
@@ -575,6 +579,7 @@ impl Shard {
         self.propose();
         self.wake_for(node);
         self.replica.leader_gone(node);
+        self.keep_up();
         self.settle_role();
     }
 }
