@@ -23,6 +23,7 @@ pub mod network;
 pub mod opening;
 pub mod operator;
 pub mod replicas;
+pub mod rot;
 pub mod shards;
 pub mod transfers;
 
