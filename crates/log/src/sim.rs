@@ -249,6 +249,31 @@ impl SimDisk {
         true
     }
 
+    /// Bytes of a file where they rest, as far as there are any.
+    #[must_use]
+    pub fn resting(&self, name: &str, position: u64, bytes: usize) -> Vec<u8> {
+        let state = self.state();
+        let inode = state.names.get(name).map(|number| &state.files[number]);
+        let mut into = vec![0; bytes];
+        let there = inode.map_or(0, |inode| inode.now.read(position, &mut into));
+        into.truncate(there);
+        into
+    }
+
+    /// Bytes of a file become others where they rest: a write that was meant for another place, or
+    /// one that never arrived. Returns false if there are none.
+    pub fn spoil(&self, name: &str, position: u64, bytes: &[u8]) -> bool {
+        let mut state = self.state();
+        let Some(number) = state.names.get(name).copied() else { return false };
+        let inode = state.files.get_mut(&number).expect("a name has a file");
+        if position + bytes.len() as u64 > inode.now.length() {
+            return false;
+        }
+        inode.now.write(position, bytes);
+        inode.durable.write(position, bytes);
+        true
+    }
+
     /// Names and lengths of all files, in bytes.
     #[must_use]
     pub fn files(&self) -> Vec<(String, u64)> {

@@ -125,6 +125,12 @@ impl Chronicle {
         self.entries.keys().next().map(|offset| Offset(*offset))
     }
 
+    /// The last frame that begins before an offset.
+    #[must_use]
+    pub fn before(&self, offset: Offset) -> Option<&Entry> {
+        self.entries.range(..offset.0).next_back().map(|(_, entry)| entry)
+    }
+
     /// The last frame.
     #[must_use]
     pub fn last(&self) -> Option<&Entry> {

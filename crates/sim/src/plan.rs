@@ -228,14 +228,12 @@ impl Plan {
         }
     }
 
-    /// The same life with several nodes. What is beyond the promises of one disk is not drawn for
-    /// them: damage that another replica could mend is not mended yet.
+    /// The same life with several nodes.
     #[must_use]
     pub fn with(mut self, cluster: Cluster) -> Plan {
         if cluster.nodes > 1 {
-            self.mode = Mode::Promised;
             let faults = &mut self.faults;
-            faults.rot_micros = 0;
+            faults.rot_micros *= RARER;
             // Long enough a life that what goes wrong between nodes has its time.
             self.busy_micros = TOGETHER_MICROS;
             self.bursts = cluster.bursts;

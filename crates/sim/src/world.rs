@@ -25,6 +25,7 @@ pub mod opening;
 pub mod operator;
 pub mod repair;
 pub mod replicas;
+pub mod rot;
 pub mod shards;
 pub mod transfers;
 

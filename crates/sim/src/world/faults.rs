@@ -2,10 +2,9 @@
 
 use super::member::WALL_OFF_MS_MAX;
 use super::{Happening, World};
-use crate::plan::Mode;
 use crate::sabotage::Sabotage;
 use naust_node::Event;
-use naust_wire::{Offset, ShardId};
+use naust_wire::ShardId;
 
 /// Something that goes wrong in the world. Each kind comes again and again, at drawn times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -301,76 +300,5 @@ impl World {
         disk.set_space(Some(disk.used_space() + more));
         let lasts = self.chance.skewed(1_000, 4_000_000);
         self.schedule.after(lasts, Happening::Fault(Fault::Space(node)));
-    }
-
-    /// A bit of an acknowledged frame rots, below what a later frame says was synced.
-    fn rot(&mut self, node: usize) {
-        let quietly = self.sabotage == Some(Sabotage::RotQuietly);
-        if self.plan.mode == Mode::Promised && !quietly {
-            return;
-        }
-        match self.chance.below(6) {
-            0 if !quietly => return self.rot_superblock(node),
-            1 if !quietly => return self.rot_tables(node),
-            _ => {}
-        }
-        let shards: Vec<ShardId> = self.members[node].disks.keys().copied().collect();
-        let Some(shard) = shards.get(self.chance.below(shards.len() as u64) as usize).copied()
-        else {
-            return;
-        };
-        let known = &self.shards[&shard].chronicle;
-        let (Some(first), Some(last)) = (known.first(), known.last()) else { return };
-        let synced = last.header.synced;
-        if synced <= first {
-            return;
-        }
-        let offset = Offset(self.chance.between(first.0, synced.0 - 1));
-        let segment_bytes = self.plan.segment_bytes;
-        let base = offset.0 - offset.0 % segment_bytes;
-        let (name, position) = (format!("{base:016x}.log"), offset.0 - base);
-        let bit = self.chance.below(8) as u8;
-        if self.members[node].disks[&shard].rot(&name, position, bit) {
-            let now = self.schedule.now();
-            self.trace.note(now, format_args!("bit {bit} at {offset} of shard {shard} rots"));
-            self.tally.fault("rotten bit");
-            self.excuses.damage = !quietly;
-        }
-    }
-
-    /// The tables of a namespace rot. Without those of the directory no node runs.
-    fn rot_tables(&mut self, node: usize) {
-        let shards = self.members[node].tables.keys().copied();
-        let shards: Vec<ShardId> = shards.filter(|shard| *shard != ShardId::DIRECTORY).collect();
-        if shards.is_empty() {
-            return;
-        }
-        let shard = *self.chance.pick(&shards);
-        let now = self.schedule.now();
-        self.trace.note(now, format_args!("the tables of shard {shard} rot"));
-        self.tally.fault("rotten tables");
-        self.excuses.damage = true;
-        self.members[node].tables[&shard].spoil();
-    }
-
-    /// A bit of a file that is no segment rots. One slot of a superblock is enough, but not beside
-    /// a torn write of the other.
-    fn rot_superblock(&mut self, node: usize) {
-        let others = self.members[node].disks.iter().flat_map(|(shard, disk)| {
-            let files = disk.files().into_iter().filter(|(name, _)| !name.ends_with(".log"));
-            files.map(|(name, length)| (*shard, name, length))
-        });
-        let others: Vec<(ShardId, String, u64)> = others.collect();
-        if others.is_empty() {
-            return;
-        }
-        let (shard, name, length) = self.chance.pick(&others).clone();
-        let (position, bit) = (self.chance.below(length), self.chance.below(8) as u8);
-        if self.members[node].disks[&shard].rot(&name, position, bit) {
-            let now = self.schedule.now();
-            self.trace.note(now, format_args!("bit {bit} at {position} of {name} of {shard} rots"));
-            self.tally.fault("rotten bit of a superblock");
-            self.excuses.damage = true;
-        }
     }
 }

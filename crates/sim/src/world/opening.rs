@@ -78,7 +78,11 @@ impl World {
     ) {
         let (hard, last) = (worker.log().hard_state(), worker.log().end().index);
         let kept = Kept { term: hard.term, vote: hard.vote, last };
-        if let Err(what) = self.words.opened(id, self.members[node.0].id, kept) {
+        // A namespace that is gone binds nobody.
+        let binds = self.shards[&id].removed.is_none();
+        if let Err(what) = self.words.opened(id, self.members[node.0].id, kept)
+            && binds
+        {
             self.violations.push(Violation::new(words::NAME, what));
         }
         let readers = views.readers();

@@ -6,6 +6,7 @@
 
 use super::{Happening, World, network};
 use crate::history::Asked;
+use crate::plan::Mode;
 use crate::workload::keys;
 use naust_node::Look;
 use naust_wire::ask::Ask;
@@ -148,12 +149,18 @@ impl World {
         }
     }
 
-    /// A node is wiped, if the cluster can bear that.
+    /// A node is wiped, if the cluster can bear that; beyond the promises also if it can't.
     pub(super) fn wipe_one(&mut self, slot: usize) {
-        if self.is_short_of().is_none() {
+        let bears = self.is_short_of().is_none();
+        if bears {
             self.tally.fault("wiped node");
-            self.wipe(slot);
+        } else if self.plan.mode == Mode::Beyond && self.chance.below(16) == 0 {
+            self.tally.fault("wiped node that was needed");
+            self.excuses.damage = true;
+        } else {
+            return;
         }
+        self.wipe(slot);
     }
 
     /// A node is told to leave, if the cluster can bear that.
