@@ -166,6 +166,10 @@ pub enum Mended {
     Replaced,
 }
 
+/// How long a damaged replica may take to be mended before it is replaced.
+const MENDED_MAX: Duration = Duration::from_secs(15);
+const LOOK: Duration = Duration::from_millis(50);
+
 const HELD_UP: Weather = Weather { held_up: true, refused: false, delay: Duration::ZERO };
 const GOOD: Weather = Weather { held_up: false, refused: false, delay: Duration::ZERO };
 const REFUSED: Weather = Weather { held_up: false, refused: true, delay: Duration::ZERO };
@@ -261,12 +265,21 @@ pub fn lose(nodes: &mut Nodes, fault: &Fault) -> anyhow::Result<Mended> {
         nodes.replace(which)?;
         return Ok(Mended::Replaced);
     }
-    let whole = nodes.wait_to_be_whole();
-    let node = &mut nodes.all[which];
-    let closed = !node.has_ended()? && node.closed_shards()? > 0;
-    if whole.is_ok() && !closed && !node.has_ended()? {
-        return Ok(Mended::Serves);
+    let until = Instant::now() + MENDED_MAX;
+    loop {
+        let is_whole = (0..nodes.all.len()).all(|node| nodes.is_whole(node));
+        let node = &mut nodes.all[which];
+        let stopped = node.has_ended()?;
+        let closed = stopped || node.closed_shards()? > 0;
+        if is_whole && !closed {
+            return Ok(Mended::Serves);
+        }
+        if stopped || Instant::now() > until {
+            break;
+        }
+        std::thread::sleep(LOOK);
     }
+    let node = &nodes.all[which];
     let said = node.errors()?;
     ensure!(!said.trim().is_empty(), "{} is not whole and does not say why", node.name);
     nodes.replace(which)?;

@@ -120,7 +120,8 @@ impl Nodes {
         Ok(())
     }
 
-    fn is_whole(&self, which: usize) -> bool {
+    /// Whether a node sees three that are up and vote for everything, and one that leads.
+    pub fn is_whole(&self, which: usize) -> bool {
         let Ok(told) = self.naust(which, &["cluster", "status", "--json"]) else { return false };
         let lines: Vec<Value> = told.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
         let up = lines.iter().filter(|line| line["up"] == true).count();

@@ -62,7 +62,11 @@ pub fn judge(
                 let what = format!("shard {shard} on {}: {what:#}", node.name);
                 found.violations.push(Violation::new("replicas", what));
             }
-            replica.show_views(frontier, plan, &mut found)?;
+            let what = || {
+                let end = chronicle.end();
+                format!("shard {shard} on {}, to {frontier}, of a log to {end}", node.name)
+            };
+            replica.show_views(frontier, plan, &mut found).with_context(what)?;
         }
         chronicles.insert(*shard, chronicle);
     }

@@ -103,9 +103,9 @@ fn address(naust: &Naust) -> String {
     naust.native_address().unwrap().to_string()
 }
 
-/// Drops commits after every number of polls, many more than a session may have open.
+/// Drops commits after every number of polls, more than a session may have open.
 async fn drop_commits(namespace: &Namespace, first: u64, ledger: &mut Ledger) {
-    for number in first..first + 3 * SESSION_WINDOW_MAX as u64 {
+    for number in first..first + SESSION_WINDOW_MAX as u64 + 100 {
         let commit = namespace.commit(move |_| ledger::commit(number));
         match poll_times(number as usize % 3, commit).await {
             Some(committed) => ledger.acknowledge(number, &committed.unwrap()),
@@ -166,6 +166,9 @@ fn an_end_in_the_midst_of_everything_comes_in_time() {
             }),
         };
         let namespace = client.namespace("default");
+        let first = 10_000 * (round + 1);
+        let committed = runtime.block_on(namespace.commit(|_| ledger::commit(first))).unwrap();
+        ledger.acknowledge(first, &committed);
         // Begun, and for the most part not ended, when the end comes.
         let mut others: Vec<(&str, Boxed)> = futures(&client, 100 + round);
         runtime.block_on(async {
@@ -173,8 +176,7 @@ fn an_end_in_the_midst_of_everything_comes_in_time() {
                 drop(poll_times(1, future.as_mut()).await);
             }
         });
-        let first = 10_000 * (round + 1);
-        let commits: Vec<_> = (first..first + 200)
+        let commits: Vec<_> = (first + 1..first + 200)
             .map(|number| (number, namespace.submit(ledger::commit(number))))
             .collect();
         let awaiting = runtime.spawn(async move {
