@@ -9,6 +9,7 @@ mod codegen;
 mod shell;
 mod sim;
 mod tidy;
+mod torture;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -45,6 +46,8 @@ enum Chore {
     Planted,
     /// Measure Naust beside its limits and peers and print the tables.
     Bench(bench::Args),
+    /// Torment real nodes on real disks for some minutes, and judge what they answered.
+    Torture(torture::Args),
 }
 
 fn main() -> ExitCode {
@@ -66,5 +69,6 @@ fn run(chore: Chore) -> anyhow::Result<()> {
         Chore::Sim(args) => sim::simulate(&args),
         Chore::Planted => sim::planted(),
         Chore::Bench(args) => bench::run(&args),
+        Chore::Torture(args) => torture::run(&args),
     }
 }

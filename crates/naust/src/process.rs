@@ -108,6 +108,14 @@ impl NodeProcess {
         Ok(rustix::process::kill_process(id, signal)?)
     }
 
+    /// Whether it has ended by itself.
+    ///
+    /// # Errors
+    /// Of the operating system.
+    pub fn has_ended(&mut self) -> anyhow::Result<bool> {
+        Ok(self.process.try_wait()?.is_some())
+    }
+
     /// SIGKILL, and waits for the end.
     ///
     /// # Errors

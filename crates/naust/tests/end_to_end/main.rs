@@ -16,6 +16,7 @@ mod shim;
 
 mod bad_packets;
 mod bad_requests;
+mod cancellation;
 mod cluster;
 mod clusters;
 mod command_line;

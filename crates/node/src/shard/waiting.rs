@@ -59,6 +59,8 @@ pub(crate) struct Waiting {
     by_offset: BTreeMap<(Offset, u64), Asked>,
     polls: Vec<Asked>,
     due: VecDeque<Asked>,
+    /// Nobody waits for news any more.
+    is_ending: bool,
     number: u64,
     /// No deadline is earlier.
     deadline_ms: Option<u64>,
@@ -133,9 +135,15 @@ impl Waiting {
         }
     }
 
+    /// The next read that may be answered, and may not wait any longer once long polls were ended.
+    pub(crate) fn next_due(&mut self, applied: Index, next: Offset) -> Option<Asked> {
+        let due = self.next_of_any_level(applied, next)?;
+        Some(if self.is_ending { without_patience(due) } else { due })
+    }
+
     /// The next read that may be answered when the views have folded in `applied`, `next` being
     /// where the next frame begins.
-    pub(crate) fn next_due(&mut self, applied: Index, next: Offset) -> Option<Asked> {
+    fn next_of_any_level(&mut self, applied: Index, next: Offset) -> Option<Asked> {
         if let Some(asked) = self.due.pop_front() {
             return Some(asked);
         }
@@ -161,8 +169,9 @@ impl Waiting {
         self.due.extend(self.polls.extract_if(.., grown));
     }
 
-    /// Long polls are due now, with nothing if need be.
+    /// Long polls are due now, with nothing if need be; so is from now on whatever is asked.
     pub(crate) fn end_polls(&mut self) {
+        self.is_ending = true;
         self.due.extend(self.polls.drain(..).map(without_patience));
     }
 
@@ -230,6 +239,7 @@ impl Waiting {
 }
 
 fn without_patience(mut asked: Asked) -> Asked {
+    asked.deadline_ms = 0;
     if let Query::Log { wait_ms, .. } = &mut asked.read.query {
         *wait_ms = 0;
     }
@@ -319,6 +329,21 @@ mod tests {
         waiting.end_polls();
         let last = waiting.next_due(Index(0), Offset(0)).unwrap();
         assert_eq!(last.read.query, log(30, 0), "it is not to wait again");
+    }
+
+    #[test]
+    fn what_becomes_due_after_the_end_of_polls_does_not_wait_for_news() {
+        let mut waiting = Waiting::default();
+        let stream = "log".to_owned();
+        let (from, limit, max_bytes) = (Offset(1), 0, 0);
+        let records = Query::Records { stream, from, limit, max_bytes, wait_ms: 9_000 };
+        waiting.add(asked(1, Level::AtLeast(Offset(50)), records));
+        waiting.add(asked(2, Level::AtLeast(Offset(50)), log(70, 9_000)));
+        waiting.end_polls();
+        let mut next = || waiting.next_due(Index(9), Offset(51)).unwrap();
+        assert_eq!(next().deadline_ms, 0);
+        assert_eq!(next().read.query, log(70, 0));
+        assert!(waiting.is_empty());
     }
 
     #[test]
