@@ -252,9 +252,9 @@ fn log_failure(error: &naust_log::ReadError) -> Failure {
         },
         _ => Code::Unavailable,
     };
-    let hint = match error {
-        ReadError::Trimmed { next: Some(next) } => next.to_string(),
-        _ => String::new(),
+    let detail = match error {
+        ReadError::Trimmed { next: Some(next) } => format!("{error}; it goes on at offset {next}"),
+        error => error.to_string(),
     };
-    Failure { hint, ..Failure::new(code, error.to_string()) }
+    Failure::new(code, detail)
 }

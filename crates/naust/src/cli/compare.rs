@@ -160,9 +160,9 @@ async fn log(namespace: &Namespace, at: Offset) -> Result<(u64, u32), Error> {
         let read = namespace.log_at(from, 0, 0, Level::Local).await;
         let frames = match read {
             // Each replica trims by itself.
-            Err(error) if error.code == Code::OffsetTrimmed => match error.hint.parse() {
-                Ok(next) if next > from.0 => {
-                    from = Offset(next);
+            Err(error) if error.code == Code::OffsetTrimmed => match goes_on_at(&error) {
+                Some(next) if next > from => {
+                    from = next;
                     continue;
                 }
                 _ => return Err(error),
@@ -186,6 +186,11 @@ async fn log(namespace: &Namespace, at: Offset) -> Result<(u64, u32), Error> {
         from = frames.next;
     }
     Ok(last)
+}
+
+/// The error's sentence ends with the offset at which the log goes on, if it does.
+fn goes_on_at(error: &Error) -> Option<Offset> {
+    error.detail.rsplit(' ').next()?.parse().ok().map(Offset)
 }
 
 fn print(

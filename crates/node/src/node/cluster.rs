@@ -133,7 +133,7 @@ impl Node {
                         shard.part(peer.from, (transfer, file, at), frames, now, effects);
                     }
                     Said::Installed { transfer, ok } => {
-                        shard.installed(peer.from, transfer, ok, effects);
+                        shard.installed(peer.from, transfer, ok, now, effects);
                     }
                     _ => unreachable!("matched above"),
                 }

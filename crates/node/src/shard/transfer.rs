@@ -11,7 +11,8 @@
 //!   Raft goes on behind it ◄── Installed ───
 //! ```
 //! What is lost on the way is asked for again; a follower that is silent for too long is given up,
-//! and begins anew when Raft asks again. The leader's log is not trimmed meanwhile. While clients
+//! and begins anew when Raft asks again. The leader's log is not trimmed meanwhile, nor until the
+//! follower was fed with what was written meanwhile. While clients
 //! write to the leader, it reads parts no faster than it is told to, so that its disk stays free for
 //! them.
 //!
@@ -28,19 +29,24 @@ use crate::{Effect, Now};
 use naust_consensus::{HardState, Offered, Role, Snapshot};
 use naust_log::Layout;
 use naust_wire::frame::Kind;
-use naust_wire::limits::{TRANSFER_FILE_BYTES_MAX, TRANSFER_PART_BYTES, TRANSFERS_MAX};
+use naust_wire::limits::{
+    CATCH_UP_LOG_BYTES_MAX, TRANSFER_FILE_BYTES_MAX, TRANSFER_PART_BYTES, TRANSFERS_MAX,
+};
 use naust_wire::peer::{Contents, Said};
-use naust_wire::{Index, NodeId, ShardId, Term};
+use naust_wire::{Index, NodeId, Offset, ShardId, Term};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// Parts that were asked for and have not come.
-const PARTS_AHEAD: usize = 4;
+/// Parts that were asked for and are not written yet, and the bytes of them that are enough.
+const PARTS_AHEAD: usize = 32;
+const BYTES_AHEAD: u64 = 4 * TRANSFER_PART_BYTES as u64;
+/// Frames that a follower may lack when the log is trimmed again.
+const CAUGHT_UP_FRAMES: u64 = 1024;
 /// Milliseconds after which they are asked for again.
 const ASK_AGAIN_MS: u64 = 1000;
 /// Milliseconds without a question after which a follower is given up.
 const GIVE_UP_MS: u64 = 10_000;
 /// Questions of a follower that wait for their turn; what is beyond is asked again.
-const WANTS_MAX: usize = 4 * PARTS_AHEAD;
+const WANTS_MAX: usize = 2 * PARTS_AHEAD;
 /// Milliseconds after the last write of a client in which clients count as writing.
 const BUSY_MS: u64 = 100;
 /// Milliseconds that the reading of parts may catch up: ticks are late on a busy machine.
@@ -53,6 +59,8 @@ pub(super) struct Transfers {
     /// Followers that need one and have not got one yet.
     wanted: BTreeSet<NodeId>,
     given: BTreeMap<NodeId, Given>,
+    /// Followers that have all of it and lack what was written meanwhile, which is still in the log.
+    catching_up: BTreeMap<NodeId, CatchingUp>,
     /// Closed replicas that ask to be made anew.
     renewals: BTreeMap<NodeId, Renewal>,
     /// When the next part may be read while clients write.
@@ -78,6 +86,14 @@ struct Given {
     wants: VecDeque<(u32, u64)>,
 }
 
+/// A follower that is fed from the log after a transfer.
+struct CatchingUp {
+    /// Where the log ended when the transfer did.
+    begun: Offset,
+    matched: Index,
+    moved_ms: u64,
+}
+
 /// A closed replica that asks to be made anew.
 struct Renewal {
     number: u64,
@@ -92,8 +108,10 @@ pub(crate) struct Taken {
     /// What to ask for next: a file, and where in it.
     next: (usize, u64),
     unanswered: VecDeque<(u32, u64)>,
-    /// Writes of parts that have not ended.
-    writes: usize,
+    /// Bytes of what is being written.
+    writes: VecDeque<u64>,
+    /// Bytes of what was asked for and is not written yet.
+    ahead_bytes: u64,
     asked_ms: u64,
     /// When anything came last.
     heard_ms: u64,
@@ -131,7 +149,7 @@ pub enum Import {
 impl Transfers {
     /// Whether the log must stay as it is.
     pub(super) fn hold_the_log(&self) -> bool {
-        !self.given.is_empty()
+        !self.given.is_empty() || !self.catching_up.is_empty()
     }
 
     pub(super) fn want(&mut self, nodes: Vec<NodeId>) {
@@ -154,6 +172,7 @@ impl Shard {
         if self.replica.role() != Role::Leader {
             self.transfers.wanted.clear();
             self.transfers.renewals.clear();
+            self.transfers.catching_up.clear();
             for (_, given) in std::mem::take(&mut self.transfers.given) {
                 effects.push(Effect::ExportEnd { shard: self.id, number: given.number });
             }
@@ -312,10 +331,17 @@ impl Shard {
         from: NodeId,
         number: u64,
         ok: bool,
+        now: Now,
         effects: &mut Vec<Effect>,
     ) {
         if self.given(number) == Some(from) {
             self.end_export(from, ok, effects);
+            if ok {
+                // Trimmed now, the log would lack at once what the follower needs next.
+                let (begun, moved_ms) = (self.log.end().offset, now.monotonic_ms);
+                let catching_up = CatchingUp { begun, matched: Index(0), moved_ms };
+                self.transfers.catching_up.insert(from, catching_up);
+            }
         }
     }
 
@@ -417,6 +443,16 @@ impl Shard {
         for node in silent {
             self.end_export(node, false, effects);
         }
+        let (replica, end) = (&self.replica, self.log.end());
+        self.transfers.catching_up.retain(|node, follower| {
+            let Some(progress) = replica.progress(*node) else { return false };
+            if progress.matched > follower.matched {
+                (follower.matched, follower.moved_ms) = (progress.matched, now.monotonic_ms);
+            }
+            end.index.0.saturating_sub(follower.matched.0) > CAUGHT_UP_FRAMES
+                && now.monotonic_ms < follower.moved_ms + GIVE_UP_MS
+                && end.offset.0.saturating_sub(follower.begun.0) < CATCH_UP_LOG_BYTES_MAX
+        });
         if self.transfers.taken.as_ref().is_some_and(|taken| taken.is_silent(now)) {
             let number = self.transfers.taken.take().map_or(0, |taken| taken.contents.transfer);
             effects.push(Effect::Import { shard: self.id, number, import: Import::End });
@@ -432,7 +468,8 @@ impl Taken {
             contents,
             next: (0, 0),
             unanswered: VecDeque::new(),
-            writes: 1,
+            writes: VecDeque::from([0]),
+            ahead_bytes: 0,
             asked_ms: now.monotonic_ms,
             heard_ms: now.monotonic_ms,
         })
@@ -452,7 +489,8 @@ impl Taken {
                 peers.say(shard, from, Said::Want { transfer, file, at });
             }
         }
-        while self.unanswered.len() + self.writes < PARTS_AHEAD
+        while self.unanswered.len() + self.writes.len() < PARTS_AHEAD
+            && self.ahead_bytes < BYTES_AHEAD
             && let Some((_, bytes)) = self.contents.files.get(self.next.0)
         {
             let (file, at) = self.next;
@@ -466,6 +504,7 @@ impl Taken {
             if self.unanswered.is_empty() {
                 self.asked_ms = now.monotonic_ms;
             }
+            self.ahead_bytes += (*bytes - at).min(TRANSFER_PART_BYTES as u64);
             let file = file as u32;
             self.unanswered.push_back((file, at));
             peers.say(shard, from, Said::Want { transfer, file, at });
@@ -491,15 +530,15 @@ impl Taken {
         }
         self.unanswered.remove(place);
         (self.asked_ms, self.heard_ms) = (now.monotonic_ms, now.monotonic_ms);
-        self.writes += 1;
+        self.writes.push_back(bytes.len() as u64);
         Some(Ok(Import::Part { name: name.clone(), at, bytes: bytes.to_vec() }))
     }
 
     /// A write of what was copied ended.
     pub(crate) fn imported(&mut self, ok: bool) -> Copied {
-        self.writes -= 1;
+        self.ahead_bytes -= self.writes.pop_front().unwrap_or(0);
         let is_asked = self.next.0 == self.contents.files.len() && self.unanswered.is_empty();
-        match (ok, is_asked && self.writes == 0) {
+        match (ok, is_asked && self.writes.is_empty()) {
             (false, _) => Copied::Failed,
             (true, true) => Copied::Whole,
             (true, false) => Copied::Part,
