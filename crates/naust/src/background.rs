@@ -6,7 +6,8 @@
 //! never take the last thread.
 //!
 //! What waits is bounded by what a shard may have under way (one zero-fill, one trim, one opening,
-//! one mend, one step of a scrub a worker, and [`TABLE_JOBS_PER_SHARD_MAX`](naust_wire::limits::TABLE_JOBS_PER_SHARD_MAX) flushes and
+//! one mend, one step of a scrub a worker, and
+//! [`TABLE_JOBS_PER_SHARD_MAX`](naust_wire::limits::TABLE_JOBS_PER_SHARD_MAX) flushes and
 //! compactions) times the shards that there are. Removals alone are of shards that are no more.
 
 use crate::wiring::Wiring;

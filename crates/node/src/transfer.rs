@@ -122,8 +122,8 @@ impl Adopt {
             let what = std::io::Error::from(std::io::ErrorKind::InvalidData);
             naust_log::Fault::of("use the segments of", "a copied log", what)
         })?;
-        // A replica that was closed may not have heard of the newest terms in what it gets: as if it
-        // heard of them now, and voted for nobody in them.
+        // A replica that was closed may not have heard of the newest terms in what it gets: as if
+        // it heard of them now, and voted for nobody in them.
         let hard = match self.contents.last.1 {
             newer if newer > self.hard.term => HardState { term: newer, vote: NodeId(0) },
             _ => self.hard,

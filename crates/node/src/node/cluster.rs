@@ -301,7 +301,7 @@ impl Node {
         }
     }
 
-    /// Someone who can answer for a shard of which there is nothing here, and who is not the one that
+    /// Someone who can answer for a shard of which there is nothing here, and is not the one that
     /// asks.
     pub(super) fn elsewhere(
         &self,

@@ -5,9 +5,9 @@
 //!   Event::NotOpened, with trouble ─┬─ Frames ─► Mending ─► whole: Effect::Open
 //!                                   │              └ nobody has them ─┐
 //!                                   └─ Tables ─► the log has all: Effect::Refold
-//!                                                └ else ─► Renew ─► Contents, parts ─► Effect::Adopt
+//!                                                └ else ─► Renew ─► Contents ─► Effect::Adopt
 //! ```
-//! Nothing of such a replica takes part in anything until it is open again. What makes it open again
+//! Such a replica takes part in nothing until it is open again. What makes it open again
 //! has all that it ever acknowledged: decision 0006.
 
 use super::Node;
@@ -270,8 +270,8 @@ impl Node {
         }
     }
 
-    /// Another node asks for frames that are damaged there. A replica that is closed itself has good
-    /// ones, too.
+    /// Another node asks for frames that are damaged there. A replica that is closed itself has
+    /// good ones, too.
     pub(super) fn supply(
         &mut self,
         id: ShardId,

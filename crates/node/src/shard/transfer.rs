@@ -13,13 +13,13 @@
 //! What is lost on the way is asked for again; a follower that is silent for too long is given up,
 //! and begins anew when Raft asks again. The leader's log is not trimmed meanwhile, nor until the
 //! follower was fed with what was written meanwhile. While clients
-//! write to the leader, it reads parts no faster than it is told to, so that its disk stays free for
-//! them.
+//! write to the leader, it reads parts no faster than it is told to, so that its disk stays free
+//! for them.
 //!
 //! A replica that is closed, because it is damaged beyond what its log can mend, asks for the same
 //! by itself (`Renew`). It may have acknowledged frames that it lost, so it must come back with all
-//! of them: the leader first stages an entry behind whatever that replica can have acknowledged, and
-//! once a quorum has that, without the closed one, what is committed is sent. Decision 0006.
+//! of them: the leader first stages an entry behind whatever that replica can have acknowledged,
+//! and once a quorum has that, without the closed one, what is committed is sent. Decision 0006.
 
 use super::Shard;
 use crate::peers::Peers;
@@ -59,7 +59,7 @@ pub(super) struct Transfers {
     /// Followers that need one and have not got one yet.
     wanted: BTreeSet<NodeId>,
     given: BTreeMap<NodeId, Given>,
-    /// Followers that have all of it and lack what was written meanwhile, which is still in the log.
+    /// Followers that have all of it but what was written meanwhile, which is still in the log.
     catching_up: BTreeMap<NodeId, CatchingUp>,
     /// Closed replicas that ask to be made anew.
     renewals: BTreeMap<NodeId, Renewal>,
