@@ -1,7 +1,7 @@
 //! `naust log verify --cluster`: do all replicas have the same?
 //!
-//! Of each namespace an offset is chosen, the end of what is committed. Each replica is asked,
-//! over a connection of its own and with the weakest level that tells its own state, for its log up to
+//! Of each namespace an offset is chosen, the end of what is committed. Each replica is asked, over
+//! a connection of its own and with the weakest level that tells its own state, for its log up to
 //! there and for its rows and records as of there. What comes is hashed here, so that what is
 //! compared is what the replicas serve. Frames carry the checksum of the one before: when two logs
 //! agree at their end and each frame is good, they agree.
