@@ -148,6 +148,8 @@ pub const TRANSFERS_MAX: usize = 4;
 pub const LINK_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Requests of clients that a node has passed on to others and that are not answered yet.
 pub const FORWARDED_MAX: usize = REQUESTS_MAX;
+/// Bytes of such requests to one other node; past it requests are answered `Overloaded`.
+pub const FORWARDED_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Longest that a namespace may wait for a sync under interval durability, in milliseconds.
 pub const INTERVAL_MS_MAX: u32 = 60_000;
 
@@ -174,6 +176,8 @@ const _: () = {
     assert!(LOG_READ_BYTES_MAX + 64 < PACKET_BODY_BYTES_MAX);
     assert!(RECENT_WRITES_LOG_BYTES <= HISTORY_BYTES_DEFAULT);
     assert!(REQUESTS_PER_CONNECTION_MAX <= REQUESTS_MAX);
+    // Raft's messages find room on the link beside them.
+    assert!(FORWARDED_BYTES_MAX + PACKET_BODY_BYTES_MAX <= LINK_BYTES_MAX);
     assert!(COMMIT_BODY_BYTES_MAX.is_multiple_of(8));
     assert!(VALUE_BYTES_MAX + KEY_BYTES_MAX + 4096 <= COMMIT_BODY_BYTES_MAX);
     assert!(COMMIT_BODY_BYTES_MAX + FRAME_HEADER_BYTES + 1024 <= PACKET_BODY_BYTES_MAX);

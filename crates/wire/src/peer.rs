@@ -20,6 +20,8 @@ use crate::options::NamespaceOptions;
 use crate::packet::{self, Kind};
 use crate::{Code, name};
 
+/// Offsets and indices end long before.
+const PLACE_MAX: u64 = u64::MAX / 4;
 /// Bytes in front of the message.
 const PREFIX_BYTES: usize = 8;
 
@@ -232,32 +234,42 @@ impl Peer {
             }
             Which::Sleep(from) => Said::Sleep {
                 term: Term(from.get_sleep_term()),
-                index: Index(from.get_sleep_index()),
+                index: Index(place(from.get_sleep_index())?),
             },
             Which::Contents(from) => Said::Contents(Contents::read(from)?),
             Which::Want(from) => Said::Want {
                 transfer: from.get_wanted(),
                 file: from.get_wanted_file(),
-                at: from.get_wanted_at(),
+                at: place(from.get_wanted_at())?,
             },
             Which::Part(from) => Said::Part {
                 transfer: from.get_part_of(),
                 file: from.get_part_file(),
-                at: from.get_part_at(),
+                at: place(from.get_part_at())?,
             },
             Which::Installed(from) => {
                 Said::Installed { transfer: from.get_ended(), ok: from.get_ok() }
             }
             Which::Seek(from) => {
-                Said::Seek { from: Offset(from.get_seek_from()), to: Offset(from.get_seek_to()) }
+                let (begin, end) = (place(from.get_seek_from())?, place(from.get_seek_to())?);
+                Said::Seek { from: Offset(begin), to: Offset(end) }
             }
             Which::Found(from) => Said::Found {
-                from: Offset(from.get_found_from()),
+                from: Offset(place(from.get_found_from())?),
                 committed: from.get_found_committed(),
             },
             Which::Renew(number) => Said::Renew { number },
         };
         Ok(Peer { from: NodeId(root.get_from()), to: NodeId(root.get_to()), said })
+    }
+}
+
+/// An offset, an index or a length: no log and no file comes so far that reckoning with it could
+/// overflow.
+fn place(number: u64) -> Result<u64, Refusal> {
+    match number <= PLACE_MAX {
+        true => Ok(number),
+        false => Err(Refusal::new(Code::Malformed, "a place that no log reaches")),
     }
 }
 
@@ -285,7 +297,7 @@ impl Raft {
             kind: from.get_kind(),
             term: Term(from.get_term()),
             log_term: Term(from.get_log_term()),
-            index: Index(from.get_index()),
+            index: Index(place(from.get_index())?),
             commit: Index(from.get_commit()),
             commit_term: Term(from.get_commit_term()),
             reject: from.get_reject(),
@@ -323,19 +335,19 @@ impl Contents {
         let list = from.get_files()?;
         bounded("files in a transfer", list.len() as usize, TRANSFER_FILES_MAX)?;
         let file = |file: schema::peer::file::Reader<'_>| {
-            Ok((text(file.get_name()?, NAME_BYTES_MAX)?, file.get_bytes()))
+            Ok((text(file.get_name()?, NAME_BYTES_MAX)?, place(file.get_bytes())?))
         };
         Ok(Contents {
             transfer: from.get_transfer(),
             files: list.iter().map(file).collect::<Result<_, Refusal>>()?,
             start: (
-                Offset(from.get_start_offset()),
-                Index(from.get_start_index()),
+                Offset(place(from.get_start_offset())?),
+                Index(place(from.get_start_index())?),
                 Term(from.get_start_term()),
                 from.get_start_crc(),
                 LogTime(from.get_start_time()),
             ),
-            last: (Index(from.get_last_index()), Term(from.get_last_term())),
+            last: (Index(place(from.get_last_index())?), Term(from.get_last_term())),
             initial: data(from.get_initial()?, PEER_CONFIGURATION_BYTES_MAX)?,
             segment_bytes: from.get_segment_bytes(),
             answers: from.get_answers(),

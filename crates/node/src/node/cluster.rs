@@ -1,62 +1,25 @@
-//! What a worker has to do with other nodes: packets between nodes, requests that are passed on,
-//! and who is to have a replica of what.
+//! What a worker has to do with other nodes: packets between nodes, and who is to have a replica of
+//! what. Requests that are passed on are in `forwarded`.
 
 use super::Node;
 use crate::event::ALWAYS;
 use crate::event::Event;
 use crate::shard::{Shard, Then};
 use crate::transfer::Adopt;
-use crate::{ConnectionId, Effect, Now, replies};
+use crate::{ConnectionId, Effect, Now};
 use naust_consensus::{Change, Configuration, Role};
 use naust_wire::control::Control;
 use naust_wire::frame;
-use naust_wire::limits::{FORWARDED_MAX, REPLICAS_DEFAULT};
-use naust_wire::packet::{self, Kind, Packet};
+use naust_wire::limits::REPLICAS_DEFAULT;
+use naust_wire::packet::Packet;
 use naust_wire::peer::{self, Said};
 use naust_wire::reply::Failure;
-use naust_wire::{Code, Index, NodeId, RequestId, ShardId};
-use rustc_hash::FxHashMap;
+use naust_wire::{Code, Index, NodeId, ShardId};
 
 /// Milliseconds between two looks at who is to have replicas.
 const PLACE_MS: u64 = 250;
 /// Frames that a learner may lack when it is made a voter.
 const CAUGHT_UP_FRAMES: u64 = 1024;
-/// How often a request is passed on: to a node that has the shard, from it to the leader, and once
-/// more if another leads by then.
-const PASSES_MAX: u64 = 3;
-/// The bits of a request's number above these tell how often it was passed on.
-const PASSES_SHIFT: u32 = 56;
-
-/// Requests of clients that other nodes answer.
-#[derive(Default)]
-pub(super) struct Forwarded {
-    under_way: FxHashMap<RequestId, Request>,
-    last: u64,
-}
-
-struct Request {
-    from: ConnectionId,
-    request: RequestId,
-    shard: ShardId,
-    kind: Kind,
-    to: NodeId,
-}
-
-impl Forwarded {
-    /// Forgets a connection that is gone; how many requests that were.
-    pub(super) fn forget(&mut self, gone: ConnectionId) -> usize {
-        let before = self.under_way.len();
-        self.under_way.retain(|_, request| request.from != gone);
-        before - self.under_way.len()
-    }
-
-    /// Those that a node was to answer.
-    fn take(&mut self, node: NodeId) -> Vec<Request> {
-        let taken = self.under_way.extract_if(|_, request| request.to == node);
-        taken.map(|(_, request)| request).collect()
-    }
-}
-
 impl Node {
     /// A packet of another node. What can't be its ends the connection.
     pub(super) fn peer(
@@ -232,72 +195,6 @@ impl Node {
         for shard in self.shards.values_mut() {
             shard.lost(node);
             Node::touch(&mut self.touched, shard);
-        }
-    }
-
-    /// What was passed on to a node will not be answered any more.
-    fn interrupt(&mut self, node: NodeId, effects: &mut Vec<Effect>) {
-        for request in self.forwarded.take(node) {
-            let failure = match request.kind {
-                Kind::Commit | Kind::Control => Failure::new(
-                    Code::Interrupted,
-                    "the node that leads the namespace is gone; whether it was done is not known",
-                ),
-                _ => Failure::new(Code::Unavailable, "the node that was asked is gone; try again"),
-            };
-            self.fail(request.from, request.request, request.shard, failure, effects);
-            self.connections.end(request.from, 1, effects);
-        }
-    }
-
-    /// Passes a request of a client on to the node that can answer it.
-    pub(super) fn forward(
-        &mut self,
-        from: ConnectionId,
-        packet: &Packet<'_>,
-        to: NodeId,
-        effects: &mut Vec<Effect>,
-    ) -> Result<(), Failure> {
-        // Another node's request has been passed on so often already, as it was numbered.
-        let passes = match self.peers.of(from) {
-            None => 1,
-            Some(_) => (packet.request.0 >> PASSES_SHIFT) + 1,
-        };
-        if passes > PASSES_MAX || self.peers.of(from) == Some(to) {
-            let detail = format!("node {to} leads this namespace, as far as is known; try again");
-            return Err(Failure::new(Code::NotLeader, detail));
-        }
-        if self.forwarded.under_way.len() >= FORWARDED_MAX {
-            let detail = "the node has passed on as much as it may; try again";
-            return Err(Failure::new(Code::Overloaded, detail));
-        }
-        self.forwarded.last = (self.forwarded.last + 1) % (1 << PASSES_SHIFT);
-        let id = RequestId(passes << PASSES_SHIFT | self.forwarded.last);
-        let passed = self.peers.pass_on(to, |out| {
-            packet::write(packet.kind, id, packet.shard, packet.body, out);
-        });
-        if !passed {
-            let detail = "the node that leads the namespace can't be reached; try again";
-            return Err(Failure::new(Code::Unavailable, detail));
-        }
-        let Packet { request, shard, kind, .. } = *packet;
-        self.forwarded.under_way.insert(id, Request { from, request, shard, kind, to });
-        self.connections.begin(from, effects);
-        Ok(())
-    }
-
-    /// Replies to what was passed on go back to those who asked.
-    pub(super) fn replies(&mut self, bytes: &[u8], effects: &mut Vec<Effect>) {
-        let mut at = 0;
-        while let Ok(Some((packet, length))) = packet::read(&bytes[at..]) {
-            at += length;
-            let known = self.forwarded.under_way.remove(&packet.request);
-            if let Some(Request { from, request, shard, .. }) = known
-                && packet.kind == Kind::Reply
-            {
-                replies::pass(from, request, shard, packet.body, effects);
-                self.connections.end(from, 1, effects);
-            }
         }
     }
 

@@ -225,6 +225,10 @@ impl Shard {
             // Of a later release; Raft lives with messages that are lost.
             return Ok(Ok(()));
         };
+        if kind != MessageKind::Append && !frames.is_empty() {
+            // Nobody sends that, and what Raft may append of its own is not in there.
+            return Ok(Ok(()));
+        }
         let (incoming, entries) = Incoming::new(frames, said.index)?;
         if kind == MessageKind::Append && self.is_crowded() {
             // As if it were slow: it is asked again, and the leader waits for a quorum meanwhile.
