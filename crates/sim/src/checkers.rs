@@ -8,6 +8,7 @@
 pub mod backwards;
 pub mod commits;
 pub mod described;
+pub mod followers;
 pub mod frames;
 pub mod freshness;
 pub mod linearizable;
@@ -16,6 +17,7 @@ pub mod records;
 pub mod refusals;
 pub mod replies;
 pub mod rows;
+pub mod transactions;
 pub mod wgl;
 pub mod words;
 
@@ -61,7 +63,7 @@ pub struct Excuses {
 pub type Checker = fn(&Case<'_>, &mut Vec<Violation>);
 
 /// All of them, by name.
-pub const ALL: [(&str, Checker); 10] = [
+pub const ALL: [(&str, Checker); 12] = [
     (commits::NAME, commits::check),
     (rows::NAME, rows::check),
     (described::NAME, described::check),
@@ -72,6 +74,8 @@ pub const ALL: [(&str, Checker); 10] = [
     (replies::NAME, replies::check),
     (linearizable::NAME, linearizable::check),
     (backwards::NAME, backwards::check),
+    (followers::NAME, followers::check),
+    (transactions::NAME, transactions::check),
 ];
 
 impl Case<'_> {

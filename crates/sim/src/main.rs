@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 
 /// Seeds that ever failed.
 const KEPT: &str = include_str!("../seeds.txt");
+/// Lives that are tried at most when one is cut.
+const TRIES_MAX: usize = 600;
 /// Lives between two looks at the clock.
 const LIVES_AT_ONCE: u64 = 64;
 
@@ -52,6 +54,9 @@ struct Arguments {
     /// Of the faults, numbered as they come, only these happen: `4,17`, or `none`.
     #[arg(long, value_name = "NUMBERS", value_parser = numbers)]
     only_faults: Option<Numbers>,
+    /// So many requests in each life, whatever the seeds draw.
+    #[arg(long, value_name = "N")]
+    requests: Option<u64>,
     /// So many clients, whatever the seeds draw.
     #[arg(long, value_name = "N")]
     clients: Option<u64>,
@@ -116,6 +121,7 @@ impl Arguments {
         let cuts = Cuts {
             busy_micros: self.busy_micros,
             faults: self.only_faults.clone(),
+            requests: self.requests,
             clients: self.clients,
         };
         Wanted { nodes: self.nodes, mode, cuts, ..Wanted::default() }
@@ -249,7 +255,7 @@ fn cut(seed: u64, wanted: &Wanted) -> anyhow::Result<bool> {
         );
     };
     let mut out = io::stdout().lock();
-    let Some(shrunk) = shrink::shrink(seed, wanted, told) else {
+    let Some(shrunk) = shrink::shrink(seed, wanted, TRIES_MAX, told) else {
         writeln!(out, "seed {seed} holds: there is nothing to cut")?;
         return Ok(true);
     };
@@ -317,6 +323,7 @@ fn command(seed: u64, wanted: &Wanted, more: &str) -> String {
     };
     add("nodes", wanted.nodes.map(|nodes| nodes.to_string()));
     add("busy-micros", wanted.cuts.busy_micros.map(|micros| micros.to_string()));
+    add("requests", wanted.cuts.requests.map(|requests| requests.to_string()));
     add("clients", wanted.cuts.clients.map(|clients| clients.to_string()));
     add("only-faults", wanted.cuts.faults.as_ref().map(list));
     let mode = match wanted.mode {

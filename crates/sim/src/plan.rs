@@ -265,6 +265,7 @@ impl Plan {
                 self.bursts = part(self.bursts).max(1);
             }
         }
+        self.requests = cuts.requests.unwrap_or(self.requests);
         self.work.clients = cuts.clients.unwrap_or(self.work.clients);
     }
 

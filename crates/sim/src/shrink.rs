@@ -9,9 +9,6 @@ use crate::life::{self, Life, Wanted};
 use crate::trace::Trace;
 use std::collections::BTreeSet;
 
-/// Lives that are tried at most.
-const TRIES_MAX: usize = 600;
-
 /// What is left out of a life that its seed alone would have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cuts {
@@ -19,6 +16,8 @@ pub struct Cuts {
     pub busy_micros: Option<u64>,
     /// Of the faults, numbered as they come, only these happen.
     pub faults: Option<BTreeSet<u64>>,
+    /// So many requests are drawn.
+    pub requests: Option<u64>,
     /// So many clients ask.
     pub clients: Option<u64>,
 }
@@ -34,9 +33,14 @@ pub struct Shrunk {
     pub tries: usize,
 }
 
-/// Cuts the life of a seed. `None`: it does not fail.
+/// Cuts the life of a seed, in at most so many tries. `None`: it does not fail.
 #[must_use]
-pub fn shrink(seed: u64, wanted: &Wanted, told: impl FnMut(&Cuts)) -> Option<Shrunk> {
+pub fn shrink(
+    seed: u64,
+    wanted: &Wanted,
+    tries_max: usize,
+    told: impl FnMut(&Cuts),
+) -> Option<Shrunk> {
     let live = |cuts: &Cuts| {
         let wanted = Wanted { cuts: cuts.clone(), ..wanted.clone() };
         life::live(seed, &wanted, Trace::silent())
@@ -44,7 +48,7 @@ pub fn shrink(seed: u64, wanted: &Wanted, told: impl FnMut(&Cuts)) -> Option<Shr
     let first = live(&wanted.cuts);
     let checker = first.violations.first()?.checker;
     let best = (wanted.cuts.clone(), first);
-    let mut search = Search { live, checker, best, tries: 1, told };
+    let mut search = Search { live, checker, best, tries: 1, tries_max, told };
     search.shorten();
     search.spare_faults();
     search.spare_clients();
@@ -58,13 +62,14 @@ struct Search<L, T> {
     checker: &'static str,
     best: (Cuts, Life),
     tries: usize,
+    tries_max: usize,
     told: T,
 }
 
 impl<L: Fn(&Cuts) -> Life, T: FnMut(&Cuts)> Search<L, T> {
     /// Whether a life with these cuts fails in the same way; then it is the best so far.
     fn fails(&mut self, cuts: Cuts) -> bool {
-        if self.tries >= TRIES_MAX {
+        if self.tries >= self.tries_max {
             return false;
         }
         self.tries += 1;
@@ -97,7 +102,7 @@ impl<L: Fn(&Cuts) -> Life, T: FnMut(&Cuts)> Search<L, T> {
         let left = self.best.0.faults.clone().unwrap_or_else(|| (0..drawn).collect());
         let mut left: Vec<u64> = left.into_iter().collect();
         let mut parts = 1;
-        while !left.is_empty() && parts <= left.len() && self.tries < TRIES_MAX {
+        while !left.is_empty() && parts <= left.len() && self.tries < self.tries_max {
             let size = left.len().div_ceil(parts);
             let mut at = 0;
             let mut spared = false;

@@ -55,6 +55,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const HEALING_MICROS: u64 = 60_000_000;
 /// As [`HEALING_MICROS`], when shards are damaged for good: they have only to be answered.
 const DAMAGED_MICROS: u64 = 20_000_000;
+/// Virtual time within which a node hears of all that it answered, in microseconds.
+const NEWS_MICROS: u64 = 2_000_000;
 /// Events of a part of a life; more means that something turns in circles.
 const EVENTS_MAX: u64 = 3_000_000;
 
@@ -290,6 +292,7 @@ impl World {
         self.settle("after the last power cut");
         self.examine(0);
         self.settle("when everything was read back again");
+        self.look_for_leaks();
         self.compare_replicas();
         if self.violations.is_empty() {
             self.judge(self.excuses);
@@ -401,6 +404,23 @@ impl World {
              {alone:?}; nodes that do not listen: {down:?}; {apart}"
         );
         self.violations.push(Violation::new("liveness", what));
+    }
+
+    /// When nobody waits for anything, nothing is kept for anybody.
+    fn look_for_leaks(&mut self) {
+        if self.excuses.damage {
+            return;
+        }
+        // A node hears of its own answers a little later than its clients.
+        let deadline = self.schedule.now().after(NEWS_MICROS);
+        self.run_until(deadline, |_| false);
+        for (slot, member) in self.members.iter().enumerate() {
+            let requests = member.process.as_ref().map_or(0, |process| process.node.requests());
+            if requests > 0 {
+                let what = format!("node {slot} counts {requests} requests, and nobody waits");
+                self.violations.push(Violation::new("leaks", what));
+            }
+        }
     }
 
     /// Has everything read back that can be read: the whole log, all rows now and then, all

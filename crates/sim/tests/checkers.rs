@@ -541,3 +541,74 @@ fn a_replica_that_goes_back_is_seen() {
     story.requests[last].here = false;
     assert_eq!(story.judge(), [""; 0]);
 }
+
+/// Two that read the same version and write over it: one of them did not see the other.
+#[test]
+fn an_update_that_is_lost_is_part_of_a_circle() {
+    let (mut story, [first, _]) = two_puts();
+    let update = |value: &str| {
+        let mut draft = put("a", value);
+        draft.version("rows", b"a".to_vec(), first).unwrap();
+        body(SessionId::NONE, 0, &draft)
+    };
+    story.commit(&update("3"), committed);
+    in_turn(&mut story);
+    assert_eq!(story.judge(), [""; 0]);
+    story.commit(&update("4"), committed);
+    in_turn(&mut story);
+    assert!(story.judge().contains(&"transactions"));
+}
+
+#[test]
+fn a_read_of_a_version_that_was_written_over_before_it_has_no_place() {
+    let (mut story, [first, second]) = two_puts();
+    story.commit(&body(SessionId::NONE, 0, &put("a", "3")), committed);
+    let query = Query::Get { keyspace: "rows".into(), key: "a".into() };
+    let read = Asked::Read(Read { level: Level::Linearizable, query });
+    let third = story.offsets[2];
+    let number = story.ask(read, Reply::Row { at: third, row: Some((third, b"3".to_vec())) });
+    in_turn(&mut story);
+    assert_eq!(story.judge(), [""; 0]);
+    *story.reply(number) = Reply::Row { at: second, row: Some((first, b"1".to_vec())) };
+    assert!(story.judge().contains(&"transactions"));
+}
+
+#[test]
+fn followers_that_are_shown_different_streams_are_seen() {
+    let mut story = Story::new();
+    let mut ids = Vec::new();
+    for number in 0..3u8 {
+        let mut draft = Draft::default();
+        draft.append("events", vec![b'x', number]).unwrap();
+        let body = body(SessionId::NONE, 0, &draft);
+        let at = body.windows(2).position(|window| window == [b'x', number]).unwrap() as u64;
+        story.commit(&body, |offset| {
+            let ids = vec![offset.plus(56 + at)];
+            Reply::Committed(Committed { offset, ids, ..Committed::default() })
+        });
+        ids.push(story.offsets[usize::from(number)].plus(56 + at));
+    }
+    let end = Offset::FIRST.plus(story.log.len() as u64);
+    let record = |number: usize| Record { offset: ids[number], value: vec![b'x', number as u8] };
+    let records = |numbers: &[usize]| Reply::Records {
+        records: numbers.iter().map(|number| record(*number)).collect(),
+        next: end,
+        end,
+    };
+    let query = || Query::Records {
+        stream: "events".into(),
+        from: Offset::ZERO,
+        limit: 0,
+        max_bytes: 0,
+        wait_ms: 0,
+    };
+    let read = || Asked::Read(Read { level: Level::Local, query: query() });
+    story.ask(read(), records(&[0, 1, 2]));
+    let number = story.ask(read(), records(&[0, 1, 2]));
+    in_turn(&mut story);
+    assert_eq!(story.judge(), [""; 0]);
+    *story.reply(number) = records(&[0, 2]);
+    assert!(story.judge().contains(&"followers"));
+    *story.reply(number) = records(&[1, 2]);
+    assert!(!story.judge().contains(&"followers"), "the first may have gone by a floor");
+}

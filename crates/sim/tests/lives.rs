@@ -5,6 +5,7 @@
 use naust_sim::life::{self, Wanted};
 use naust_sim::run;
 use naust_sim::sabotage::Sabotage;
+use naust_sim::shrink;
 use naust_sim::trace::Trace;
 
 /// A handful: thousands are lived by `naust-sim --seeds`.
@@ -56,4 +57,22 @@ fn lies_are_found_out() {
         });
         assert!(found, "{lie:?} was believed");
     }
+}
+
+/// What is left of a life that failed fails in the same way, and is less.
+#[test]
+fn a_failing_life_is_cut() {
+    let sabotage = Some(Sabotage::ForgetSync);
+    let wanted = Wanted { sabotage, nodes: Some(1), ..Wanted::default() };
+    let whole = |seed: u64| life::live(seed, &wanted, Trace::silent());
+    let fails = |seed: &u64| whole(*seed).faults > 2 && !whole(*seed).violations.is_empty();
+    let seed = (2_000_000..2_000_100).find(fails).expect("a lying disk is found out");
+    let whole = whole(seed);
+    let shrunk = shrink::shrink(seed, &wanted, 60, |_| {}).expect("it fails");
+    assert_eq!(shrunk.life.violations[0].checker, whole.violations[0].checker);
+    let kept = shrunk.cuts.faults.expect("most faults were in vain").len() as u64;
+    assert!(kept < whole.faults, "{kept} of {}", whole.faults);
+    assert!(shrunk.life.busy_micros <= whole.busy_micros);
+    assert!(shrunk.tries <= 60, "{}", shrunk.tries);
+    assert!(shrink::shrink(3, &Wanted::default(), 60, |_| {}).is_none(), "it holds");
 }

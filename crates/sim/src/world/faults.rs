@@ -166,6 +166,7 @@ impl World {
             }
             Fault::Fail => {
                 let after = self.chance.skewed(0, 50);
+                self.tally.fault("failing disk");
                 self.members[node].sky.strike(after);
             }
             Fault::Rot => self.rot(node),

@@ -18,6 +18,7 @@ use naust_node::event::DirectoryChange;
 use naust_node::transfer::Adopt;
 use naust_node::views::{self, Left, Views};
 use naust_node::{Config, ConnectionId, Effect, Event, Node, Now, Pace, TICK_MS, answer, fetch};
+use naust_wire::limits::REQUESTS_MAX;
 use naust_wire::options::NamespaceOptions;
 use naust_wire::{NodeId, Offset, ShardId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -252,7 +253,12 @@ impl World {
         let time = member.now(now);
         let Some(process) = member.process.as_mut().filter(|p| p.life == node.1) else { return };
         process.node.handle(time, event, &mut process.effects);
-        self.tally.under_way = self.tally.under_way.max(process.node.requests() as u64);
+        let requests = process.node.requests();
+        if requests > REQUESTS_MAX {
+            let what = format!("node {} has {requests} requests under way", node.0);
+            self.violations.push(Violation::new("limits", what));
+        }
+        self.tally.under_way = self.tally.under_way.max(requests as u64);
         if !process.flush_due {
             process.flush_due = true;
             let pause = if self.chance.coin() { 0 } else { self.chance.skewed(0, 100) };
