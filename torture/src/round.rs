@@ -8,7 +8,7 @@ use crate::verdict;
 use anyhow::{Context as _, ensure};
 use naust_sim::checkers::Excuses;
 use naust_sim::generator::Generator;
-use naust_sim::plan::{Plan, RequestKind};
+use naust_sim::plan::{Mode, Plan, RequestKind};
 use naust_wire::ShardId;
 use naust_wire::options::{Durability, NamespaceOptions};
 use std::collections::BTreeMap;
@@ -237,7 +237,7 @@ impl Tally {
 /// What clients do in a round: a life of the simulator, at a pace at which its log stays within
 /// one segment.
 fn plan(chance: &mut Generator) -> Plan {
-    let mut plan = Plan::draw(chance);
+    let mut plan = Plan::draw(chance, Some(Mode::Promised));
     plan.options.durability = Durability::Quorum;
     let work = &mut plan.work;
     work.clients = CLIENTS;

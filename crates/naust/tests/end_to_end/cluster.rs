@@ -88,8 +88,7 @@ impl Cluster {
         let all = [&["--bootstrap"], arguments].concat();
         let first = Member::start(root.path(), "n1", &all).unwrap();
         let arguments = arguments.iter().map(|one| (*one).to_owned()).collect();
-        let mut cluster =
-            Cluster { root, nodes: vec![first], made: 1, library: None, arguments };
+        let mut cluster = Cluster { root, nodes: vec![first], made: 1, library: None, arguments };
         for _ in 1..nodes {
             cluster.join();
         }
