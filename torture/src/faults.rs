@@ -236,7 +236,8 @@ pub fn start_again_what_failed(nodes: &mut Nodes) -> anyhow::Result<()> {
         if node.has_ended()? {
             continue;
         }
-        if node.closed_shards()? > 0 {
+        // One that does not tell is just ending.
+        if node.closed_shards().unwrap_or(1) > 0 {
             node.kill()?;
         }
     }
@@ -270,7 +271,7 @@ pub fn lose(nodes: &mut Nodes, fault: &Fault) -> anyhow::Result<Mended> {
         let is_whole = (0..nodes.all.len()).all(|node| nodes.is_whole(node));
         let node = &mut nodes.all[which];
         let stopped = node.has_ended()?;
-        let closed = stopped || node.closed_shards()? > 0;
+        let closed = stopped || node.closed_shards().unwrap_or(1) > 0;
         if is_whole && !closed {
             return Ok(Mended::Serves);
         }

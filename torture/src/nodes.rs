@@ -143,11 +143,14 @@ impl Nodes {
             if std::mem::take(&mut node.is_paused) {
                 node.process.resume()?;
             }
-            if !node.is_up || node.has_ended()? {
-                node.start()?;
-            }
         }
-        Ok(())
+        // At once: without a quorum a node that was killed does not know what it has to serve, and
+        // is not ready.
+        std::thread::scope(|scope| {
+            let starting: Vec<_> =
+                self.all.iter_mut().map(|node| scope.spawn(|| node.start_if_down())).collect();
+            starting.into_iter().try_for_each(|one| one.join().expect("a start does not panic"))
+        })
     }
 
     /// A node and its disk are gone, and another takes its place.
@@ -188,6 +191,10 @@ impl Node {
     pub fn start(&mut self) -> anyhow::Result<()> {
         self.is_up = true;
         self.process.restart().with_context(|| format!("node {} does not start", self.name))
+    }
+
+    fn start_if_down(&mut self) -> anyhow::Result<()> {
+        if self.is_up && !self.has_ended()? { Ok(()) } else { self.start() }
     }
 
     /// SIGSTOP.
