@@ -190,8 +190,8 @@ impl Cluster {
     }
 }
 
-/// Messages published to NATS JetStream as the rows of puts are: connections, and how many are under
-/// way on each.
+/// Messages published to NATS JetStream as the rows of puts are: connections, and how many are
+/// under way on each.
 const PEER_ROWS: [(&str, usize, usize); 3] =
     [("1 connection × 1", 1, 1), ("1 connection × 256", 1, 256), ("4 connections × 256", 4, 256)];
 
