@@ -11,6 +11,7 @@
 
 #![allow(clippy::print_stdout, reason = "it reports")]
 
+mod calm;
 mod client;
 mod faults;
 mod nodes;
@@ -38,6 +39,9 @@ struct Args {
     /// The seed of the first round; the others' follow from it. Drawn from the clock if missing.
     #[arg(long)]
     seed: Option<u64>,
+    /// No faults: full load for so many minutes, in which nobody may lose leadership.
+    #[arg(long)]
+    calm: bool,
     /// The node's program [default: `naust` beside this one].
     #[arg(long)]
     program: Option<PathBuf>,
@@ -62,6 +66,10 @@ fn run(args: &Args) -> anyhow::Result<bool> {
     let beside = std::env::current_exe()?.with_file_name("naust");
     let program = args.program.clone().unwrap_or(beside);
     let data = args.data.clone().unwrap_or_else(std::env::temp_dir);
+    if args.calm {
+        let root = tempfile::Builder::new().prefix("naust-torture-").tempdir_in(&data)?;
+        return calm::run(&program, root.path(), args.minutes);
+    }
     let since_1970 = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
     let first = args.seed.unwrap_or(since_1970.as_micros() as u64);
     let until = Instant::now() + Duration::from_secs(60 * args.minutes);

@@ -122,17 +122,7 @@ impl Nodes {
 
     /// Whether a node sees three that are up and vote for everything, and one that leads.
     pub fn is_whole(&self, which: usize) -> bool {
-        let Ok(told) = self.naust(which, &["cluster", "status", "--json"]) else { return false };
-        let lines: Vec<Value> = told.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
-        let up = lines.iter().filter(|line| line["up"] == true).count();
-        let namespaces: Vec<&Value> =
-            lines.iter().filter(|line| line["namespace"].is_string()).collect();
-        let votes = |namespace: &&Value| {
-            let replicas = namespace["replicas"].as_array().map_or(&[][..], Vec::as_slice);
-            let voters = replicas.iter().filter(|one| one["role"] == "voter").count();
-            voters == 3 && replicas.len() == 3 && namespace["leader"].is_string()
-        };
-        up == 3 && !namespaces.is_empty() && namespaces.iter().all(votes)
+        is_whole(&self.program, &self.all[which].process.address())
     }
 
     /// Everything that can be set right from outside is.
@@ -229,4 +219,23 @@ impl Node {
         }
         Ok(())
     }
+}
+
+/// Whether the node at an address sees three that are up and vote for everything, and one that
+/// leads.
+pub fn is_whole(program: &Path, address: &str) -> bool {
+    let mut status = Command::new(program);
+    let output = status.args(["cluster", "status", "--json", "--address", address]).output();
+    let Ok(output) = output else { return false };
+    let told = String::from_utf8_lossy(&output.stdout);
+    let lines: Vec<Value> = told.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
+    let up = lines.iter().filter(|line| line["up"] == true).count();
+    let namespaces: Vec<&Value> =
+        lines.iter().filter(|line| line["namespace"].is_string()).collect();
+    let votes = |namespace: &&Value| {
+        let replicas = namespace["replicas"].as_array().map_or(&[][..], Vec::as_slice);
+        let voters = replicas.iter().filter(|one| one["role"] == "voter").count();
+        voters == 3 && replicas.len() == 3 && namespace["leader"].is_string()
+    };
+    up == 3 && !namespaces.is_empty() && namespaces.iter().all(votes)
 }

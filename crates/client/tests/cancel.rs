@@ -11,9 +11,12 @@ use naust_client::{
     Client, Commit, Error, Identity, Level, Namespace, Offset, Options, ReadOptions, SessionId,
 };
 use naust_wire::options::{KeyspaceOptions, NamespaceOptions, StreamOptions};
+use naust_wire::reply::Failure;
+use naust_wire::{Code, Outcome};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 
 type Boxed = Pin<Box<dyn Future<Output = Result<(), Error>>>>;
 
@@ -191,4 +194,21 @@ fn a_dropped_wait_for_a_place_lets_the_next_in() {
     world.run(last).unwrap();
     settle(&mut world, "places");
     assert_eq!(world.fake.shard().records("orders"), 1 + window + 1);
+}
+
+/// Why: a node that ends tells its clients to try again elsewhere, and then its link is closed for
+/// good. Whoever looks at that answer only afterwards must not wait for a pause that nobody ends.
+#[test]
+fn an_answer_that_lay_ready_when_the_link_was_closed_does_not_make_its_future_wait() {
+    let mut world = world(true);
+    let kv = world.client.namespace("default").kv("users");
+    let leaving = Failure::new(Code::ShuttingDown, "the node is about to end");
+    world.fake.faults.push_back(Fault::Refuse(leaving));
+    let mut put = Box::pin(kv.put("a", "1"));
+    assert!(world.poll(&mut put).is_pending());
+    world.pump();
+    world.link.close();
+    let Poll::Ready(Err(error)) = world.poll(&mut put) else { panic!("it waits, or was done") };
+    assert_eq!((error.code, error.outcome), (Code::ShuttingDown, Outcome::NotDone));
+    assert!(!world.link.is_busy());
 }

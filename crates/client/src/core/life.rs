@@ -236,14 +236,16 @@ impl Core {
         }
     }
 
-    /// Another attempt is made after a pause, unless the deadline comes first.
+    /// Another attempt is made after a pause, unless the deadline comes first, or there will be no
+    /// connection any more: then nobody ends the pause.
     fn pause(&mut self, ticket: Ticket, error: Error) {
         let now_ms = self.now_ms;
+        let closed = matches!(self.connection, Connection::Closed(_));
         let slot = self.slot(ticket);
         slot.in_doubt |= error.outcome == Outcome::Unknown;
         let until = now_ms + retry::pause_ms(error.code, slot.attempts, ticket.key);
         slot.attempts += 1;
-        if slot.deadline_ms.is_some_and(|deadline| until >= deadline) {
+        if closed || slot.deadline_ms.is_some_and(|deadline| until >= deadline) {
             slot.state = State::Failed(in_doubt(slot, error));
         } else {
             slot.last = Some(error);
