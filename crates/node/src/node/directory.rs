@@ -29,6 +29,8 @@ pub(super) struct Directory {
     holders: FxHashMap<ShardId, Vec<NodeId>>,
     /// Numbers below were given away to namespaces; zero: that is not known yet.
     next: ShardId,
+    /// This node is no part of the cluster any more.
+    pub(super) is_removed: bool,
     /// The options of shards that came by invitation: their names may not be known here yet.
     invited: FxHashMap<ShardId, NamespaceOptions>,
     /// Shards of this worker that are being opened, or could not be.
@@ -398,11 +400,13 @@ impl Node {
             DirectoryChange::NodeSet { node, name, address, told } => {
                 self.peers.learn(node, &address, effects);
                 self.peers.leaves(node, false);
+                self.directory.is_removed &= node != self.config.node;
                 self.directory.nodes.insert(node, Member { name, address });
                 self.tell_of_node(told, effects);
             }
             DirectoryChange::NodeRemoved { node, told } => {
                 self.directory.nodes.remove(&node);
+                self.directory.is_removed |= node == self.config.node;
                 self.peers.leaves(node, true);
                 self.tell_of_node(told, effects);
             }
