@@ -56,7 +56,7 @@ impl ForWorker {
 pub struct ForViews<T: Tables> {
     pub(crate) machine: Machine<T>,
     pub(crate) segment_bytes: u64,
-    log: naust_log::Reader,
+    pub(crate) log: naust_log::Reader,
 }
 
 impl<T: Tables> ForViews<T> {

@@ -18,7 +18,7 @@ use naust_wire::reply::{Failure, Reply};
 use naust_wire::{Code, Index, LogTime, Offset, RequestId, ShardId, reply};
 use polls::Polls;
 use rustc_hash::FxHashMap;
-use shard::Shard;
+use shard::{Existed, Shard};
 use std::ops::Range;
 
 /// Log bytes of a batch that a worker may fold in itself: it takes tens of microseconds at most.
@@ -155,6 +155,8 @@ pub struct Views<T: Tables> {
     /// Shards whose tables found the disk full, and when to try again.
     full: Vec<(u64, ShardId)>,
     replies: Replies,
+    /// What the directory told that was here last.
+    directory_told: Existed,
 }
 
 impl<T: Tables> Default for Views<T> {
@@ -165,6 +167,7 @@ impl<T: Tables> Default for Views<T> {
             polls: Polls::default(),
             full: Vec::new(),
             replies: Replies::default(),
+            directory_told: Existed::default(),
         }
     }
 }
@@ -178,7 +181,11 @@ impl<T: Tables> Views<T> {
 
     /// Takes in the views of a shard that was opened; to be called before its worker hears of it.
     pub fn install(&mut self, opened: ForViews<T>, outputs: &mut Vec<Output<T>>) {
-        let mut shard = Shard::new(opened);
+        let told = match opened.machine.shard() {
+            ShardId::DIRECTORY => std::mem::take(&mut self.directory_told),
+            _ => Existed::default(),
+        };
+        let mut shard = Shard::new(opened, told);
         shard.tell_directory(shard.next(), outputs);
         self.shards.insert(shard.id(), shard);
     }
@@ -312,7 +319,7 @@ impl<T: Tables> Views<T> {
     /// Closes the views of a replica that another one takes the place of: as [`Views::remove`], but
     /// who waits is told to ask again.
     pub fn close(&mut self, id: ShardId, outputs: &mut Vec<Output<T>>) {
-        self.shards.remove(&id);
+        self.take_out(id);
         self.failed.remove(&id);
         for query in self.polls.take_shard(id) {
             let detail = "this replica is being replaced by a newer one; try again";
@@ -334,11 +341,18 @@ impl<T: Tables> Views<T> {
         }
     }
 
+    /// A machine goes, and may come back as another one.
+    fn take_out(&mut self, id: ShardId) {
+        if let Some(shard) = self.shards.remove(&id).filter(|_| id == ShardId::DIRECTORY) {
+            self.directory_told = shard.existed();
+        }
+    }
+
     /// A machine that failed may not be asked any more. What is wrong with one harms no other.
     fn fail(&mut self, id: ShardId, cause: Cause, fault: &Fault, outputs: &mut Vec<Output<T>>) {
         let detail = format!("the namespace is closed, since its views can't go on: {fault}");
         let failure = Failure::new(Code::Corrupt, detail);
-        self.shards.remove(&id);
+        self.take_out(id);
         self.failed.insert(id, failure.clone());
         for query in self.polls.take_shard(id) {
             self.refuse(id, &query, outputs);

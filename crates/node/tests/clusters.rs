@@ -74,11 +74,15 @@ impl Cluster {
         let number = |at: usize| words.get(at).map_or(0, |word| word.parse().unwrap());
         match words[0] {
             // A node that makes the cluster, or one that joins it later; one that scrubs its logs
-            // or one that does not.
+            // or one that does not; one whose segments and tables are small, those of the directory
+            // too.
             "node" => {
                 let id = number(1);
                 let mut world = World::of(NodeId(id), words.contains(&"founder"));
                 world.scrubs = if words.contains(&"scrubs") { 1 << 20 } else { 0 };
+                if words.contains(&"narrow") {
+                    world.narrow(1 << 14);
+                }
                 world.start();
                 self.nodes.insert(id, world);
             }
@@ -128,6 +132,14 @@ impl Cluster {
 
     fn at(&mut self, id: u64, command: &str) -> String {
         let words: Vec<&str> = command.split(' ').collect();
+        if words[0] == "churn" {
+            // A namespace comes and goes, again and again.
+            for _ in 0..words[1].parse().unwrap() {
+                self.at(id, "create c98 #1 passing");
+                self.at(id, "delete c98 #2 passing");
+            }
+            return String::new();
+        }
         let world = self.nodes.get_mut(&id).expect("a node that is there");
         let mut seen = match words[0] {
             // The node joins through another one, as the shell has it do.

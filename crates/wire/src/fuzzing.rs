@@ -10,7 +10,7 @@ use crate::ids::{Offset, RequestId, ShardId};
 use crate::message::{Message, Refusal};
 use crate::read::Read;
 use crate::reply::Reply;
-use crate::{frame, naust_capnp as schema, packet};
+use crate::{frame, naust_capnp as schema, packet, peer};
 
 /// Any bytes as a commit: what passes [`Commit::check`] can be walked, reads the same through the
 /// generated code, and its records have places of their own.
@@ -139,6 +139,19 @@ fn written_again(bytes: &[u8]) {
         let mut out = Vec::new();
         assert_eq!(frame.header.write(frame.body, &mut out), frame.crc);
         assert_eq!(out[..], bytes[..out.len()]);
+    }
+}
+
+/// Any bytes as what one node says to another: what is accepted is heard the same when it is said
+/// again, and the frames beside it are where they were.
+pub fn peer(body: &[u8]) {
+    if let Ok((said, frames)) = peer::open(body) {
+        let mut out = Vec::new();
+        let packet = peer::begin(ShardId(1), &said, &mut out);
+        out.extend_from_slice(frames);
+        packet.finish(&mut out);
+        let read = packet::read(&out).expect("a packet").expect("a whole one").0;
+        assert_eq!(peer::open(read.body), Ok((said, frames)));
     }
 }
 

@@ -419,7 +419,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_answered(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = open(&bytes);
+            crate::fuzzing::peer(&bytes);
         }
 
         #[test]
@@ -430,7 +430,7 @@ mod tests {
             let mut body = out[crate::limits::PACKET_HEADER_BYTES..].to_vec();
             let at = at % body.len();
             body[at] = to;
-            let _ = open(&body);
+            crate::fuzzing::peer(&body);
         }
     }
 }

@@ -316,6 +316,21 @@ impl Node {
     /// Whether the rest of the cluster could decide anything without a node.
     pub(super) fn check_removal(&self, now: Now, node: NodeId) -> Result<(), Failure> {
         let Some(shard) = self.shards.get(&ShardId::DIRECTORY) else { return Ok(()) };
+        // Each removal takes its part in every quorum first: two at once, of nodes that are stopped
+        // as soon as they are removed, could leave none.
+        for shard in self.shards.values() {
+            let replicas = shard.replica.configuration().replicas();
+            let left = |other: &&NodeId| **other != node && self.directory.node(**other).is_none();
+            if let Some(other) = replicas.iter().find(left)
+                && self.directory.nodes().next().is_some()
+            {
+                let detail = format!(
+                    "node {other}, which was removed before, still has a part in shard {}; try again",
+                    shard.id
+                );
+                return Err(Failure::new(Code::Unavailable, detail));
+            }
+        }
         let voters = shard.replica.configuration().voters();
         let rest: Vec<NodeId> = voters.iter().copied().filter(|voter| *voter != node).collect();
         let there = |node: &&NodeId| {

@@ -27,6 +27,10 @@ pub(super) struct Directory {
     nodes: BTreeMap<NodeId, Member>,
     /// Where the shards began that are not this worker's, or of which there is nothing here.
     holders: FxHashMap<ShardId, Vec<NodeId>>,
+    /// Numbers below were given away to namespaces; zero: that is not known yet.
+    next: ShardId,
+    /// This node is no part of the cluster any more.
+    pub(super) is_removed: bool,
     /// The options of shards that came by invitation: their names may not be known here yet.
     invited: FxHashMap<ShardId, NamespaceOptions>,
     /// Shards of this worker that are being opened, or could not be.
@@ -105,7 +109,10 @@ impl Directory {
         configuration: Vec<u8>,
         effects: &mut Vec<Effect>,
     ) {
-        if !self.absent.contains_key(&shard) {
+        // Of a namespace that is deleted, as a leader does not know yet.
+        let is_known = shard < self.next && shard != ShardId::DIRECTORY;
+        let is_gone = is_known && !self.names.values().any(|(named, _)| *named == shard);
+        if !is_gone && !self.absent.contains_key(&shard) {
             self.invited.insert(shard, options);
             self.opens(shard, options, Some(configuration), effects);
         }
@@ -343,6 +350,9 @@ impl Node {
                 let begin = self.begin(&replicas);
                 self.directory.holders.insert(shard, replicas);
                 self.directory.names.insert(name, (shard, options));
+                if self.directory.next > ShardId(0) {
+                    self.directory.next = self.directory.next.max(ShardId(shard.0 + 1));
+                }
                 if !self.owns(shard) {
                     return;
                 }
@@ -366,8 +376,10 @@ impl Node {
                 absent.leads_first = leads_first;
             }
             DirectoryChange::Known { next } => {
-                // A crash between a deletion and the removal of its files leaves them behind.
-                if self.owns(ShardId::DIRECTORY) {
+                let before = std::mem::replace(&mut self.directory.next, next);
+                // A crash between a deletion and the removal of its files leaves them behind. Of
+                // what a later copy of the directory lacks, the shard is still open, and closed.
+                if self.owns(ShardId::DIRECTORY) && before == ShardId(0) {
                     let kept = self.directory.iter().map(|(_, shard, _)| shard).collect();
                     effects.push(Effect::Sweep { below: next, kept });
                 }
@@ -388,11 +400,13 @@ impl Node {
             DirectoryChange::NodeSet { node, name, address, told } => {
                 self.peers.learn(node, &address, effects);
                 self.peers.leaves(node, false);
+                self.directory.is_removed &= node != self.config.node;
                 self.directory.nodes.insert(node, Member { name, address });
                 self.tell_of_node(told, effects);
             }
             DirectoryChange::NodeRemoved { node, told } => {
                 self.directory.nodes.remove(&node);
+                self.directory.is_removed |= node == self.config.node;
                 self.peers.leaves(node, true);
                 self.tell_of_node(told, effects);
             }

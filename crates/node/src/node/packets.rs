@@ -120,6 +120,12 @@ impl Node {
         if self.config.token.is_some() && !self.connections.is_greeted(from) {
             return Err(Failure::new(Code::Unauthorized, "say hello with a token first"));
         }
+        // What it leads it still leads for others, until they do.
+        if self.directory.is_removed && self.peers.of(from).is_none() {
+            let detail = "this node was removed from its cluster: ask one that belongs to it; to \
+                          have it back, start it with an empty data directory";
+            return Err(Failure::new(Code::Unavailable, detail));
+        }
         let bytes = self.unapplied_bytes > REQUEST_BYTES_MAX as u64;
         if bytes || self.connections.requests() >= REQUESTS_MAX {
             let detail = "the node has as much under way as it takes; try again";

@@ -31,6 +31,10 @@ pub(super) struct Shard<T: Tables> {
     /// Shard 0, once opened: the directory is not told before all below this is folded in.
     /// What its tables held may be long past: a namespace that was removed must not come back.
     untold_below: Option<Offset>,
+    /// Of which some may be cut off meanwhile.
+    log: naust_log::Reader,
+    /// What an earlier copy of the directory told: what of it is not there any more went meanwhile.
+    told: Existed,
     /// Log bytes in a segment.
     segment_bytes: u64,
     /// Up to where tables were persisted when the worker heard last what they need.
@@ -45,6 +49,13 @@ pub(super) struct Shard<T: Tables> {
     jobs_under_way: usize,
     /// What was committed could not be read back.
     pub(super) met_bad_log: bool,
+}
+
+/// Namespaces and nodes that a directory told.
+#[derive(Default)]
+pub(super) struct Existed {
+    names: Vec<(String, ShardId)>,
+    nodes: Vec<NodeId>,
 }
 
 /// Why folding in ended early.
@@ -72,13 +83,16 @@ impl From<Ended> for Fault {
 }
 
 impl<T: Tables> Shard<T> {
-    pub(super) fn new(opened: ForViews<T>) -> Shard<T> {
+    /// `told` is what an earlier copy of this shard told of the directory.
+    pub(super) fn new(opened: ForViews<T>, told: Existed) -> Shard<T> {
         let end = opened.readers().log.end();
-        let ForViews { machine, segment_bytes, .. } = opened;
+        let ForViews { machine, segment_bytes, log, .. } = opened;
         let untold_below = (machine.shard() == ShardId::DIRECTORY).then_some(end);
         Shard {
             machine,
             untold_below,
+            log,
+            told,
             segment_bytes,
             told_persisted: Offset::FIRST,
             may_age: true,
@@ -99,9 +113,11 @@ impl<T: Tables> Shard<T> {
     }
 
     /// Tells what exists, once, as soon as everything is folded in that the log held when it was
-    /// opened and the next frame begins at `next`.
+    /// opened, and still holds, and the next frame begins at `next`.
     pub(super) fn tell_directory(&mut self, next: Offset, outputs: &mut Vec<Output<T>>) {
-        if self.untold_below.take_if(|below| *below <= next).is_some() {
+        let log = &self.log;
+        if self.untold_below.take_if(|below| next >= (*below).min(log.end())).is_some() {
+            self.tell_gone(outputs);
             outputs.extend(
                 self.machine
                     .directory()
@@ -122,6 +138,35 @@ impl<T: Tables> Shard<T> {
             let next = self.machine.directory().next_shard();
             outputs.push(Output::Directory(DirectoryChange::Known { next }));
         }
+    }
+
+    /// What was told before a copy took the place of this directory, and is not in the copy.
+    fn tell_gone(&mut self, outputs: &mut Vec<Output<T>>) {
+        let Existed { names, nodes } = std::mem::take(&mut self.told);
+        let directory = self.machine.directory();
+        let is_gone = |name: &str, shard: ShardId| {
+            directory.get(name).is_none_or(|placed| placed.shard != shard)
+        };
+        let names = names.into_iter().filter(|(name, shard)| is_gone(name, *shard));
+        outputs.extend(names.map(|(name, shard)| {
+            Output::Directory(DirectoryChange::Deleted { name, shard, told: None })
+        }));
+        let is_there = |node: &NodeId| directory.nodes().any(|(other, _)| other == *node);
+        let nodes = nodes.into_iter().filter(|node| !is_there(node));
+        outputs.extend(
+            nodes.map(|node| Output::Directory(DirectoryChange::NodeRemoved { node, told: None })),
+        );
+    }
+
+    /// What this directory has told; of another shard nothing.
+    pub(super) fn existed(self) -> Existed {
+        if self.id() != ShardId::DIRECTORY || self.untold_below.is_some() {
+            return self.told;
+        }
+        let directory = self.machine.directory();
+        let names = directory.iter().map(|(name, placed)| (name.to_owned(), placed.shard));
+        let nodes = directory.nodes().map(|(node, _)| node);
+        Existed { names: names.collect(), nodes: nodes.collect() }
     }
 
     /// Where the next frame begins.

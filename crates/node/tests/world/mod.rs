@@ -117,6 +117,12 @@ impl World {
         }
     }
 
+    /// Segments and tables of so many bytes, those of the directory too.
+    pub fn narrow(&mut self, bytes: u64) {
+        self.layout = Layout::new(bytes).expect("a legal length of segments");
+        (self.machine.memtable_bytes, self.machine.replay_bytes_max) = (bytes / 8, bytes);
+    }
+
     /// A process begins on what the disks hold.
     pub fn start(&mut self) {
         let mut config = config(self.id, self.founder, self.token.clone());
