@@ -201,6 +201,11 @@ impl Shard {
         self.handed.1
     }
 
+    /// The last frame that its views have folded in, or had before they were closed.
+    pub(crate) fn shown(&self) -> Offset {
+        self.applied.applied.max(self.waiting.shown())
+    }
+
     /// Where the frames end that the views have folded in.
     pub(crate) fn applied_end(&self) -> Offset {
         self.applied.next

@@ -179,8 +179,10 @@ fn kept() -> anyhow::Result<bool> {
     for line in lines {
         let (life, _) = line.split_once(' ').context("each has its reason")?;
         let (seed, nodes) = life.split_once(':').context("a line begins with seed:nodes")?;
-        let (seed, nodes) = (seed.parse()?, nodes.parse()?);
-        let wanted = Wanted { nodes: Some(nodes), ..Wanted::default() };
+        // An `!` behind the number of nodes: beyond the promises.
+        let mode = nodes.ends_with('!').then_some(Mode::Beyond);
+        let (seed, nodes) = (seed.parse()?, nodes.trim_end_matches('!').parse()?);
+        let wanted = Wanted { nodes: Some(nodes), mode, ..Wanted::default() };
         let life = life::live(seed, &wanted, Trace::silent());
         if let Some(what) = run::sentence(&life) {
             held = false;

@@ -40,6 +40,8 @@ pub struct Plan {
     pub requests: u64,
     /// Virtual time of its busy part, in microseconds: all of it, in a cluster; at most, alone.
     pub busy_micros: u64,
+    /// When faults end: at the end of the busy part, unless less of it is wanted.
+    pub ends_micros: u64,
     /// Clients of a cluster ask in so many bursts, one after the other over the busy part.
     pub bursts: u64,
     /// What clients do.
@@ -218,6 +220,7 @@ impl Plan {
             mode,
             requests,
             busy_micros: ALONE_MICROS,
+            ends_micros: ALONE_MICROS,
             bursts: 1,
             segment_bytes: 1 << generator.between(14, 20).max(segment_bits(&work)),
             work,
@@ -236,6 +239,7 @@ impl Plan {
             faults.rot_micros *= RARER;
             // Long enough a life that what goes wrong between nodes has its time.
             self.busy_micros = TOGETHER_MICROS;
+            self.ends_micros = TOGETHER_MICROS;
             self.bursts = cluster.bursts;
             // There must be a quorum most of the time, or nothing happens that is worth it.
             faults.crash_micros *= RARER;
@@ -254,17 +258,7 @@ impl Plan {
 impl Plan {
     /// Leaves out what was cut.
     pub fn cut(&mut self, cuts: &Cuts) {
-        if let Some(micros) = cuts.busy_micros {
-            // Requests keep their pace.
-            let whole = self.busy_micros.max(1);
-            self.busy_micros = micros.min(whole);
-            if self.cluster.nodes > 1 {
-                let part =
-                    |of: u64| (u128::from(of) * u128::from(micros) / u128::from(whole)) as u64;
-                self.requests = part(self.requests).max(1);
-                self.bursts = part(self.bursts).max(1);
-            }
-        }
+        self.ends_micros = cuts.busy_micros.unwrap_or(self.ends_micros).min(self.busy_micros);
         self.requests = cuts.requests.unwrap_or(self.requests);
         self.work.clients = cuts.clients.unwrap_or(self.work.clients);
     }

@@ -169,6 +169,8 @@ pub struct World {
     pub(crate) kept_faults: Option<BTreeSet<u64>>,
     schedule: Schedule<Happening>,
     chance: Generator,
+    /// Draws what goes wrong and when, so that leaving a fault out moves the others little.
+    misfortune: Generator,
     members: Vec<Member>,
     seats: Vec<Seat>,
     lines: BTreeMap<ConnectionId, Line>,
@@ -230,6 +232,7 @@ impl World {
             faults_drawn: 0,
             kept_faults: None,
             schedule: Schedule::default(),
+            misfortune: chance.fork(),
             chance,
             members,
             lines: BTreeMap::new(),
@@ -273,7 +276,7 @@ impl World {
         self.schedule_faults();
         self.schedule_disturbances();
         let requests = self.plan.requests;
-        let deadline = Moment(self.plan.busy_micros);
+        let deadline = Moment(self.plan.ends_micros);
         let is_alone = self.members.len() == 1;
         self.run_until(deadline, |world| {
             is_alone && world.history.requests.len() as u64 >= requests

@@ -62,6 +62,8 @@ pub(super) struct Absent {
     pub(super) repair: Option<Box<Repair>>,
     /// How often it was closed for repair, in a row.
     pub(super) repairs: u32,
+    /// What its views had folded in, and may have shown, before they were closed.
+    pub(super) shown: Offset,
     /// When to try again.
     retry_ms: Option<u64>,
     /// It was deleted while it was being opened.
@@ -256,6 +258,7 @@ impl Node {
             self.directory.rebuilt.insert(id, (absent.repairs, now.monotonic_ms));
             effects.push(Effect::Report { shard: id, report: Report::Rebuilt });
         }
+        shard.waiting.show_from(absent.shown);
         if absent.leads_first && shard.is_fresh() {
             shard.campaign();
         }

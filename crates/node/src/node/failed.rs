@@ -42,6 +42,9 @@ impl Node {
                 effects.push(Effect::Report { shard: id, report });
             }
             self.directory.fails(now, id, failure.clone(), helped);
+            if let Some(absent) = self.directory.absent_mut(id) {
+                absent.shown = shard.shown();
+            }
             self.leaving.insert(id, shard);
         }
         let Some(shard) = self.leaving.get_mut(&id) else { return };

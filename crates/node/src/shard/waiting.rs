@@ -62,6 +62,8 @@ pub(crate) struct Waiting {
     /// Nobody waits for news any more.
     is_ending: bool,
     number: u64,
+    /// Local reads wait until this is folded in: it was shown before the shard was closed.
+    shown: Offset,
     /// No deadline is earlier.
     deadline_ms: Option<u64>,
 }
@@ -89,6 +91,11 @@ impl Waiting {
                 self.note_deadline(asked.give_up_ms);
                 self.fresh.push(asked);
             }
+            Level::Local if self.shown > Offset::ZERO => {
+                self.number += 1;
+                self.note_deadline(asked.give_up_ms);
+                self.by_offset.insert((self.shown, self.number), asked);
+            }
             Level::Local => self.due.push_back(asked),
             Level::AtLeast(offset) | Level::Exactly(offset) => {
                 self.number += 1;
@@ -96,6 +103,16 @@ impl Waiting {
                 self.by_offset.insert((offset, self.number), asked);
             }
         }
+    }
+
+    /// Nobody is shown less than what was shown before.
+    pub(crate) fn show_from(&mut self, shown: Offset) {
+        self.shown = shown;
+    }
+
+    /// From where on local reads are answered; zero: from anywhere.
+    pub(crate) fn shown(&self) -> Offset {
+        self.shown
     }
 
     pub(crate) fn has_fresh(&self) -> bool {
@@ -300,6 +317,18 @@ mod tests {
         let given_up: Vec<u64> = waiting.expire(late).iter().map(|a| a.request.0).collect();
         assert_eq!(given_up, [3]);
         assert!(waiting.is_empty() && waiting.deadline_ms().is_none());
+    }
+
+    #[test]
+    fn local_reads_do_not_go_back_when_tables_are_folded_again() {
+        let mut waiting = Waiting::default();
+        waiting.show_from(Offset(50));
+        waiting.add(asked(1, Level::Local, get()));
+        assert_eq!(due(&mut waiting, 0, 50), []);
+        assert_eq!(due(&mut waiting, 0, 51), [1]);
+        waiting.add(asked(2, Level::Local, get()));
+        assert_eq!(due(&mut waiting, 0, 90), [2]);
+        assert!(waiting.is_empty());
     }
 
     #[test]

@@ -22,10 +22,10 @@ impl World {
     /// Paths are cut: of one node, of some nodes from the others, of a pair, or one way only.
     pub(super) fn partition(&mut self) {
         let nodes = self.members.len();
-        let one = self.chance.below(nodes as u64) as usize;
-        let other = (one + 1 + self.chance.below(nodes as u64 - 1) as usize) % nodes;
+        let one = self.misfortune.below(nodes as u64) as usize;
+        let other = (one + 1 + self.misfortune.below(nodes as u64 - 1) as usize) % nodes;
         let others = (0..nodes).filter(|slot| *slot != one);
-        let (kind, paths): (_, Vec<Path>) = match self.chance.below(6) {
+        let (kind, paths): (_, Vec<Path>) = match self.misfortune.below(6) {
             0 | 1 => ("partition: a node alone", {
                 others.flat_map(|slot| [(one, slot), (slot, one)]).collect()
             }),
@@ -37,13 +37,14 @@ impl World {
         self.tally.fault(kind);
         let now = self.schedule.now();
         self.trace.note(now, format_args!("{kind}: {paths:?}"));
-        let lasts = self.chance.skewed(1_000, self.plan.cluster.partition_lasts_micros.max(1_000));
+        let lasts =
+            self.misfortune.skewed(1_000, self.plan.cluster.partition_lasts_micros.max(1_000));
         for path in &paths {
             self.cut(*path, true);
             for wire in self.network.along(*path) {
                 // Whoever waits too long for an answer of the other side gives the wire up.
-                if self.chance.coin() {
-                    let after = self.chance.skewed(1, lasts);
+                if self.misfortune.coin() {
+                    let after = self.misfortune.skewed(1, lasts);
                     self.schedule.after(after, Happening::Snap(wire));
                 }
             }
@@ -65,7 +66,7 @@ impl World {
         let wires = self.network.wires();
         if !wires.is_empty() {
             self.tally.fault("broken connection between nodes");
-            let wire = *self.chance.pick(&wires);
+            let wire = *self.misfortune.pick(&wires);
             self.snap(wire);
         }
     }
@@ -73,11 +74,11 @@ impl World {
     /// A path is slow for a while.
     pub(super) fn slow_down(&mut self) {
         let nodes = self.members.len();
-        let one = self.chance.below(nodes as u64) as usize;
-        let other = (one + 1 + self.chance.below(nodes as u64 - 1) as usize) % nodes;
+        let one = self.misfortune.below(nodes as u64) as usize;
+        let other = (one + 1 + self.misfortune.below(nodes as u64 - 1) as usize) % nodes;
         self.tally.fault("slow path");
         self.network.slow((one, other), true);
-        let lasts = self.chance.skewed(1_000, 5_000_000);
+        let lasts = self.misfortune.skewed(1_000, 5_000_000);
         self.schedule.after(lasts, Happening::Quick((one, other)));
     }
 
@@ -91,7 +92,7 @@ impl World {
         self.tally.fault("pause");
         let now = self.schedule.now();
         self.trace.note(now, format_args!("node {slot} stands still"));
-        let lasts = self.chance.skewed(1_000, self.plan.cluster.pause_lasts_micros.max(1_000));
+        let lasts = self.misfortune.skewed(1_000, self.plan.cluster.pause_lasts_micros.max(1_000));
         self.schedule.after(lasts, Happening::Resume(slot));
     }
 

@@ -87,7 +87,7 @@ impl World {
             Fault::Transfer => self.plan.cluster.transfer_micros,
         };
         if mean > 0 {
-            let after = self.chance.between(1, mean * 2);
+            let after = self.misfortune.between(1, mean * 2);
             self.schedule.after(after, Happening::Fault(fault));
         }
     }
@@ -126,12 +126,12 @@ impl World {
             (_, 1) => 0,
             // What was begun at a node ends there.
             (Fault::Doom(node, _) | Fault::Space(node), _) => node,
-            (_, nodes) => self.chance.below(nodes as u64) as usize,
+            (_, nodes) => self.misfortune.below(nodes as u64) as usize,
         };
         match fault {
             Fault::Crash => {
-                if self.chance.chance(self.plan.faults.crash_inside_job_in_a_million) {
-                    let operations = self.chance.skewed(0, 40);
+                if self.misfortune.chance(self.plan.faults.crash_inside_job_in_a_million) {
+                    let operations = self.misfortune.skewed(0, 40);
                     self.members[node].doomed = Some(operations);
                     let life = self.members[node].listens().unwrap_or(0);
                     self.schedule.after(50_000, Happening::Fault(Fault::Doom(node, life)));
@@ -154,8 +154,8 @@ impl World {
             Fault::Disconnect => self.disconnect(),
             Fault::Clock => {
                 self.tally.fault("jump of the wall clock");
-                let jump = self.chance.skewed(1, WALL_OFF_MS_MAX) as i64;
-                self.members[node].wall_off_ms = if self.chance.coin() { jump } else { -jump };
+                let jump = self.misfortune.skewed(1, WALL_OFF_MS_MAX) as i64;
+                self.members[node].wall_off_ms = if self.misfortune.coin() { jump } else { -jump };
             }
             Fault::Full => self.fill(node),
             Fault::Space(_) => {
@@ -165,7 +165,7 @@ impl World {
                 return;
             }
             Fault::Fail => {
-                let after = self.chance.skewed(0, 50);
+                let after = self.misfortune.skewed(0, 50);
                 self.tally.fault("failing disk");
                 self.members[node].sky.strike(after);
             }

@@ -43,7 +43,10 @@ impl World {
             disk
         });
         let disk: Arc<dyn Disk> = Arc::new(Fused::new(Arc::new(disk.clone()), member.fuse.clone()));
-        let tables = member.tables.entry(id).or_default().clone();
+        // What was never flushed is gone, also when the same process closed them.
+        let tables = member.tables.entry(id).or_default();
+        *tables = tables.crash();
+        let tables = tables.clone();
         let machine = self.plan.machine;
         let options = open::Options { node: member.id, namespace: options, machine, seed };
         let opened = open_or_create(&disk, &tables, id, segment_bytes, &options, begin);

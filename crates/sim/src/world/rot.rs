@@ -20,13 +20,13 @@ impl World {
             return;
         }
         let kinds = if self.members.len() == 1 { 6 } else { 24 };
-        match self.chance.below(kinds) {
+        match self.misfortune.below(kinds) {
             0 if !quietly => return self.rot_superblock(node),
             1 if !quietly => return self.rot_tables(node),
             _ => {}
         }
         let shards: Vec<ShardId> = self.members[node].disks.keys().copied().collect();
-        let Some(shard) = shards.get(self.chance.below(shards.len() as u64) as usize).copied()
+        let Some(shard) = shards.get(self.misfortune.below(shards.len() as u64) as usize).copied()
         else {
             return;
         };
@@ -35,7 +35,7 @@ impl World {
         if synced <= first {
             return;
         }
-        match self.chance.below(4) {
+        match self.misfortune.below(4) {
             0 if !quietly => self.rot_block(node, shard, (first, synced)),
             _ => self.rot_bit(node, shard, (first, synced), quietly),
         }
@@ -63,9 +63,9 @@ impl World {
         (first, synced): (Offset, Offset),
         quietly: bool,
     ) {
-        let offset = Offset(self.chance.between(first.0, synced.0 - 1));
+        let offset = Offset(self.misfortune.between(first.0, synced.0 - 1));
         let (name, position) = self.place(offset);
-        let bit = self.chance.below(8) as u8;
+        let bit = self.misfortune.below(8) as u8;
         if self.members[node].disks[&shard].rot(&name, position, bit) {
             let now = self.schedule.now();
             let what = format!("bit {bit} at {offset} of shard {shard} of node {node} rots");
@@ -77,14 +77,14 @@ impl World {
 
     /// Blocks of a log become those of another place of it, or zeros.
     fn rot_block(&mut self, node: usize, shard: ShardId, (first, synced): (Offset, Offset)) {
-        let offset = Offset(self.chance.between(first.0, synced.0 - 1));
+        let offset = Offset(self.misfortune.between(first.0, synced.0 - 1));
         let (name, position) = self.place(offset);
-        let bytes = BLOCK_BYTES * self.chance.skewed(1, 64);
+        let bytes = BLOCK_BYTES * self.misfortune.skewed(1, 64);
         let end = synced.0 - offset.0 + position;
         let bytes = bytes.min(end.saturating_sub(position)) as usize;
         let disk = self.members[node].disks[&shard].clone();
-        let (kind, block) = if self.chance.coin() {
-            let from = self.chance.below(position + 1) / BLOCK_BYTES * BLOCK_BYTES;
+        let (kind, block) = if self.misfortune.coin() {
+            let from = self.misfortune.below(position + 1) / BLOCK_BYTES * BLOCK_BYTES;
             ("blocks of another place", disk.resting(&name, from, bytes))
         } else {
             ("blocks that never arrived", vec![0; bytes])
@@ -114,7 +114,7 @@ impl World {
         if shards.is_empty() {
             return;
         }
-        let shard = *self.chance.pick(&shards);
+        let shard = *self.misfortune.pick(&shards);
         let now = self.schedule.now();
         self.trace.note(now, format_args!("the tables of shard {shard} rot"));
         self.tally.fault("rotten tables");
@@ -133,8 +133,8 @@ impl World {
         if others.is_empty() {
             return;
         }
-        let (shard, name, length) = self.chance.pick(&others).clone();
-        let (position, bit) = (self.chance.below(length), self.chance.below(8) as u8);
+        let (shard, name, length) = self.misfortune.pick(&others).clone();
+        let (position, bit) = (self.misfortune.below(length), self.misfortune.below(8) as u8);
         if self.members[node].disks[&shard].rot(&name, position, bit) {
             let now = self.schedule.now();
             self.trace.note(now, format_args!("bit {bit} at {position} of {name} of {shard} rots"));
