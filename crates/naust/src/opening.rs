@@ -74,7 +74,8 @@ fn tell(wiring: &Wiring, worker: usize, shard: ShardId, opened: Result<Opened, N
 }
 
 fn failed(wiring: &Wiring, shard: ShardId, error: &OpenError) -> NotOpened {
-    let disk = disk(wiring, shard).ok();
+    // Looking makes nothing: an empty log must not stand where one was lost.
+    let disk = wiring.data.log(shard).is_dir().then(|| disk(wiring, shard).ok()).flatten();
     let node = wiring.data.identity().node;
     let trouble = disk.and_then(|disk| open::trouble(error, disk, node, seed()));
     NotOpened { failure: error.failure(), trouble: trouble.map(Box::new) }
