@@ -43,7 +43,10 @@ impl World {
             disk
         });
         let disk: Arc<dyn Disk> = Arc::new(Fused::new(Arc::new(disk.clone()), member.fuse.clone()));
-        let tables = member.tables.entry(id).or_default().clone();
+        let tables = member.tables.entry(id).or_default();
+        // What was not flushed when it was closed in this life, if it was, is gone.
+        *tables = tables.crash();
+        let tables = tables.clone();
         let machine = self.plan.machine;
         let options = open::Options { node: member.id, namespace: options, machine, seed };
         let opened = open_or_create(&disk, &tables, id, segment_bytes, &options, begin);
