@@ -43,8 +43,8 @@ impl World {
             disk
         });
         let disk: Arc<dyn Disk> = Arc::new(Fused::new(Arc::new(disk.clone()), member.fuse.clone()));
-        // What was never flushed is gone, also when the same process closed them.
         let tables = member.tables.entry(id).or_default();
+        // What was not flushed when it was closed in this life, if it was, is gone.
         *tables = tables.crash();
         let tables = tables.clone();
         let machine = self.plan.machine;
