@@ -325,7 +325,8 @@ impl Node {
                 && self.directory.nodes().next().is_some()
             {
                 let detail = format!(
-                    "node {other}, which was removed before, still has a part in shard {}; try again",
+                    "node {other}, which was removed before, still has a part in shard {}; try \
+                     again",
                     shard.id
                 );
                 return Err(Failure::new(Code::Unavailable, detail));
