@@ -13,7 +13,7 @@ use naust_wire::options::{Compaction, Compression, KeyspaceOptions};
 use naust_wire::{Index, LogTime, Offset, Term};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::{Bound, ControlFlow};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 /// The versions of one row, oldest first.
 type Versions = Vec<(Offset, Option<Arc<[u8]>>)>;
@@ -205,8 +205,12 @@ impl Tables for MemTables {
     }
 
     fn done(&mut self, done: MemDone) -> Result<(), Fault> {
+        // A job of tables that these took the place of: nobody waits for it.
+        if !Weak::ptr_eq(&done.of, &Arc::downgrade(&self.trees)) {
+            return Ok(());
+        }
         self.busy = false;
-        if let Work::Flush(tree, _) = done.0 {
+        if let Work::Flush(tree, _) = done.work {
             self.flushes.pop_front();
             if !self.compactions.contains(&tree) {
                 self.compactions.push_back(tree);
@@ -244,7 +248,10 @@ pub struct MemJob {
 
 /// What a [`MemJob`] did.
 #[derive(Debug)]
-pub struct MemDone(Work);
+pub struct MemDone {
+    of: Weak<RwLock<Trees>>,
+    work: Work,
+}
 
 impl TablesJob for MemJob {
     type Done = MemDone;
@@ -261,7 +268,7 @@ impl TablesJob for MemJob {
                 trees.trees.get_mut(&tree).expect("trees are never removed").compact(floor);
             }
         }
-        MemDone(self.work)
+        MemDone { of: Arc::downgrade(&self.trees), work: self.work }
     }
 }
 

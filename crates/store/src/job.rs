@@ -12,7 +12,7 @@ use crate::view::{Run, Runs, View};
 use crate::writer::{Layout, NewTables, TableWriter};
 use naust_machine::{Fault, Mark, TablesJob, TreeId};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// Rows between two looks whether the tables were closed.
 const ROWS_PER_LOOK: u64 = 1024;
@@ -51,6 +51,8 @@ pub(crate) enum Work {
 
 /// The end of a job, to be given to `Tables::done`.
 pub struct LsmDone {
+    /// Whose job it was.
+    pub(crate) of: Weak<Shard>,
     pub(crate) ended: Ended,
     pub(crate) result: Result<(), Fault>,
 }
@@ -76,16 +78,16 @@ impl TablesJob for LsmJob {
 
     fn run(self) -> LsmDone {
         let LsmJob { shard, work } = self;
-        let inside = shard.clone();
+        let (inside, of) = (shard.clone(), Arc::downgrade(&shard));
         // What a job holds goes with its body, so that the sweep after it finds nothing held.
         match work {
             Work::Flush(unit) => {
                 let result = shard.run(move || flush(&inside, &unit));
-                LsmDone { ended: Ended::Flush, result }
+                LsmDone { of, ended: Ended::Flush, result }
             }
             Work::Compact { id, tree, runs, plan } => {
                 let result = shard.run(move || compact(&inside, id, &tree, &runs, &plan));
-                LsmDone { ended: Ended::Compact(id), result }
+                LsmDone { of, ended: Ended::Compact(id), result }
             }
         }
     }

@@ -251,6 +251,10 @@ impl Tables for LsmTables {
     }
 
     fn done(&mut self, done: LsmDone) -> Result<(), Fault> {
+        // A job of tables that these took the place of, which were closed before: nobody waits.
+        if !Weak::ptr_eq(&done.of, &Arc::downgrade(&self.shard)) {
+            return Ok(());
+        }
         match done.ended {
             Ended::Flush => {
                 self.flushing = false;

@@ -333,7 +333,8 @@ impl<T: Tables> Shard<T> {
     }
 
     pub(super) fn done(&mut self, done: <T::Job as TablesJob>::Done) -> Result<(), Fault> {
-        self.jobs_under_way -= 1;
+        // One of tables that were closed before, which these took the place of, was not counted.
+        self.jobs_under_way = self.jobs_under_way.saturating_sub(1);
         let ended = self.machine.done(done);
         self.is_full = ended.as_ref().is_err_and(|fault| fault.disk_full);
         self.is_waiting |= self.is_full;

@@ -466,7 +466,8 @@ impl World {
             open::create_with(&disk, identity, &begin, self.layout)
                 .expect("an empty disk takes a log");
         }
-        let tables = self.tables.remove(&id).unwrap_or_default();
+        // What was not flushed when it was closed, if it was, is gone.
+        let tables = self.tables.remove(&id).unwrap_or_default().crash();
         self.tables.insert(id, tables.share());
         let damage = self.damage.entry(id).or_default();
         let tables = Narrow::new(tables, Arc::clone(&self.is_full), Arc::clone(damage));
