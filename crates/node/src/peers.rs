@@ -5,6 +5,7 @@
 //! What is said to a node without a link is lost, as it may be on any network.
 
 use crate::{ConnectionId, Effect};
+use naust_wire::limits::NODES_MAX;
 use naust_wire::peer::{self, Peer, Said};
 use naust_wire::{NodeId, ShardId};
 use rustc_hash::FxHashMap;
@@ -14,6 +15,9 @@ use std::collections::BTreeMap;
 const ALIVE_MS: u64 = 50;
 /// Milliseconds without a word after which a node counts as gone.
 const GONE_MS: u64 = 400;
+
+/// Nodes that a worker knows: those of the directory, and as many that only say so.
+const PEERS_MAX: usize = 2 * NODES_MAX;
 
 /// The other nodes, as a worker knows them.
 pub(crate) struct Peers {
@@ -52,6 +56,11 @@ impl Peers {
             address.clone_into(&mut other.address);
             effects.push(Effect::Link { node, address: address.to_owned() });
         }
+    }
+
+    /// Whether a node may be learned that says itself where it is: strangers are bounded.
+    pub(crate) fn may_learn(&self, node: NodeId) -> bool {
+        self.all.contains_key(&node) || self.all.len() < PEERS_MAX
     }
 
     /// A node left the cluster, or came back to it. It is spoken to as long as it has a part in
@@ -184,5 +193,25 @@ impl Peers {
                 effects.push(Effect::Peer { to: *node, bytes });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_are_bounded_and_who_is_known_is_not_refused() {
+        let hello = Said::Alive;
+        let mut peers = Peers::new(NodeId(1), hello);
+        let mut effects = Vec::new();
+        let mut strangers = (2..).map(NodeId);
+        while let Some(node) = strangers.next().filter(|node| peers.may_learn(*node)) {
+            peers.learn(node, "here:1", &mut effects);
+        }
+        assert_eq!((peers.all.len(), effects.len()), (PEERS_MAX, PEERS_MAX));
+        assert!(peers.may_learn(NodeId(2)));
+        peers.forget(NodeId(2), &mut effects);
+        assert!(peers.may_learn(NodeId(1 << 40)), "one left");
     }
 }

@@ -39,6 +39,10 @@ impl Node {
                 let detail = "this node belongs to another cluster";
                 return Err(Failure::new(Code::BadArgument, detail));
             }
+            if !self.peers.may_learn(peer.from) {
+                let detail = "this node knows as many nodes as it may";
+                return Err(Failure::new(Code::Overloaded, detail));
+            }
             self.peers.greeted(from, peer.from);
             self.connections.exempt(from);
             self.peers.learn(peer.from, address, effects);

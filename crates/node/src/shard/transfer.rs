@@ -370,6 +370,11 @@ impl Shard {
         if contents.answers != 0 {
             return;
         }
+        // Told twice, it begins once: what came of the first may still be on its way to the disk.
+        let known = |taken: &Taken| taken.contents.transfer == contents.transfer;
+        if self.transfers.taken.as_ref().is_some_and(known) {
+            return;
+        }
         if let Some(taken) = Taken::new(from, contents, now) {
             let import = Import::Begin(taken.contents.clone());
             let number = taken.contents.transfer;
