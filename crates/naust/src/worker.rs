@@ -111,6 +111,8 @@ pub struct Worker {
     peers: Peers,
     folder: Arc<views::Folder>,
     inputs: VecDeque<Input>,
+    /// The one job for the views of what is being carried out may be done by this thread.
+    folds_here: bool,
     /// What came out of batches that this thread folded in itself, and what came in before.
     told: VecDeque<Input>,
     effects: Vec<Effect>,
@@ -166,6 +168,7 @@ impl Worker {
             peers,
             folder,
             inputs: VecDeque::new(),
+            folds_here: false,
             told: VecDeque::new(),
             effects: Vec::new(),
             writes: Vec::new(),
@@ -431,6 +434,9 @@ impl Worker {
     fn carry_out(&mut self) {
         while !self.effects.is_empty() {
             let mut effects = std::mem::take(&mut self.effects);
+            // With more to fold in, two threads are better than one.
+            let views = effects.iter().filter(|effect| matches!(effect, Effect::Views { .. }));
+            self.folds_here = views.take(2).count() == 1;
             for effect in effects.drain(..) {
                 self.carry(effect);
             }
@@ -519,8 +525,11 @@ impl Worker {
                 self.give(&wiring.views[worker], views::Input::Shut(shard));
             }
             Effect::Views { shard, job } => {
-                let folded = self.folder.fold_here(&wiring, shard, job, &mut self.told);
-                if let Err(job) = folded {
+                let job = match self.folds_here {
+                    true => self.folder.fold_here(&wiring, shard, job, &mut self.told),
+                    false => Err(job),
+                };
+                if let Err(job) = job {
                     self.give(&wiring.views[worker], views::Input::Job { shard, job });
                 }
             }
