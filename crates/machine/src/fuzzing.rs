@@ -49,6 +49,17 @@ mod tests {
         Key::Node(NodeId(7)),
     ];
 
+    #[test]
+    fn the_last_number_of_all_has_no_run_after_it() {
+        for last in [u64::MAX, u64::MAX - 1] {
+            let key = Key::Recent(last).bytes();
+            assert!(Loaded::default().rows([(&key[..], &b""[..])]).is_err());
+            row(&[&[key.len() as u8][..], &key].concat());
+        }
+        let key = Key::Recent(u64::MAX - 2).bytes();
+        assert!(Loaded::default().rows([(&key[..], &b""[..])]).is_ok());
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_taken_or_refused(

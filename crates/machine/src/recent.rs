@@ -182,12 +182,15 @@ impl Recent {
             rest = last_of(rest).ok_or(Damaged("recent writes"))?.1;
         }
         let last = last_of(bytes).map_or(Offset::ZERO, |(write, _)| write.commit);
+        // The run after it is opened at once, and has a number, too.
+        let next = number.checked_add(1).filter(|next| *next < u64::MAX);
+        let next = next.ok_or(Damaged("recent writes"))?;
         if self.runs.is_empty() {
             self.dropped_from = number;
         }
         self.runs.push_back(Run { number, last, bytes: bytes.to_vec() });
-        self.next_number = number + 1;
-        self.unwritten_from = number + 1;
+        self.next_number = next;
+        self.unwritten_from = next;
         Ok(())
     }
 
