@@ -55,6 +55,13 @@ impl Replica {
         Ok(Some(self.append_configuration(&after)))
     }
 
+    /// Whether the log may hold a change of the configuration that is not in force yet. While it
+    /// does, a leader may not propose another one, nor an empty entry: that would read as a seal.
+    #[must_use]
+    pub fn has_pending_change(&self) -> bool {
+        self.raft.has_pending_conf()
+    }
+
     fn append_configuration(&mut self, after: &Configuration) -> Index {
         // Not through Raft's own proposals: they turn what they refuse into an empty entry.
         let entry = raft_entry(&EntryKind::Configure(after.encode()));
