@@ -228,8 +228,8 @@ impl Shard {
         if is_known || !leads || !self.replica.configuration().contains(node) || number == 0 {
             return;
         }
-        // An empty frame behind another of its term reads as the proof that all changes before it are
-        // in force (`naust_consensus::is_seal`), so it must not lie behind one that is not.
+        // An empty frame behind another of its term reads as the proof that all changes before it
+        // are in force (`naust_consensus::is_seal`), so it must not lie behind one that is not.
         if self.admit().is_ok() && !self.replica.has_pending_change() {
             self.stage(Kind::Empty, b"", Waiter::NOBODY, now);
             let barrier = (self.log.end().index, self.replica.term());
