@@ -103,7 +103,7 @@ fn flush(shard: &Shard, unit: &Unit) -> Result<(), Fault> {
         let older = tree.view().runs.clone();
         let rows: Source<'_> = Box::new(memtable.all().map(Ok));
         let exists = |key: &[u8]| older.iter().any(|run| run.table_of(key).is_some());
-        let layout = Layout { compression: tree.options().compression, in_parts: false };
+        let layout = layout(tree, false);
         let tables = write(shard, layout, shard.floors(tree), vec![rows], exists)?;
         if !tables.tables().is_empty() {
             runs.insert(*id, run(0, tables.tables().to_vec()));
@@ -182,14 +182,18 @@ fn merge(
     let inputs = runs.iter().flat_map(|run| run.tables()).filter(|table| is_input(table));
     let bytes: u64 = inputs.map(|table| table.record().bytes).sum();
     let in_parts = bytes > shard.directory.options.whole_bytes;
-    let layout = Layout { compression: tree.options().compression, in_parts };
-    write(shard, layout, shard.floors(tree), sources, exists)
+    write(shard, layout(tree, in_parts), shard.floors(tree), sources, exists)
+}
+
+fn layout(tree: &Tree, in_parts: bool) -> Layout<'_> {
+    let compressible = &tree.compressible;
+    Layout { compression: tree.options().compression, compressible, in_parts }
 }
 
 /// Merges sources, the newest first, into new tables, without the versions that have ended.
 fn write(
     shard: &Shard,
-    layout: Layout,
+    layout: Layout<'_>,
     floors: Floors,
     sources: Vec<Source<'_>>,
     older_exists: impl Fn(&[u8]) -> bool,

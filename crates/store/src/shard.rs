@@ -13,7 +13,7 @@ use crate::manifest::{Manifest, TreeRecord};
 use crate::memtable::Memtable;
 use crate::table::{Table, TableRecord};
 use crate::view::{Run, Runs, View};
-use crate::writer::{Directory, NewTables};
+use crate::writer::{Compressible, Directory, NewTables};
 use naust_machine::{Fault, Mark, TreeId};
 use naust_wire::options::KeyspaceOptions;
 use rustc_hash::FxHashMap;
@@ -26,6 +26,8 @@ pub(crate) struct Tree {
     view: RwLock<Arc<View>>,
     options: Mutex<KeyspaceOptions>,
     retention_floor: AtomicU64,
+    /// Whether compressing its tables is worth the time.
+    pub compressible: Compressible,
 }
 
 impl Tree {
@@ -36,6 +38,7 @@ impl Tree {
             view: RwLock::new(Arc::new(view)),
             options: Mutex::new(options),
             retention_floor: AtomicU64::new(0),
+            compressible: Compressible::default(),
         }
     }
 

@@ -10,7 +10,14 @@ use naust_machine::Fault;
 use naust_wire::options::Compression;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Of so many bytes of rows, one block is tried out.
+const SAMPLE_EVERY_BYTES: u64 = 256 << 10;
+/// Bytes of a block that is tried out: as many as the engine's blocks have.
+const SAMPLE_BYTES: usize = 4 << 10;
+/// What compression must leave out of a block, in parts of it, to be worth the time.
+const WORTH: usize = 32;
 
 /// Where tables go and what they are called.
 pub(crate) struct Directory {
@@ -55,11 +62,65 @@ impl Drop for NewTables {
     }
 }
 
+/// Whether compressing a tree's tables is worth the time. Every table tells of the next one, by
+/// some of its rows.
+#[derive(Default)]
+pub(crate) struct Compressible {
+    does_not: AtomicBool,
+}
+
+impl Compressible {
+    /// How the next table is written, when `wanted` is asked for.
+    fn next(&self, wanted: Compression) -> Compression {
+        if self.does_not.load(Ordering::Relaxed) { Compression::None } else { wanted }
+    }
+}
+
+/// Some of a table's rows, and what compression would leave of them.
+#[derive(Default)]
+struct Sample {
+    block: Vec<u8>,
+    /// Where in the table the next block begins, in bytes of keys and values.
+    next_at: u64,
+    plain_bytes: usize,
+    compressed_bytes: usize,
+}
+
+impl Sample {
+    /// Looks at the row that begins `at` bytes of keys and values into the table.
+    fn add(&mut self, at: u64, row: &Row) {
+        if at < self.next_at {
+            return;
+        }
+        let parts = [&*row.key.key, &row.value];
+        for part in parts {
+            let room = SAMPLE_BYTES - self.block.len();
+            self.block.extend_from_slice(&part[..part.len().min(room)]);
+        }
+        if self.block.len() == SAMPLE_BYTES {
+            self.plain_bytes += self.block.len();
+            self.compressed_bytes += lz4_flex::block::compress(&self.block).len();
+            self.block.clear();
+            self.next_at = at + SAMPLE_EVERY_BYTES;
+        }
+    }
+
+    /// Tells the tree, if there were rows enough to tell.
+    fn tell(&self, compressible: &Compressible) {
+        if self.plain_bytes > 0 {
+            let worth = self.plain_bytes - self.plain_bytes / WORTH;
+            compressible.does_not.store(self.compressed_bytes > worth, Ordering::Relaxed);
+        }
+    }
+}
+
 /// How tables are laid out.
 #[derive(Clone, Copy)]
-pub(crate) struct Layout {
+pub(crate) struct Layout<'a> {
     /// Of their blocks.
     pub compression: Compression,
+    /// What is known of that.
+    pub compressible: &'a Compressible,
     /// Indexes and filters are cut into parts that can be cached one by one.
     pub in_parts: bool,
 }
@@ -68,6 +129,7 @@ struct Unfinished {
     engine: EngineWriter,
     path: PathBuf,
     record: TableRecord,
+    sample: Sample,
     raw_bytes: u64,
     last_key: Slice,
 }
@@ -75,14 +137,14 @@ struct Unfinished {
 /// Writes row versions, in order.
 pub(crate) struct TableWriter<'a> {
     directory: &'a Directory,
-    layout: Layout,
+    layout: Layout<'a>,
     finished: NewTables,
     unfinished: Option<Unfinished>,
 }
 
 impl<'a> TableWriter<'a> {
     /// Begins; no file is made before the first row.
-    pub fn new(directory: &'a Directory, layout: Layout) -> TableWriter<'a> {
+    pub fn new(directory: &'a Directory, layout: Layout<'a>) -> TableWriter<'a> {
         TableWriter { directory, layout, finished: NewTables::default(), unfinished: None }
     }
 
@@ -98,6 +160,9 @@ impl<'a> TableWriter<'a> {
             self.unfinished = Some(self.begin_table()?);
         }
         let table = self.unfinished.as_mut().expect("it was begun above");
+        if self.layout.compression != Compression::None {
+            table.sample.add(table.raw_bytes, &row);
+        }
         table.raw_bytes += (row.key.key.len() + row.value.len()) as u64;
         table.record.rows += 1;
         table.record.oldest = table.record.oldest.min(row.key.offset);
@@ -118,9 +183,10 @@ impl<'a> TableWriter<'a> {
     fn begin_table(&self) -> Result<Unfinished, Fault> {
         let id = self.directory.next_table.fetch_add(1, Ordering::Relaxed);
         let path = Table::path(&self.directory.path, id);
+        let compression = self.layout.compressible.next(self.layout.compression);
         let mut engine = EngineWriter::new(path.clone(), id, 0)
             .map_err(|error| fault::engine("making table", &path, &error))?
-            .use_data_block_compression(match self.layout.compression {
+            .use_data_block_compression(match compression {
                 Compression::None => CompressionType::None,
                 Compression::Lz4 => CompressionType::Lz4,
             });
@@ -129,13 +195,15 @@ impl<'a> TableWriter<'a> {
         }
         let record =
             TableRecord { id, bytes: 0, rows: 0, oldest: u64::MAX, newest: 0, checksum: 0 };
-        Ok(Unfinished { engine, path, record, raw_bytes: 0, last_key: Slice::empty() })
+        let last_key = Slice::empty();
+        let sample = Sample::default();
+        Ok(Unfinished { engine, path, record, sample, raw_bytes: 0, last_key })
     }
 
     fn finish_table(&mut self) -> Result<(), Fault> {
-        let Some(Unfinished { engine, path, mut record, .. }) = self.unfinished.take() else {
-            return Ok(());
-        };
+        let Some(unfinished) = self.unfinished.take() else { return Ok(()) };
+        let Unfinished { engine, path, mut record, sample, .. } = unfinished;
+        sample.tell(self.layout.compressible);
         match finish(self.directory, engine, &path, &mut record) {
             Ok(table) => self.finished.tables.push(Arc::new(table)),
             Err(fault) => {
@@ -174,4 +242,44 @@ fn finish(
 fn remove(path: &Path) {
     // A file that stays behind has no name in the manifest, so the next opening removes it.
     let _ = std::fs::remove_file(path);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Cache;
+    use crate::row::RowKey;
+
+    #[test]
+    fn only_what_compresses_is_compressed() {
+        let directory = tempfile::tempdir().unwrap();
+        let options =
+            StoreOptions { table_bytes: 256 << 10, ..StoreOptions::new(Cache::new(1, 9)) };
+        let path = directory.path().to_owned();
+        let directory = Directory { path, tree: 0, next_table: AtomicU64::new(1), options };
+        let compressible = Compressible::default();
+        let mut random = 1_u64;
+        let mut written = |tables: u64, dense: bool| -> Vec<bool> {
+            let (compression, compressible) = (Compression::Lz4, &compressible);
+            let layout = Layout { compression, compressible, in_parts: false };
+            let mut writer = TableWriter::new(&directory, layout);
+            for row in 0..tables * 2048 {
+                let mut value = [7; 120];
+                for byte in value.iter_mut().filter(|_| dense) {
+                    random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    *byte = (random >> 56) as u8;
+                }
+                let key = Slice::from(row.to_be_bytes());
+                let key = RowKey { key, offset: row, deleted: false };
+                writer.write(Row { key, value: Slice::from(value) }).unwrap();
+            }
+            let written = writer.finish().unwrap();
+            written.tables().iter().map(|table| table.record().bytes < 100 << 10).collect()
+        };
+        assert_eq!(written(4, false), [true; 4], "what compresses is compressed");
+        assert!(!compressible.does_not.load(Ordering::Relaxed));
+        assert_eq!(written(3, true), [false; 3], "random bytes stay as long as they are");
+        assert!(compressible.does_not.load(Ordering::Relaxed), "so the next table is not tried");
+        assert_eq!(written(3, false), [false, true, true], "but some of its rows are");
+    }
 }
