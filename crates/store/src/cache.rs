@@ -86,7 +86,7 @@ impl StoreOptions {
             whole_bytes: 512 << 20,
             level_bytes: 256 << 20,
             level_ratio: 10,
-            flushes_per_merge: 4,
+            flushes_per_merge: 8,
             runs_per_merge: 8,
         }
     }
