@@ -360,6 +360,12 @@ impl Log {
         }
     }
 
+    /// Has the superblock written with the next [`Write`](crate::Write), though nothing in it
+    /// changed: what the disk has of it is damaged.
+    pub fn save_again(&mut self) {
+        self.superblock_dirty = true;
+    }
+
     /// Views have folded in what is below `upto`: its memory goes, once it is durable.
     pub fn release(&mut self, upto: Offset) {
         self.chunks.release(upto.min(self.durable.offset));

@@ -197,6 +197,12 @@ impl Survey {
         Ok(survey)
     }
 
+    /// Whether only one slot of the superblock is good.
+    #[must_use]
+    pub fn has_half_a_superblock(&self) -> bool {
+        self.superblock_stale
+    }
+
     /// The membership that the log began with.
     #[must_use]
     pub fn configuration(&self) -> &[u8] {

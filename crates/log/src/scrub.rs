@@ -4,7 +4,8 @@ use crate::disk::Open;
 use crate::layout::{Flaw, Position};
 use crate::reader::{Chunk, ReadError, Reader};
 use crate::scan::Window;
-use crate::{Damage, Fault};
+use crate::superblock::Superblock;
+use crate::{Damage, Fault, OpenError};
 use naust_wire::Offset;
 use naust_wire::limits::FRAME_ALIGN;
 use std::io::ErrorKind;
@@ -30,6 +31,8 @@ pub struct Scrubbed {
     pub damage: Vec<Damage>,
     /// All that is durable was seen.
     pub done: bool,
+    /// The superblock has to be written again: one slot of it is bad, or both are.
+    pub is_superblock_bad: bool,
 }
 
 impl Reader {
@@ -37,6 +40,18 @@ impl Reader {
     #[must_use]
     pub fn scrub(&self, from: Offset) -> Scrub {
         Scrub { reader: self.clone(), at: from, before: None }
+    }
+
+    /// Where the next good frame of the segment begins behind damage at `from`, or the segment's
+    /// end; and how many bytes that took.
+    pub(crate) fn good_behind(&self, from: Offset) -> Result<(Offset, u64), Fault> {
+        let layout = self.layout();
+        let base = layout.base(from);
+        let end = layout.end(from).min(self.end());
+        let file = self.shared().file(base, Open::Existing)?;
+        let mut window = Window::new(layout, base, file)?;
+        let found = window.search(from.plus(FRAME_ALIGN as u64))?;
+        Ok((found.map_or(end, |(header, _)| header.offset.min(end)), window.read))
     }
 }
 
@@ -64,7 +79,8 @@ impl Scrub {
                 Ok(chunk) => self.look_at(&chunk, &mut seen),
                 Err(ReadError::Trimmed { next: Some(next) }) => self.go_on(next, None),
                 Err(ReadError::Damaged(damage)) => {
-                    let found = self.behind(damage.from, &mut seen)?;
+                    let (found, read) = self.reader.good_behind(damage.from)?;
+                    seen.bytes += read;
                     seen.damage.push(Damage { to: found, ..damage });
                     self.go_on(found, None);
                 }
@@ -76,6 +92,14 @@ impl Scrub {
                 Err(ReadError::Io(fault)) => return Err(fault),
                 Err(_) => seen.done = true,
             }
+        }
+        if seen.done {
+            // An update that is under way looks the same; to write once more harms nothing.
+            let loaded = Superblock::load(&*self.reader.shared().disk);
+            seen.is_superblock_bad = match loaded {
+                Ok((_, is_stale)) => is_stale,
+                Err(error) => matches!(error, OpenError::Superblock),
+            };
         }
         Ok(seen)
     }
@@ -104,17 +128,5 @@ impl Scrub {
             last = Some(Position::of(&frame.header, frame.crc));
         }
         self.go_on(chunk.next(), last);
-    }
-
-    /// The next good frame of the segment behind damage, or the segment's end.
-    fn behind(&self, from: Offset, seen: &mut Scrubbed) -> Result<Offset, Fault> {
-        let layout = self.reader.layout();
-        let base = layout.base(from);
-        let end = layout.end(from).min(self.reader.end());
-        let file = self.reader.shared().file(base, Open::Existing)?;
-        let mut window = Window::new(layout, base, file)?;
-        let found = window.search(from.plus(FRAME_ALIGN as u64))?;
-        seen.bytes += window.read;
-        Ok(found.map_or(end, |(header, _)| header.offset.min(end)))
     }
 }

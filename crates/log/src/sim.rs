@@ -274,6 +274,31 @@ impl SimDisk {
         true
     }
 
+    /// A file is gone, as if it had never been there. Returns false if there is none.
+    pub fn lose(&self, name: &str) -> bool {
+        let mut state = self.state();
+        let was_there = state.names.remove(name).is_some();
+        state.durable_names.remove(name);
+        for names in &mut state.name_history {
+            names.remove(name);
+        }
+        was_there
+    }
+
+    /// A file ends early, as if no more had ever been in it. Returns false if it does not reach so
+    /// far.
+    pub fn shorten(&self, name: &str, length: u64) -> bool {
+        let mut state = self.state();
+        let Some(number) = state.names.get(name).copied() else { return false };
+        let inode = state.files.get_mut(&number).expect("a name has a file");
+        if length >= inode.now.length() {
+            return false;
+        }
+        inode.now.set_length(length);
+        inode.durable.set_length(length);
+        true
+    }
+
     /// Names and lengths of all files, in bytes.
     #[must_use]
     pub fn files(&self) -> Vec<(String, u64)> {

@@ -12,9 +12,9 @@
 //! bytes keep their meaning in every version, so that an older release can tell a newer format from
 //! rot.
 //!
-//! An update writes and syncs slot 0, then slot 1, and only then is acted on. So what was acted on
-//! stands in both slots, either slot alone is enough, and a rotten one can't bring back an older
-//! vote.
+//! An update writes and syncs one slot, then the other, and only then is acted on. So what was
+//! acted on stands in both slots, either slot alone is enough, and a rotten one can't bring back an
+//! older vote.
 
 use crate::disk::{Disk, File, Open};
 use crate::layout::{Layout, Position};
@@ -165,11 +165,16 @@ impl Superblock {
         disk.sync().map_err(Fault::at("sync names of", NAME))
     }
 
-    /// Writes and syncs one slot after the other.
+    /// Writes and syncs one slot after the other; first the one that is bad, if one is, so that a
+    /// power cut in the middle leaves one that is good.
     pub(crate) fn store(&self, disk: &dyn Disk) -> Result<(), Fault> {
         let file = disk.open(NAME, Open::Existing).map_err(Fault::at("open", NAME))?;
-        self.write_slot(&*file, 0)?;
-        self.write_slot(&*file, 1)
+        let first = match read_slot(&*file, 1)? {
+            Slot::Bad => 1,
+            Slot::Good(_) | Slot::Foreign(_) => 0,
+        };
+        self.write_slot(&*file, first)?;
+        self.write_slot(&*file, 1 - first)
     }
 
     fn write_slot(&self, file: &dyn File, slot: usize) -> Result<(), Fault> {
@@ -194,10 +199,7 @@ impl Superblock {
         };
         let mut slots = [Slot::Bad, Slot::Bad];
         for (number, slot) in slots.iter_mut().enumerate() {
-            let mut page = vec![0; SLOT_BYTES];
-            let position = (number * SLOT_BYTES) as u64;
-            let bytes = file.read_at(position, &mut page).map_err(Fault::at("read", NAME))?;
-            *slot = Superblock::decode(&page[..bytes]);
+            *slot = read_slot(&*file, number)?;
         }
         match slots {
             [Slot::Foreign(version), _] | [_, Slot::Foreign(version)] => {
@@ -212,6 +214,13 @@ impl Superblock {
             }
         }
     }
+}
+
+fn read_slot(file: &dyn File, slot: usize) -> Result<Slot, Fault> {
+    let mut page = vec![0; SLOT_BYTES];
+    let position = (slot * SLOT_BYTES) as u64;
+    let bytes = file.read_at(position, &mut page).map_err(Fault::at("read", NAME))?;
+    Ok(Superblock::decode(&page[..bytes]))
 }
 
 /// What a slot holds.

@@ -240,7 +240,15 @@ impl Trim {
                     at = next;
                     continue;
                 }
-                Err(ReadError::Damaged(damage)) => return Err(Failure::Damaged(damage)),
+                // What is damaged and not needed any more goes with the rest.
+                Err(ReadError::Damaged(damage)) => {
+                    let (to, _) = reader.good_behind(damage.from)?;
+                    if self.live.iter().any(|live| live.start < to && live.end > damage.from) {
+                        return Err(Failure::Damaged(damage));
+                    }
+                    at = to;
+                    continue;
+                }
                 Err(ReadError::Io(fault)) => return Err(fault.into()),
                 Err(_) => break,
             };

@@ -295,3 +295,61 @@ fn live_frames_of_sparse_segments_are_mended_too() {
         }
     }
 }
+
+/// Other replicas may have let it go already: nobody could mend it.
+#[test]
+fn damage_of_what_nothing_needs_goes_with_it() {
+    let (disk, mut log, _) = make(6, 60);
+    let applied = log.end().offset;
+    let offsets: Vec<Offset> = all(&log.reader()).iter().map(|frame| frame.1).collect();
+    let (live, dead) = (offsets[1], offsets[2]);
+    disk.rot(&Layout::name(layout().base(dead)), dead.0 - layout().base(dead).0 + 20, 1);
+    let mut random = Random::new(1);
+    assert_eq!(scrub(&log.reader(), &mut random).len(), 1);
+    let ranges = |range: std::ops::Range<Offset>| {
+        let lives = range.contains(&live);
+        lives.then(|| live.plus(8)..live.plus(9)).into_iter().collect()
+    };
+    let input = TrimInput { persisted: applied, keep_from: applied, live: &ranges };
+    for _ in 0..30 {
+        let job = log.trim(&input);
+        if let Some(write) = log.next_write() {
+            log.written(write.run()).unwrap();
+        }
+        let Some(job) = job else { continue };
+        let done = job.run();
+        assert_eq!(done.damage(), None);
+        log.trimmed(done).unwrap();
+    }
+    assert!(log.start().offset > dead, "its segment is an old one");
+    assert_eq!(scrub(&log.reader(), &mut random), []);
+    assert_eq!(log.reader().frame(live).unwrap().from(), live);
+    let gone = log.reader().frame(dead).unwrap_err();
+    assert!(matches!(gone, ReadError::Trimmed { .. }), "{gone}");
+}
+
+#[test]
+fn damage_of_what_lives_keeps_its_segment_as_it_is() {
+    let (disk, mut log, _) = make(6, 60);
+    let applied = log.end().offset;
+    let live = all(&log.reader())[1].1;
+    disk.rot(&Layout::name(layout().base(live)), live.0 - layout().base(live).0 + 20, 1);
+    let ranges = |range: std::ops::Range<Offset>| {
+        let lives = range.contains(&live);
+        lives.then(|| live.plus(8)..live.plus(9)).into_iter().collect()
+    };
+    let input = TrimInput { persisted: applied, keep_from: applied, live: &ranges };
+    let mut met = None;
+    for _ in 0..30 {
+        let job = log.trim(&input);
+        if let Some(write) = log.next_write() {
+            log.written(write.run()).unwrap();
+        }
+        let Some(job) = job else { continue };
+        let done = job.run();
+        met = met.or(done.damage());
+        log.trimmed(done).unwrap();
+    }
+    assert_eq!(met.map(|damage| damage.from), Some(live));
+    assert_eq!(scrub(&log.reader(), &mut Random::new(1)).len(), 1, "for others to mend");
+}

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests
 
-use naust_log::sim::{Random, SimDisk};
+use naust_log::sim::{Op, Random, SimDisk, Verdict, Weather};
 use naust_log::{
     Damage, Depth, HardState, Identity, Layout, Log, OpenError, ReadError, Reader, Survey,
 };
@@ -189,6 +189,50 @@ fn either_slot_of_the_superblock_is_enough() {
         disk.rot("superblock", 4096 + 60, 1);
         let error = Log::open(Arc::new(disk), SHARD).err().unwrap();
         assert!(matches!(error, OpenError::Superblock), "{error}");
+    }
+}
+
+#[test]
+fn a_scrub_sees_a_superblock_that_the_next_write_makes_whole() {
+    let made = make(1);
+    let (mut log, _) = Log::open(Arc::new(made.disk.clone()), SHARD).unwrap();
+    let all = |log: &Log| log.reader().scrub(Offset::ZERO).step(u64::MAX).unwrap();
+    assert!(!all(&log).is_superblock_bad);
+    // What is open remembers: it can mend both.
+    for slots in [&[0][..], &[1], &[0, 1]] {
+        slots.iter().for_each(|slot| assert!(made.disk.rot("superblock", slot * 4096 + 60, 1)));
+        let seen = all(&log);
+        assert!(seen.done && seen.is_superblock_bad && seen.damage.is_empty());
+        log.save_again();
+        let write = log.next_write().expect("the superblock is to be written");
+        log.written(write.run()).unwrap();
+        assert!(!all(&log).is_superblock_bad, "{slots:?}");
+    }
+}
+
+/// Fails the second write, and everything behind it.
+struct Second(u32);
+
+impl Weather for Second {
+    fn ask(&mut self, op: Op, _file: &str) -> Verdict {
+        self.0 += u32::from(matches!(op, Op::Write(_)));
+        if self.0 < 2 { Verdict::Go } else { Verdict::Fail(std::io::ErrorKind::Other) }
+    }
+}
+
+#[test]
+fn a_bad_slot_is_written_first() {
+    for slot in [0, 1] {
+        let disk = make(1).disk;
+        let (mut log, _) = Log::open(Arc::new(disk.clone()), SHARD).unwrap();
+        assert!(disk.rot("superblock", slot * 4096 + 60, 1));
+        log.save(HardState { term: Term(9), vote: NodeId(1) });
+        disk.set_weather(Some(Box::new(Second(0))));
+        let done = log.next_write().unwrap().run();
+        log.written(done).unwrap_err();
+        disk.set_weather(None);
+        let (log, _) = Log::open(Arc::new(disk.crash(slot)), SHARD).unwrap();
+        assert_eq!(log.hard_state().term, Term(9), "slot {slot}");
     }
 }
 

@@ -79,7 +79,8 @@ pub use query::{Located, LogNeeded};
 pub use reader::{Hold, Page, ReadError, Reader};
 pub use rows::StreamId;
 pub use tables::{
-    Fault, KeyRange, Mark, Tables, TablesExport, TablesJob, TablesReader, TreeId, Version, Visit,
+    Checked, Fault, KeyRange, Mark, Tables, TablesExport, TablesJob, TablesReader, TreeId, Version,
+    Visit,
 };
 
 /// The tables of the simulator: [`MemTables`], whose crashes lose what real ones lose.

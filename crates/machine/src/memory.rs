@@ -7,7 +7,8 @@
 
 use crate::rows::{Fields, put_bytes, put_u32, put_u64};
 use crate::tables::{
-    Fault, KeyRange, Mark, Tables, TablesExport, TablesJob, TablesReader, TreeId, Version, Visit,
+    Checked, Fault, KeyRange, Mark, Tables, TablesExport, TablesJob, TablesReader, TreeId, Version,
+    Visit,
 };
 use naust_wire::options::{Compaction, Compression, KeyspaceOptions};
 use naust_wire::{Index, LogTime, Offset, Term};
@@ -384,6 +385,10 @@ fn options_of(byte: u8) -> KeyspaceOptions {
 impl TablesReader for MemReader {
     type Value = Arc<[u8]>;
     type Export = MemExport;
+
+    fn check(&self, _from: u64, _bytes: u64) -> Result<Checked, Fault> {
+        Ok(Checked::default())
+    }
 
     fn export(&self) -> Result<MemExport, Fault> {
         let tables = MemTables { trees: Arc::clone(&self.trees), ..MemTables::default() }.crash();

@@ -5,7 +5,7 @@
 //! missed a dropped version is refused with `OffsetTrimmed`. A [`Hold`] keeps the floor down for as
 //! long as its lease lasts.
 
-use crate::tables::{Fault, KeyRange, TablesReader, TreeId};
+use crate::tables::{Checked, Fault, KeyRange, TablesReader, TreeId};
 use naust_wire::limits::{HOLD_MS_MAX, HOLDS_PER_SHARD_MAX};
 use naust_wire::message::Refusal;
 use naust_wire::planted::{self, Bug};
@@ -131,6 +131,14 @@ pub struct Reader<R: TablesReader> {
 impl<R: TablesReader> Reader<R> {
     pub(crate) fn new(tables: R, shared: Arc<Shared>) -> Reader<R> {
         Reader { tables, shared }
+    }
+
+    /// Reads a part of what is on disk again: [`TablesReader::check`].
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub fn check(&self, from: u64, bytes: u64) -> Result<Checked, Fault> {
+        self.tables.check(from, bytes)
     }
 
     /// The tables as files: see [`TablesReader::export`].

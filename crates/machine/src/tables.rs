@@ -185,11 +185,28 @@ pub trait TablesReader: Clone + Send + Sync + 'static {
         visit: Visit<'_>,
     ) -> Result<(), Fault>;
 
+    /// Reads again what is on disk, whole files in the order of their numbers from `from` on, until
+    /// about `bytes` were read: damage is to be found while other replicas can still help.
+    /// Blocking.
+    ///
+    /// # Errors
+    /// [`Fault`]: a file is damaged, or can't be read.
+    fn check(&self, from: u64, bytes: u64) -> Result<Checked, Fault>;
+
     /// What is on disk now: as another replica would find it if it were its own. Blocking.
     ///
     /// # Errors
     /// [`Fault`].
     fn export(&self) -> Result<Self::Export, Fault>;
+}
+
+/// What one step of [`TablesReader::check`] came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// Bytes that were read.
+    pub bytes: u64,
+    /// The number of the file to go on with; `None`: all were read.
+    pub next: Option<u64>,
 }
 
 /// Tables as files. They stay as they are while this is held, whatever becomes of the tables.

@@ -13,6 +13,8 @@
 use crate::wiring::Wiring;
 use crate::worker::Input;
 use crate::{opening, transfers, views};
+use naust_machine::Checked;
+use naust_node::Event;
 use naust_node::transfer::Adopt;
 use naust_store::LsmJob;
 use naust_wire::ShardId;
@@ -39,6 +41,8 @@ pub enum Job {
     Refold { worker: usize, shard: ShardId, options: NamespaceOptions },
     /// Read a part of a log again.
     Scrub { worker: usize, shard: ShardId, scrub: naust_log::Scrub, bytes: u64 },
+    /// Read some files of a shard's tables again.
+    Check { worker: usize, shard: ShardId, from: u64, bytes: u64 },
     /// Write another replica's frames over a damaged place.
     Mend { worker: usize, shard: ShardId, mend: naust_log::Mend },
     /// Flush or compact tables.
@@ -55,7 +59,7 @@ impl Job {
             Job::Extend { .. } | Job::Trim { .. } | Job::Open { .. } | Job::Mend { .. } => false,
             Job::Tables { job, .. } => !job.is_flush(),
             Job::Remove { .. } | Job::Sweep { .. } | Job::Adopt { .. } => true,
-            Job::Refold { .. } | Job::Scrub { .. } => true,
+            Job::Refold { .. } | Job::Scrub { .. } | Job::Check { .. } => true,
         }
     }
 }
@@ -196,6 +200,14 @@ fn do_job(wiring: &Wiring, job: Job) {
             let read = seen.as_ref().map_or(0, |seen| seen.bytes);
             wiring.counters.repairs.scrubbed_bytes.fetch_add(read, Ordering::Relaxed);
             wiring.tell(worker, Input::Scrubbed { shard, scrub: Box::new(scrub), seen });
+        }
+        Job::Check { worker, shard, from, bytes } => {
+            let readers = wiring.catalog.readers(shard);
+            let checked = readers.map(|readers| readers.tables.check(from, bytes));
+            let checked = checked.unwrap_or_else(|| Ok(Checked::default()));
+            let read = checked.as_ref().map_or(0, |checked| checked.bytes);
+            wiring.counters.repairs.scrubbed_bytes.fetch_add(read, Ordering::Relaxed);
+            wiring.tell(worker, transfers::told(Event::Checked { shard, checked }));
         }
         Job::Mend { worker, shard, mend } => {
             let at = mend.at();

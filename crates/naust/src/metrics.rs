@@ -30,7 +30,7 @@ pub struct Counters {
 /// What was found damaged since the node started, and what became of it.
 #[derive(Debug, Default)]
 pub struct Repairs {
-    /// Bytes of logs that were read again to find damage.
+    /// Bytes of logs and tables that were read again to find damage.
     pub scrubbed_bytes: AtomicU64,
     /// Damaged places that were found in logs.
     pub damaged: AtomicU64,
@@ -46,7 +46,7 @@ impl Repairs {
     /// Counts what a worker reports.
     pub fn count(&self, report: &Report) {
         let counter = match report {
-            Report::Damaged(_) => &self.damaged,
+            Report::Damaged(_) | Report::Superblock | Report::Tables(_) => &self.damaged,
             Report::Mended { .. } => &self.mended,
             Report::Unmendable { .. } => &self.unmendable,
             Report::Rebuilt => &self.rebuilt,

@@ -10,7 +10,6 @@ use crate::disk::FileDisk;
 use crate::opening;
 use crate::wiring::Wiring;
 use crate::worker::Input;
-use naust_log::{Depth, Survey};
 use naust_node::answer::Readers;
 use naust_node::event::Event;
 use naust_node::transfer::{Adopt, Begin, Export, Import, LOG, Part, TABLES};
@@ -154,7 +153,7 @@ fn take_place(
     wiring: &Wiring,
     shard: ShardId,
     adopt: &Adopt,
-) -> Result<(), Box<dyn std::error::Error>> {
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let next = wiring.data.next(shard);
     let tables = next.join(TABLES);
     for entry in fs::read_dir(&tables)? {
@@ -164,15 +163,8 @@ fn take_place(
     let meter = Arc::clone(&wiring.counters.logs);
     let disk = Arc::new(FileDisk::open(&next.join(LOG), meter, wiring.config.sync_delay())?);
     let identity = wiring.data.identity();
-    adopt.log(&*disk, shard, identity.node, identity.cluster)?;
-    // What rotted where it was copied from must not come along: the copy that is there is better.
-    let survey = Survey::new(disk, Depth::Whole)?;
-    if let Some(damage) = survey.damage.first() {
-        return Err(format!("the log that was copied is damaged: {damage}").into());
-    }
-    if survey.torn.is_some() || survey.end.index != adopt.contents.last.0 {
-        return Err("the log that was copied is cut short".into());
-    }
+    adopt.log(disk, shard, identity.node, identity.cluster)?;
+    naust_store::check_files(&tables)?;
     File::open(&next)?.sync_all()?;
     Ok(wiring.data.take_next(shard)?)
 }

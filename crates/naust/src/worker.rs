@@ -495,6 +495,9 @@ impl Worker {
             Effect::Scrub { shard, scrub, bytes } => {
                 self.give_background(background::Job::Scrub { worker, shard, scrub, bytes });
             }
+            Effect::CheckTables { shard, from, bytes } => {
+                self.give_background(background::Job::Check { worker, shard, from, bytes });
+            }
             Effect::Mend { shard, mend } => {
                 self.give_background(background::Job::Mend { worker, shard, mend });
             }

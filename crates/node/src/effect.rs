@@ -148,6 +148,16 @@ pub enum Effect {
         /// How much of it.
         bytes: u64,
     },
+    /// In the background, by and by: read so much more of the tables; answered by
+    /// `Event::Checked`.
+    CheckTables {
+        /// Whose.
+        shard: ShardId,
+        /// The number of the file to go on with.
+        from: u64,
+        /// How much of them.
+        bytes: u64,
+    },
     /// To a background thread; answered by `Event::Mended`.
     Mend {
         /// Whose.

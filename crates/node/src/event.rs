@@ -119,6 +119,13 @@ pub enum Event<'a> {
         /// What was seen.
         seen: Result<naust_log::Scrubbed, naust_log::Fault>,
     },
+    /// A part of a shard's tables was read again.
+    Checked {
+        /// Whose.
+        shard: ShardId,
+        /// What was seen.
+        checked: Result<naust_machine::Checked, naust_machine::Fault>,
+    },
     /// Frames were written over a damaged place, or not.
     Mended {
         /// Whose.

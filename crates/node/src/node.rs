@@ -200,6 +200,7 @@ impl Node {
             Event::Scrubbed { shard, scrub, seen } => {
                 self.scrubbed(now, shard, scrub, seen, effects);
             }
+            Event::Checked { shard, checked } => self.checked(now, shard, checked, effects),
             Event::Mended { shard, at, outcome } => {
                 self.mended(now, shard, at, outcome, effects);
             }

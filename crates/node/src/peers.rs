@@ -94,6 +94,11 @@ impl Peers {
         }
     }
 
+    /// Nodes that there is a link to.
+    pub(crate) fn linked_nodes(&self) -> impl Iterator<Item = NodeId> {
+        self.all.iter().filter(|(_, other)| other.is_linked).map(|(node, _)| *node)
+    }
+
     /// Whether there is a link to a node.
     pub(crate) fn is_linked(&self, node: NodeId) -> bool {
         self.all.get(&node).is_some_and(|other| other.is_linked)

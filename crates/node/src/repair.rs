@@ -70,6 +70,10 @@ impl Met {
 pub enum Report {
     /// A place in a log that was not known to be damaged.
     Damaged(Damage),
+    /// One slot of a log's superblock was damaged, and is written again.
+    Superblock,
+    /// A file of the tables is damaged.
+    Tables(String),
     /// It is as it was.
     Mended {
         /// From here on,
@@ -94,6 +98,10 @@ impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Report::Damaged(damage) => write!(f, "{damage}"),
+            Report::Superblock => {
+                write!(f, "half of the log's superblock is damaged, and is written again")
+            }
+            Report::Tables(what) => write!(f, "{what}"),
             Report::Mended { from, to } => {
                 write!(f, "the log was mended from offset {from} to {to}")
             }
@@ -176,8 +184,11 @@ fn members(survey: &Survey) -> BTreeSet<NodeId> {
                 chunk.next()
             }
             Err(ReadError::Trimmed { next: Some(next) }) => next,
-            // What lies between damage and the next segment may name more; these will do.
-            Err(ReadError::Damaged(damage)) => damage.to,
+            Err(ReadError::Damaged(damage)) => {
+                // The survey has looked for the next good frame.
+                let known = survey.damage.iter().find(|known| known.from == damage.from);
+                known.map_or(damage.to, |known| known.to)
+            }
             Err(_) => break,
         };
         if next <= at {

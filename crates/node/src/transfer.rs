@@ -7,11 +7,12 @@
 use crate::answer::Readers;
 use naust_consensus::HardState;
 use naust_log::layout::Position;
-use naust_log::{Adoption, Disk, Export as LogExport, Identity, Layout};
+use naust_log::{Adoption, Depth, Disk, Export as LogExport, Identity, Layout, Survey};
 use naust_machine::{TablesExport, TablesReader};
 use naust_wire::limits::TRANSFER_PART_BYTES;
 use naust_wire::peer::Contents;
 use naust_wire::{Index, NodeId, ShardId};
+use std::sync::Arc;
 
 pub use crate::shard::Import;
 
@@ -106,17 +107,19 @@ impl<R: TablesReader> Export<R> {
 }
 
 impl Adopt {
-    /// Makes the files of the log that were copied into `disk` a log of this node. Blocking.
+    /// Makes the files of the log that were copied into `disk` a log of this node, and looks at all
+    /// of it: what rotted where it was copied from must not come along, since the replica that is
+    /// there is better. Blocking.
     ///
     /// # Errors
-    /// Of the disk.
+    /// A sentence: of the disk, or damage.
     pub fn log(
         &self,
-        disk: &dyn Disk,
+        disk: Arc<dyn Disk>,
         shard: ShardId,
         node: NodeId,
         cluster: u64,
-    ) -> Result<(), naust_log::Fault> {
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let (offset, index, term, crc, time) = self.contents.start;
         let layout = Layout::new(self.contents.segment_bytes).ok_or_else(|| {
             let what = std::io::Error::from(std::io::ErrorKind::InvalidData);
@@ -135,6 +138,14 @@ impl Adopt {
             configuration: self.contents.initial.clone(),
             layout,
         };
-        adoption.run(disk)
+        adoption.run(&*disk)?;
+        let survey = Survey::new(disk, Depth::Whole)?;
+        if let Some(damage) = survey.damage.first() {
+            return Err(format!("the log that was copied is damaged: {damage}").into());
+        }
+        if survey.torn.is_some() || survey.end.index != self.contents.last.0 {
+            return Err("the log that was copied is cut short".into());
+        }
+        Ok(())
     }
 }

@@ -51,8 +51,10 @@ pub struct Case<'a> {
 pub struct Excuses {
     /// The disk was full at times.
     pub disk_full: bool,
-    /// Bits rotted, or the disk failed.
+    /// More was damaged than the promises cover.
     pub damage: bool,
+    /// One replica at a time was damaged, which the others mend.
+    pub mendable: bool,
     /// The process ended at times, or a disk stopped it.
     pub restarts: bool,
     /// There are several nodes, and leadership goes from one to another.

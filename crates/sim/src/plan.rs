@@ -179,8 +179,8 @@ pub struct Faults {
     pub views_micros: u64,
     /// Longest time of a packet, in microseconds.
     pub network_micros: u64,
-    /// Mean time between bits that rot below what is synced, in microseconds; only in
-    /// [`Mode::Beyond`].
+    /// Mean time between bits that rot below what is synced, in microseconds; of a node alone only
+    /// in [`Mode::Beyond`].
     pub rot_micros: u64,
 }
 
@@ -236,7 +236,10 @@ impl Plan {
     pub fn with(mut self, cluster: Cluster) -> Plan {
         if cluster.nodes > 1 {
             let faults = &mut self.faults;
-            faults.rot_micros *= RARER;
+            faults.rot_micros = match self.mode {
+                Mode::Promised => cluster.rot_micros,
+                Mode::Beyond => faults.rot_micros * RARER,
+            };
             // Long enough a life that what goes wrong between nodes has its time.
             self.busy_micros = TOGETHER_MICROS;
             self.ends_micros = TOGETHER_MICROS;

@@ -1,7 +1,10 @@
 //! The tables of a simulated node: the machine's own in memory, with a second handle for the world,
 //! which survives the process that uses them, says what a power cut leaves, and can spoil them.
 
-use naust_machine::{Fault, Mark, MemDone, MemJob, MemReader, MemTables, Tables, TreeId};
+use naust_machine::{
+    Checked, Fault, KeyRange, Mark, MemDone, MemExport, MemJob, MemReader, MemTables, Tables,
+    TablesReader, TreeId, Version, Visit,
+};
 use naust_wire::Offset;
 use naust_wire::options::KeyspaceOptions;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,8 +14,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[derive(Clone, Default)]
 pub struct SimTables {
     tables: Arc<Mutex<MemTables>>,
-    /// Whatever a row or a job needs is damaged, for good.
-    spoilt: Arc<AtomicBool>,
+    damage: Damage,
+    /// Their files are gone.
+    lost: Arc<AtomicBool>,
+}
+
+/// Whether whatever a row, a read or a job needs is damaged, for good.
+#[derive(Clone, Default)]
+struct Damage(Arc<AtomicBool>);
+
+impl Damage {
+    fn check(&self) -> Result<(), Fault> {
+        match self.0.load(Ordering::Relaxed) {
+            true => Err(Fault { what: "a damaged block".to_owned(), disk_full: false }),
+            false => Ok(()),
+        }
+    }
 }
 
 impl SimTables {
@@ -26,19 +43,30 @@ impl SimTables {
     #[must_use]
     pub fn crash(&self) -> SimTables {
         let tables = Arc::new(Mutex::new(self.tables().crash()));
-        SimTables { tables, spoilt: Arc::clone(&self.spoilt) }
+        SimTables { tables, damage: self.damage.clone(), lost: Arc::clone(&self.lost) }
     }
 
-    /// From now on they are damaged where the next row or the end of the next job looks.
+    /// From now on they are damaged where the next row, the next read or the end of the next job
+    /// looks.
     pub fn spoil(&self) {
-        self.spoilt.store(true, Ordering::Relaxed);
+        self.damage.0.store(true, Ordering::Relaxed);
     }
 
-    fn check(&self) -> Result<(), Fault> {
-        match self.spoilt.load(Ordering::Relaxed) {
-            true => Err(Fault { what: "a damaged block".to_owned(), disk_full: false }),
-            false => Ok(()),
-        }
+    /// Their files are gone: whoever opens them finds nothing.
+    pub fn lose(&self) {
+        self.lost.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether they are.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Whether they are damaged or gone.
+    #[must_use]
+    pub fn is_spoilt(&self) -> bool {
+        self.is_lost() || self.damage.check().is_err()
     }
 
     fn tables(&self) -> MutexGuard<'_, MemTables> {
@@ -47,11 +75,11 @@ impl SimTables {
 }
 
 impl Tables for SimTables {
-    type Reader = MemReader;
+    type Reader = SimReader;
     type Job = MemJob;
 
-    fn reader(&self) -> MemReader {
-        self.tables().reader()
+    fn reader(&self) -> SimReader {
+        SimReader { reader: self.tables().reader(), damage: self.damage.clone() }
     }
 
     fn make(&mut self, tree: TreeId, options: &KeyspaceOptions) -> Result<(), Fault> {
@@ -69,7 +97,7 @@ impl Tables for SimTables {
         at: Offset,
         value: Option<&[u8]>,
     ) -> Result<(), Fault> {
-        self.check()?;
+        self.damage.check()?;
         self.tables().put(tree, key, at, value)
     }
 
@@ -106,11 +134,56 @@ impl Tables for SimTables {
     }
 
     fn done(&mut self, done: MemDone) -> Result<(), Fault> {
-        self.check()?;
+        self.damage.check()?;
         self.tables().done(done)
     }
 
     fn size(&self, tree: TreeId) -> (u64, u64) {
         self.tables().size(tree)
+    }
+}
+
+/// Reads [`SimTables`] from any thread, as far as they are not damaged.
+#[derive(Clone)]
+pub struct SimReader {
+    reader: MemReader,
+    damage: Damage,
+}
+
+impl TablesReader for SimReader {
+    type Value = <MemReader as TablesReader>::Value;
+    type Export = MemExport;
+
+    fn get(
+        &self,
+        tree: TreeId,
+        key: &[u8],
+        at: Offset,
+    ) -> Result<Option<Version<Self::Value>>, Fault> {
+        self.damage.check()?;
+        self.reader.get(tree, key, at)
+    }
+
+    fn scan(
+        &self,
+        tree: TreeId,
+        range: KeyRange<'_>,
+        reverse: bool,
+        at: Offset,
+        visit: Visit<'_>,
+    ) -> Result<(), Fault> {
+        self.damage.check()?;
+        self.reader.scan(tree, range, reverse, at, visit)
+    }
+
+    fn check(&self, from: u64, bytes: u64) -> Result<Checked, Fault> {
+        self.damage.check()?;
+        self.reader.check(from, bytes)
+    }
+
+    /// Files are checked when they are read for another replica.
+    fn export(&self) -> Result<MemExport, Fault> {
+        self.damage.check()?;
+        self.reader.export()
     }
 }

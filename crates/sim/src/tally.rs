@@ -23,6 +23,8 @@ pub struct Tally {
     /// Longest virtual time from the last fault until everything had come to its end, in
     /// microseconds.
     pub healing_micros: u64,
+    /// Longest virtual time from damage of one replica until it was mended, in microseconds.
+    pub mending_micros: u64,
     /// Virtual time, in microseconds.
     pub micros: u64,
     /// Things that happened.
@@ -143,6 +145,7 @@ impl Tally {
         self.elections += other.elections;
         self.unavailable_micros = self.unavailable_micros.max(other.unavailable_micros);
         self.healing_micros = self.healing_micros.max(other.healing_micros);
+        self.mending_micros = self.mending_micros.max(other.mending_micros);
         for (nodes, count) in &other.sizes {
             *self.sizes.entry(*nodes).or_default() += count;
         }
@@ -186,6 +189,7 @@ impl Tally {
         row("elections", self.elections.to_string());
         row("longest without a commit, simulated s", seconds(self.unavailable_micros));
         row("longest healing, simulated s", seconds(self.healing_micros));
+        row("longest mending, simulated s", seconds(self.mending_micros));
         for (kind, count) in &self.faults {
             row(&format!("fault: {kind}"), count.to_string());
         }

@@ -11,7 +11,8 @@
 //! * [`network`]: what lies between nodes;
 //! * [`faults`], [`disturbances`]: what goes wrong with nodes, and between them;
 //! * [`operator`]: who has nodes join and leave;
-//! * [`repair`]: damage that nodes look for and mend;
+//! * [`rot`], [`wounds`], [`repair`]: damage that is done, that is not mended yet, and that nodes
+//!   look for and mend;
 //! * [`shards`], [`replicas`]: what is kept of each shard to judge it, and whether all replicas
 //!   came to the same.
 
@@ -28,6 +29,7 @@ pub mod replicas;
 pub mod rot;
 pub mod shards;
 pub mod transfers;
+pub mod wounds;
 
 use crate::checkers::Excuses;
 use crate::checkers::words::Words;
@@ -49,6 +51,7 @@ use naust_wire::{NodeId, Offset, ShardId};
 use network::{Network, Towards};
 use shards::Shard;
 use std::collections::{BTreeMap, BTreeSet};
+use wounds::Wound;
 
 /// Virtual time within which everything that was begun must end once faults have ended, in
 /// microseconds.
@@ -192,6 +195,11 @@ pub struct World {
     words: Words,
     /// What shard 0 means so far.
     directory: Model,
+    /// Damage that is not mended yet, and when that was looked at last.
+    wounds: Vec<Wound>,
+    looked_at_wounds: Moment,
+    /// Places of logs whose disk failed while they were mended.
+    doubtful_mends: Vec<(usize, ShardId, Offset)>,
     /// Commits without an answer, and since when there has been none at all.
     commits_under_way: u64,
     without_commit: Option<Moment>,
@@ -248,6 +256,9 @@ impl World {
             network: Network::default(),
             words: Words::default(),
             directory: Model::default(),
+            wounds: Vec::new(),
+            looked_at_wounds: Moment::default(),
+            doubtful_mends: Vec::new(),
             commits_under_way: 0,
             without_commit: None,
         }

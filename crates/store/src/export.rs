@@ -55,6 +55,10 @@ impl TablesExport for LsmExport {
             return Ok(self.manifest[from..to].to_vec());
         };
         let path = Table::path(&self.directory, table.record().id);
+        if at == 0 {
+            // What rotted here must not come to be everywhere.
+            table.record().verify(&self.directory)?;
+        }
         let left = usize::try_from(table.record().bytes.saturating_sub(at)).unwrap_or(usize::MAX);
         let mut into = vec![0; bytes.min(left)];
         let read = File::open(&path).and_then(|file| file.read_exact_at(&mut into, at));

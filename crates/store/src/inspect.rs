@@ -5,9 +5,7 @@ use crate::fault;
 use crate::manifest::{self, Manifest};
 use crate::row::RowKey;
 use crate::table::Table;
-use lsm_tree::checksum::ChecksummedWriter;
 use naust_machine::Fault;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -41,6 +39,16 @@ pub fn named_tables(directory: &Path) -> Result<Vec<PathBuf>, Fault> {
     Ok(tables.map(|table| Table::path(directory, table.id)).collect())
 }
 
+/// Reads every byte of every table of a directory, and checks that they are what was written.
+///
+/// # Errors
+/// [`Fault`]: the first file that can't be read or is damaged.
+pub fn check_files(directory: &Path) -> Result<(), Fault> {
+    let manifest = Manifest::read(directory)?.unwrap_or_default();
+    let runs = manifest.trees.iter().flat_map(|tree| &tree.runs);
+    runs.flat_map(|(_, tables)| tables).try_for_each(|record| record.verify(directory))
+}
+
 /// Reads every byte of every table of a directory that nothing has open, and checks what can be
 /// checked.
 ///
@@ -54,7 +62,7 @@ pub fn verify(directory: &Path) -> Result<Verified, Fault> {
     for record in runs.flat_map(|(_, tables)| tables) {
         let path = Table::path(directory, record.id);
         let table = Arc::new(Table::open(directory, record.clone(), u64::MAX, &cache)?);
-        verify_checksum(&path, record.checksum)?;
+        record.verify(directory)?;
         let (mut rows, mut last): (u64, Option<RowKey>) = (0, None);
         for row in table.scan()? {
             let key = row?.key;
@@ -73,15 +81,4 @@ pub fn verify(directory: &Path) -> Result<Verified, Fault> {
         verified.bytes += record.bytes;
     }
     Ok(verified)
-}
-
-fn verify_checksum(path: &Path, expected: u128) -> Result<(), Fault> {
-    let doing = "verifying table";
-    let mut sum = ChecksummedWriter::new(std::io::sink());
-    let copied = File::open(path).and_then(|mut file| std::io::copy(&mut file, &mut sum));
-    copied.map_err(|error| fault::io(doing, path, &error))?;
-    if sum.checksum().into_u128() != expected {
-        return Err(fault::damaged(doing, path, "its bytes do not match their checksum"));
-    }
-    Ok(())
 }

@@ -44,7 +44,7 @@ mod writer;
 
 pub use cache::{Cache, StoreOptions};
 pub use export::LsmExport;
-pub use inspect::{Verified, has_manifest, named_tables, verify};
+pub use inspect::{Verified, check_files, has_manifest, named_tables, verify};
 pub use job::{LsmDone, LsmJob};
 pub use reader::{LsmReader, Value};
 pub use tables::LsmTables;

@@ -4,7 +4,7 @@ use crate::export::LsmExport;
 use crate::row::Row;
 use crate::shard::Shard;
 use lsm_tree::Slice;
-use naust_machine::{Fault, KeyRange, TablesReader, TreeId, Version};
+use naust_machine::{Checked, Fault, KeyRange, TablesReader, TreeId, Version};
 use naust_wire::Offset;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -33,6 +33,21 @@ impl LsmReader {
 impl TablesReader for LsmReader {
     type Value = Value;
     type Export = LsmExport;
+
+    fn check(&self, from: u64, bytes: u64) -> Result<Checked, Fault> {
+        let mut tables = self.shard.tables_from(from).into_iter();
+        let mut checked = Checked::default();
+        for table in tables.by_ref() {
+            let record = table.record();
+            record.verify(&self.shard.directory.path)?;
+            checked.bytes += record.bytes;
+            if checked.bytes >= bytes {
+                break;
+            }
+        }
+        checked.next = tables.next().map(|table| table.record().id);
+        Ok(checked)
+    }
 
     fn export(&self) -> Result<LsmExport, Fault> {
         LsmExport::of(&self.shard)

@@ -222,6 +222,20 @@ impl Shard {
         Ok((self.manifest(&disk.trees), disk.trees.clone()))
     }
 
+    /// The tables on disk whose numbers begin with `from`, in order. None, if these are closed.
+    pub fn tables_from(&self, from: u64) -> Vec<Arc<Table>> {
+        let disk = lock(&self.disk);
+        if self.is_closed() {
+            return Vec::new();
+        }
+        let runs = disk.trees.values().flat_map(|tree| tree.runs.iter());
+        let tables = runs.flat_map(|run| run.tables().iter());
+        let mut tables: Vec<Arc<Table>> =
+            tables.filter(|table| table.record().id >= from).cloned().collect();
+        tables.sort_unstable_by_key(|table| table.record().id);
+        tables
+    }
+
     /// Removes the files of retired tables that nobody reads any more.
     fn sweep(&self) {
         let mut disk = lock(&self.disk);

@@ -4,8 +4,10 @@
 use crate::cache::{Cache, Reservation};
 use crate::fault;
 use crate::row::Row;
+use lsm_tree::checksum::ChecksummedWriter;
 use lsm_tree::{Checksum, InternalValue, UserKey};
 use naust_machine::Fault;
+use std::fs::File;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -35,6 +37,20 @@ pub(crate) struct Table {
     record: TableRecord,
     /// For its index and filter, if it holds them.
     _room: Option<Reservation>,
+}
+
+impl TableRecord {
+    /// Reads all of the file, and checks that it is what was written.
+    pub fn verify(&self, directory: &Path) -> Result<(), Fault> {
+        let (doing, path) = ("verifying table", Table::path(directory, self.id));
+        let mut sum = ChecksummedWriter::new(std::io::sink());
+        let copied = File::open(&path).and_then(|mut file| std::io::copy(&mut file, &mut sum));
+        copied.map_err(|error| fault::io(doing, &path, &error))?;
+        if sum.checksum().into_u128() != self.checksum {
+            return Err(fault::damaged(doing, &path, "its bytes do not match their checksum"));
+        }
+        Ok(())
+    }
 }
 
 impl Table {

@@ -6,8 +6,10 @@
 mod common;
 
 use common::{Model, Random, check_get, check_scan, directory, keyspace, mark_at, open, options};
-use naust_machine::{Fault, KeyRange, Tables, TablesJob, TablesReader, TreeId};
-use naust_store::{LsmTables, named_tables, verify};
+use naust_machine::{
+    Checked, Fault, KeyRange, Tables, TablesExport, TablesJob, TablesReader, TreeId,
+};
+use naust_store::{LsmTables, check_files, named_tables, verify};
 use naust_wire::Offset;
 use naust_wire::options::{Compaction, Compression};
 use std::fs;
@@ -191,4 +193,39 @@ fn a_job_of_closed_tables_changes_nothing() {
     drop(job.run());
     assert_eq!(reopened.mark(TreeId::SHARD), mark_at(at - 64));
     check_scan(&reopened.reader(), TreeId::SHARD, &model, ALL, u64::MAX, false, usize::MAX);
+}
+
+#[test]
+fn whoever_reads_all_again_finds_damage_before_it_is_needed_or_copied() {
+    let directory = directory();
+    let (tables, _) = filled(directory.path(), Compression::None);
+    let reader = tables.reader();
+    let steps = || {
+        let (mut files, mut bytes, mut from) = (0, 0, Some(0));
+        while let Some(next) = from {
+            let checked = reader.check(next, 1)?;
+            (files, bytes, from) = (files + 1, bytes + checked.bytes, checked.next);
+        }
+        Ok::<_, Fault>((files, bytes))
+    };
+    let paths = named_tables(directory.path()).unwrap();
+    let length = |path: &std::path::PathBuf| fs::metadata(path).unwrap().len();
+    let all = (paths.len(), paths.iter().map(length).sum::<u64>());
+    assert_eq!(steps().unwrap(), all, "one file a step, and each once");
+    assert_eq!(reader.check(0, u64::MAX).unwrap(), Checked { bytes: all.1, next: None });
+    check_files(directory.path()).unwrap();
+    for path in &paths {
+        let whole = fs::read(path).unwrap();
+        let mut damaged = whole.clone();
+        damaged[whole.len() / 3] ^= 4;
+        fs::write(path, damaged).unwrap();
+        let export = reader.export().unwrap();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let file = export.files().iter().position(|(file, _)| *file == name).unwrap();
+        assert!(export.read(file, 0, 10).unwrap_err().what.contains("damaged"));
+        assert!(steps().unwrap_err().what.contains(&name));
+        assert!(check_files(directory.path()).unwrap_err().what.contains(&name));
+        fs::write(path, whole).unwrap();
+    }
+    assert_eq!(steps().unwrap(), all);
 }

@@ -58,6 +58,8 @@ pub(super) struct Absent {
     pub(super) replaced_by: Option<(NodeId, u64)>,
     /// Why it could not be opened.
     pub(super) failure: Option<Failure>,
+    /// It is damaged, and nobody who may help was known when that was found.
+    pub(super) trouble: Option<Box<Trouble>>,
     /// What is done about that with the help of others.
     pub(super) repair: Option<Box<Repair>>,
     /// How often it was closed for repair, in a row.
@@ -152,6 +154,12 @@ impl Directory {
         all.filter_map(|(id, absent)| absent.repair.as_deref_mut().map(|repair| (*id, repair)))
     }
 
+    /// Damaged shards for which nobody was known who may help.
+    pub(super) fn without_help(&mut self) -> Vec<(ShardId, Box<Trouble>)> {
+        let all = self.absent.iter_mut();
+        all.filter_map(|(id, absent)| Some((*id, absent.trouble.take()?))).collect()
+    }
+
     /// Whether a shard was closed for repair, and is not open yet.
     pub(super) fn is_in_repair(&self, shard: ShardId) -> bool {
         self.absent.get(&shard).is_some_and(|absent| absent.repairs > 0)
@@ -160,7 +168,7 @@ impl Directory {
     /// A closed shard is being opened again.
     pub(super) fn opens_again(&mut self, shard: ShardId) {
         if let Some(absent) = self.absent.get_mut(&shard) {
-            (absent.failure, absent.repair) = (None, None);
+            (absent.failure, absent.trouble, absent.repair) = (None, None, None);
         }
     }
 
@@ -316,7 +324,7 @@ impl Node {
             self.tell(waiter, told, id, &reply, effects);
         }
         if let Some(trouble) = trouble {
-            self.repair(now, id, *trouble, effects);
+            self.repair(now, id, trouble, effects);
         }
     }
 

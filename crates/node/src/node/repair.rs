@@ -48,6 +48,8 @@ impl Node {
         all.extend(self.directory.nodes().map(|(node, _)| node));
         let open = self.shards.get(&id).or_else(|| self.leaving.get(&id));
         all.extend(open.map(|shard| shard.others()).unwrap_or_default());
+        // While the directory is closed, only those who have greeted are known.
+        all.extend(self.peers.linked_nodes());
         all.remove(&self.config.node);
         all.into_iter().collect()
     }
@@ -62,14 +64,16 @@ impl Node {
         &mut self,
         now: Now,
         id: ShardId,
-        trouble: Trouble,
+        trouble: Box<Trouble>,
         effects: &mut Vec<Effect>,
     ) {
-        let Trouble { what, others, hard, number } = trouble;
-        let others = self.helpers(id, &others);
-        let Some(absent) = self.directory.absent_mut(id).filter(|_| !others.is_empty()) else {
+        let others = self.helpers(id, &trouble.others);
+        let Some(absent) = self.directory.absent_mut(id) else { return };
+        if others.is_empty() {
+            absent.trouble = Some(trouble);
             return;
-        };
+        }
+        let Trouble { what, hard, number, .. } = *trouble;
         absent.repairs += 1;
         let later = RENEW_MS << (absent.repairs - 1).min(DOUBLES_MAX);
         let mut repair = Repair { others, hard, number, frames: None, renew_ms: None, taken: None };
@@ -106,9 +110,18 @@ impl Node {
         for shard in self.shards.values_mut().filter(|shard| !shard.mending.is_idle()) {
             Node::touch(&mut self.touched, shard);
         }
+        if self.peers.linked_nodes().next().is_some() {
+            for (id, trouble) in self.directory.without_help() {
+                self.repair(now, id, trouble, effects);
+            }
+        }
         let Node { directory, peers, .. } = self;
         let mut whole = Vec::new();
         for (id, repair) in directory.in_repair() {
+            // Who came since may be the one who can help.
+            let known = &mut repair.others;
+            let new: Vec<_> = peers.linked_nodes().filter(|node| !known.contains(node)).collect();
+            known.extend(new);
             if let Some((mending, reader)) = &mut repair.frames {
                 let (limit, others) = (Offset::MAX, &repair.others[..]);
                 let help = Help { shard: id, reader, limit, others };

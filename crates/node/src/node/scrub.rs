@@ -1,10 +1,12 @@
-//! All logs of this worker are read again by and by, so that damage is found while other replicas
-//! still have what belongs there. One step is under way at a time, and the next waits until the
-//! bytes of the last are within the limit.
+//! All logs and tables of this worker are read again by and by, so that damage is found while
+//! other replicas still have what belongs there. One step is under way at a time, and the next
+//! waits until the bytes of the last are within the limit.
 
 use super::Node;
+use crate::repair::Report;
 use crate::{Effect, Now};
 use naust_log::{Fault, Scrub, Scrubbed};
+use naust_machine::Checked;
 use naust_wire::limits::SCRUB_BYTES_PER_S_DEFAULT;
 use naust_wire::{Offset, ShardId};
 use std::collections::{BTreeSet, VecDeque};
@@ -17,7 +19,7 @@ const DOUBTS_MAX: usize = 64;
 /// Where the walk over all logs stands.
 #[derive(Default)]
 pub(super) struct Scrubbing {
-    /// Shards of this walk that are not begun yet.
+    /// Shards of this walk that are not begun yet: of each the log, and then its tables.
     rest: VecDeque<ShardId>,
     /// What was begun; the first goes on next.
     begun: VecDeque<Walk>,
@@ -30,11 +32,12 @@ pub(super) struct Scrubbing {
     walk_ms: u64,
 }
 
-/// What is left of a log, and up to where it is to be looked at.
-struct Walk {
-    shard: ShardId,
-    scrub: Scrub,
-    to: Offset,
+/// What is left to be looked at.
+enum Walk {
+    /// Of a log, and up to where.
+    Log { shard: ShardId, scrub: Scrub, to: Offset },
+    /// The tables of a shard, from the file of this number on.
+    Tables { shard: ShardId, from: u64 },
 }
 
 impl Node {
@@ -44,7 +47,8 @@ impl Node {
         let (base, to) = (shard.log.layout().base(at), shard.log.layout().end(at));
         let Scrubbing { doubts, begun, .. } = &mut self.scrubbing;
         if doubts.len() < DOUBTS_MAX && doubts.insert((id, to)) {
-            begun.push_front(Walk { shard: id, scrub: shard.log.reader().scrub(base), to });
+            let scrub = shard.log.reader().scrub(base);
+            begun.push_front(Walk::Log { shard: id, scrub, to });
         }
     }
 
@@ -64,13 +68,21 @@ impl Node {
         let walk = begun.pop_front().or_else(|| {
             let id = rest.pop_front()?;
             let scrub = self.shards.get(&id)?.log.reader().scrub(Offset::ZERO);
-            Some(Walk { shard: id, scrub, to: Offset::MAX })
+            Some(Walk::Log { shard: id, scrub, to: Offset::MAX })
         });
-        let Some(Walk { shard: id, scrub, to }) = walk else { return };
-        if let Some(shard) = self.shards.get_mut(&id) {
-            shard.is_scrubbed = true;
-            self.scrubbing.under_way = Some(to);
-            effects.push(Effect::Scrub { shard: id, scrub, bytes: STEP_BYTES });
+        match walk {
+            Some(Walk::Log { shard: id, scrub, to }) => {
+                if let Some(shard) = self.shards.get_mut(&id) {
+                    shard.is_scrubbed = true;
+                    self.scrubbing.under_way = Some(to);
+                    effects.push(Effect::Scrub { shard: id, scrub, bytes: STEP_BYTES });
+                }
+            }
+            Some(Walk::Tables { shard, from }) if self.shards.contains_key(&shard) => {
+                self.scrubbing.under_way = Some(Offset::MAX);
+                effects.push(Effect::CheckTables { shard, from, bytes: STEP_BYTES });
+            }
+            Some(Walk::Tables { .. }) | None => {}
         }
     }
 
@@ -97,15 +109,54 @@ impl Node {
             shard.mending.note(id, *damage, effects);
             Node::touch(&mut self.touched, shard);
         }
+        if seen.is_superblock_bad {
+            shard.log.save_again();
+            Node::touch(&mut self.touched, shard);
+            effects.push(Effect::Report { shard: id, report: Report::Superblock });
+        }
+        self.rest_for(now, seen.bytes);
+        if seen.done || scrub.position() >= to {
+            self.scrubbing.doubts.remove(&(id, to));
+            if to == Offset::MAX {
+                self.scrubbing.begun.push_back(Walk::Tables { shard: id, from: 0 });
+            }
+        } else {
+            self.scrubbing.begun.push_front(Walk::Log { shard: id, scrub, to });
+        }
+    }
+
+    /// Some files of a shard's tables were read again.
+    pub(super) fn checked(
+        &mut self,
+        now: Now,
+        id: ShardId,
+        checked: Result<Checked, naust_machine::Fault>,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.scrubbing.under_way = None;
+        if !self.shards.contains_key(&id) {
+            return; // Others may be there by now.
+        }
+        match checked {
+            Ok(Checked { bytes, next }) => {
+                self.rest_for(now, bytes);
+                let rest = next.map(|from| Walk::Tables { shard: id, from });
+                self.scrubbing.begun.extend(rest);
+            }
+            Err(fault) => {
+                let report = Report::Tables(fault.what);
+                effects.push(Effect::Report { shard: id, report });
+                self.tables_are_bad(now, id, effects);
+            }
+        }
+    }
+
+    /// The next step waits until the bytes of this one are within the limit.
+    fn rest_for(&mut self, now: Now, bytes: u64) {
         let pace = match self.config.pace.scrub_bytes_per_s {
             0 => SCRUB_BYTES_PER_S_DEFAULT,
             pace => pace,
         };
-        self.scrubbing.next_ms = now.monotonic_ms + seen.bytes * 1000 / pace;
-        if seen.done || scrub.position() >= to {
-            self.scrubbing.doubts.remove(&(id, to));
-        } else {
-            self.scrubbing.begun.push_front(Walk { shard: id, scrub, to });
-        }
+        self.scrubbing.next_ms = now.monotonic_ms + bytes * 1000 / pace;
     }
 }

@@ -12,7 +12,7 @@ use narrow::{Damage, Narrow};
 use naust_log::disk::{Disk, Open};
 use naust_log::sim::SimDisk;
 use naust_log::{Identity, Layout, ReadError, Write, Written};
-use naust_machine::{MachineOptions, MemReader, MemTables, TablesJob};
+use naust_machine::{Checked, MachineOptions, MemReader, MemTables, TablesJob};
 use naust_node::answer::{self, Readers};
 use naust_node::open::OpenError;
 use naust_node::transfer::{self, Export, Import};
@@ -307,7 +307,7 @@ impl World {
                         None => tables = MemTables::import(&bytes).unwrap(),
                     }
                 }
-                adopt.log(&disk, shard, self.id, 1).unwrap();
+                adopt.log(Arc::new(disk.clone()), shard, self.id, 1).unwrap();
                 self.disks.insert(shard, disk);
                 self.tables.insert(shard, tables);
                 self.damage.remove(&shard);
@@ -317,6 +317,14 @@ impl World {
             Effect::Scrub { shard, mut scrub, bytes } => {
                 let seen = scrub.step(bytes);
                 self.node.handle(self.now, Event::Scrubbed { shard, scrub, seen }, next);
+            }
+            Effect::CheckTables { shard, from, bytes } => {
+                let readers = self.readers.get(&shard);
+                let checked = readers.map_or_else(
+                    || Ok(Checked::default()),
+                    |readers| readers.tables.check(from, bytes),
+                );
+                self.node.handle(self.now, Event::Checked { shard, checked }, next);
             }
             Effect::Mend { shard, mend } => {
                 let (at, outcome) = (mend.at(), mend.run());

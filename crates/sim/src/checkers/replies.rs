@@ -87,7 +87,9 @@ fn error(case: &Case<'_>, request: &Request, code: Code) -> Result<(), String> {
     let excused = |excuse: bool, what: &str| if excuse { Ok(()) } else { Err(what.to_owned()) };
     match code {
         Code::DiskFull => excused(case.excuses.disk_full, "no disk was full"),
-        Code::Corrupt => excused(case.excuses.damage, "nothing was damaged"),
+        Code::Corrupt => {
+            excused(case.excuses.damage || case.excuses.mendable, "nothing was damaged")
+        }
         Code::ShuttingDown => excused(case.excuses.restarts, "no node was restarted"),
         Code::Interrupted => excused(
             case.excuses.restarts || case.excuses.damage,

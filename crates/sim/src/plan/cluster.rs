@@ -42,6 +42,10 @@ pub struct Cluster {
     pub transfer_micros: u64,
     /// How many millionths fast or slow the clock of a node goes at most.
     pub drift_ppm: u64,
+    /// Mean time between damages of one replica that the others are to mend; within the promises.
+    pub rot_micros: u64,
+    /// Time from one walk of a node over its logs to the next, in milliseconds.
+    pub scrub_every_ms: u64,
 }
 
 impl Cluster {
@@ -79,6 +83,11 @@ impl Cluster {
             transfer_micros: mean(1_000_000, 30_000_000, 4),
             drift_ppm: mean(100, 100_000, 4),
             bursts: generator.skewed(4, 400),
+            rot_micros: match generator.below(10) {
+                0..4 => generator.skewed(200_000, 20_000_000),
+                _ => 0,
+            },
+            scrub_every_ms: generator.skewed(200, 15_000),
         }
     }
 }

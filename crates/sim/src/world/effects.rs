@@ -51,6 +51,9 @@ impl World {
             Effect::Scrub { shard, scrub, bytes } => {
                 self.background(life, Inside::Scrub(shard, Box::new(scrub), bytes));
             }
+            Effect::CheckTables { shard, from, bytes } => {
+                self.background(life, Inside::Check(shard, from, bytes));
+            }
             Effect::Mend { shard, mend } => self.background(life, Inside::Mend(shard, mend)),
             Effect::Supply { shard, job } => self.background(life, Inside::Supply(shard, job)),
             Effect::Refold { shard, options } => {
@@ -126,7 +129,7 @@ impl World {
                 self.background(life, Inside::Tables(shard, job));
             }
             Output::Failed { shard, cause, failure } => {
-                if !self.excuses.damage {
+                if !self.excuses.damage && self.wounds.is_empty() {
                     let what = format!("the views of shard {shard} failed: {}", failure.detail);
                     self.broken(what);
                 }
@@ -296,6 +299,7 @@ impl World {
         });
         if let Err(error) = read
             && !self.excuses.damage
+            && self.wounds.is_empty()
         {
             self.broken(format!("shard {shard}: what is committed can't be read: {error}"));
         }

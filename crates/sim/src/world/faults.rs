@@ -209,6 +209,7 @@ impl World {
         for tables in member.tables.values_mut() {
             *tables = tables.crash();
         }
+        self.relapse(node);
         self.ends(node);
     }
 
@@ -223,7 +224,7 @@ impl World {
         self.ends(node);
     }
 
-    fn kill(&mut self, node: usize) {
+    pub(super) fn kill(&mut self, node: usize) {
         if self.members[node].process.is_some() {
             let now = self.schedule.now();
             self.trace.note(now, format_args!("the process of node {node} is killed"));

@@ -9,10 +9,10 @@ use crate::generator::Generator;
 use crate::history::Violation;
 use crate::plan::Plan;
 use crate::schedule::Moment;
-use crate::tables::SimTables;
+use crate::tables::{SimReader, SimTables};
 use crate::weather::Sky;
 use naust_log::sim::SimDisk;
-use naust_machine::{MemDone, MemJob, MemReader};
+use naust_machine::{MemDone, MemJob};
 use naust_node::answer::Readers;
 use naust_node::event::DirectoryChange;
 use naust_node::transfer::Adopt;
@@ -64,6 +64,8 @@ pub enum Inside {
     Transfer(Box<Effect>),
     /// A background thread reads a part of a log again.
     Scrub(ShardId, Box<naust_log::Scrub>, u64),
+    /// A background thread reads a part of the tables again.
+    Check(ShardId, u64, u64),
     /// A background thread writes another replica's frames over a damaged place.
     Mend(ShardId, naust_log::Mend),
     /// A reads thread reads frames for another replica's damaged place.
@@ -125,7 +127,7 @@ pub struct Process {
     pub(super) links: BTreeMap<NodeId, Link>,
     pub(super) node: Node,
     pub(super) views: Views<SimTables>,
-    pub(super) readers: BTreeMap<ShardId, Readers<MemReader>>,
+    pub(super) readers: BTreeMap<ShardId, Readers<SimReader>>,
     pub(super) effects: Vec<Effect>,
     pub(super) outputs: Vec<views::Output<SimTables>>,
     pub(super) flush_due: bool,
@@ -178,7 +180,11 @@ impl Member {
         self.process.as_ref().filter(|process| !process.draining).map(|process| process.life)
     }
 
-    fn config(&self, slot: usize) -> Config {
+    fn config(&self, slot: usize, plan: &Plan) -> Config {
+        let mut pace = Pace::default();
+        if plan.cluster.rot_micros > 0 {
+            pace.scrub_every_ms = plan.cluster.scrub_every_ms;
+        }
         Config {
             node: self.id,
             name: self.name(slot),
@@ -189,7 +195,7 @@ impl Member {
             workers: 1,
             cluster: CLUSTER,
             founder: self.founder,
-            pace: Pace::default(),
+            pace,
         }
     }
 
@@ -222,7 +228,7 @@ impl World {
             answered: false,
             draining: false,
             links: BTreeMap::new(),
-            node: Node::new(member.config(node)),
+            node: Node::new(member.config(node, &self.plan)),
             views: Views::new(),
             readers: BTreeMap::new(),
             effects: Vec::new(),
@@ -323,6 +329,7 @@ impl World {
             Inside::Fetch(shard, job) => self.fetch(node, shard, &job),
             Inside::Transfer(effect) => self.transfer_step(node, *effect),
             Inside::Scrub(shard, scrub, bytes) => self.scrub(node, shard, *scrub, bytes),
+            Inside::Check(shard, from, bytes) => self.check(node, shard, from, bytes),
             Inside::Mend(shard, mend) => self.mend(node, shard, mend),
             Inside::Supply(shard, job) => self.supply(node, shard, &job),
             Inside::Refold(shard, options) => self.refold(node, shard, options),

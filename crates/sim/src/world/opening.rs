@@ -44,6 +44,10 @@ impl World {
         });
         let disk: Arc<dyn Disk> = Arc::new(Fused::new(Arc::new(disk.clone()), member.fuse.clone()));
         let tables = member.tables.entry(id).or_default();
+        if tables.is_lost() {
+            let error = open::OpenError::NoTables("its tables are missing".to_owned());
+            return self.not_opened(node, id, &error);
+        }
         // What was not flushed when it was closed in this life, if it was, is gone.
         *tables = tables.crash();
         let tables = tables.clone();
@@ -159,7 +163,7 @@ impl World {
                     }
                 }
                 Err(naust_log::ReadError::Trimmed { next: Some(next) }) if next > at => at = next,
-                Err(_) if self.excuses.damage => return,
+                Err(_) if self.excuses.damage || !self.wounds.is_empty() => return,
                 Err(error) => {
                     return self.broken(format!("slot {slot} shard {id} at {at}: {error}"));
                 }

@@ -28,6 +28,7 @@ impl World {
     pub(super) fn operate(&mut self) {
         self.schedule.after(LOOK_MICROS, Happening::Operate);
         self.sweep();
+        self.look_at_wounds();
         let Some(seat) = self.operator().filter(|seat| self.seats[*seat].client.is_idle()) else {
             return;
         };
@@ -151,7 +152,7 @@ impl World {
 
     /// A node is wiped, if the cluster can bear that; beyond the promises also if it can't.
     pub(super) fn wipe_one(&mut self, slot: usize) {
-        let bears = self.is_short_of().is_none();
+        let bears = self.is_short_of().is_none() && self.wounds.is_empty();
         if bears {
             self.tally.fault("wiped node");
         } else if self.plan.mode == Mode::Beyond && self.chance.below(16) == 0 {
@@ -165,7 +166,7 @@ impl World {
 
     /// A node is told to leave, if the cluster can bear that.
     pub(super) fn remove_one(&mut self, slot: usize) {
-        if self.is_short_of().is_none() {
+        if self.is_short_of().is_none() && self.wounds.is_empty() {
             self.tally.fault("removed node");
             let now = self.schedule.now();
             self.trace.note(now, format_args!("node {slot} is to leave"));

@@ -1,8 +1,9 @@
 //! Damage that nodes look for and mend: their jobs, and what they report of it.
 
 use super::World;
-use crate::plan::Mode;
 use crate::tables::SimTables;
+use naust_log::MendError;
+use naust_machine::Checked;
 use naust_node::Event;
 use naust_node::open::{self, OpenError};
 use naust_node::repair::{self, Report, Supply};
@@ -22,9 +23,20 @@ impl World {
         self.tell_later(node, 0, Event::Scrubbed { shard, scrub, seen });
     }
 
+    pub(super) fn check(&mut self, node: (usize, u64), shard: ShardId, from: u64, bytes: u64) {
+        let process = self.process(node).expect("it was just seen");
+        let readers = process.readers.get(&shard);
+        let checked = readers.map(|readers| readers.tables.check(from, bytes));
+        let checked = checked.unwrap_or_else(|| Ok(Checked::default()));
+        self.tell_later(node, 0, Event::Checked { shard, checked });
+    }
+
     pub(super) fn mend(&mut self, node: (usize, u64), shard: ShardId, mend: naust_log::Mend) {
         let at = mend.at();
         let Some((outcome, late)) = self.on_disk(node, shard, || mend.run()) else { return };
+        if let Err(MendError::Io(_)) = outcome {
+            self.doubt_mend(node.0, shard, at);
+        }
         self.tally.mark("places that were mended");
         self.tell_later(node, late, Event::Mended { shard, at, outcome });
     }
@@ -56,7 +68,7 @@ impl World {
 
     /// A node can't open a shard, and looks who may help.
     pub(super) fn not_opened(&mut self, node: (usize, u64), shard: ShardId, error: &OpenError) {
-        if self.plan.mode == Mode::Promised && !self.excuses.disk_full && !self.excuses.damage {
+        if !self.excuses.disk_full && !self.excuses.damage && !self.excuses.mendable {
             self.broken(format!("shard {shard} can't be opened: {error}"));
         }
         self.tally.mark("shards that can't be opened");
@@ -72,12 +84,15 @@ impl World {
     pub(super) fn reported(&mut self, node: (usize, u64), shard: ShardId, report: &Report) {
         let now = self.schedule.now();
         self.trace.note(now, format_args!("node {} shard {shard}: {report}", node.0));
-        let is_damage = matches!(report, Report::Damaged(_) | Report::Rebuilding(_));
-        if is_damage && self.plan.mode == Mode::Promised && !self.excuses.damage {
+        let is_damage =
+            matches!(report, Report::Damaged(_) | Report::Tables(_) | Report::Rebuilding(_));
+        if is_damage && !self.excuses.damage && !self.excuses.mendable {
             self.broken(format!("shard {shard} of slot {}: {report}", node.0));
         }
         match report {
             Report::Damaged(_) => self.tally.mark("damaged places that were found"),
+            Report::Superblock => self.tally.mark("superblocks that were written again"),
+            Report::Tables(_) => self.tally.mark("damaged tables that were found"),
             Report::Mended { .. } => self.tally.mark("damaged places that were mended"),
             Report::Unmendable { .. } => self.tally.mark("damaged places that nobody could mend"),
             Report::Rebuilding(_) => self.tally.mark("replicas closed for repair"),

@@ -11,7 +11,7 @@ impl World {
         if self.members.len() == 1 {
             return None;
         }
-        if let Some(short) = self.is_short_of() {
+        if let Some(short) = self.is_short_of().or_else(|| self.is_wounded()) {
             return Some(short);
         }
         for shard in self.wanted_shards() {

@@ -1,13 +1,18 @@
 //! Disks that lose what they were given, long after they said that it was safe: bits that flip,
-//! blocks that were meant for another place, and blocks that never arrived.
+//! blocks that were meant for another place, blocks that never arrived, files that are gone or cut
+//! short, tables that can't be read any more.
 //!
 //! In a log only what a later frame says was synced is touched: damage of the very last batch can't
-//! be told from a tear by one disk.
+//! be told from a tear by one disk. A node alone meets damage only beyond the promises. In a
+//! cluster a minority may be damaged, which the others mend: see [`super::wounds`].
 
 use super::World;
+use super::wounds::Hurt;
 use crate::plan::Mode;
 use crate::sabotage::Sabotage;
+use naust_log::{Depth, Survey};
 use naust_wire::{Offset, ShardId};
+use std::sync::Arc;
 
 /// What a drive writes at once, in bytes.
 const BLOCK_BYTES: u64 = 512;
@@ -16,20 +21,25 @@ impl World {
     /// Something of what a node has rots.
     pub(super) fn rot(&mut self, node: usize) {
         let quietly = self.sabotage == Some(Sabotage::RotQuietly);
-        if self.plan.mode == Mode::Promised && !quietly {
+        let is_mendable = self.plan.mode == Mode::Promised && !quietly;
+        if is_mendable && !self.bears_damage() {
             return;
         }
-        let kinds = if self.members.len() == 1 { 6 } else { 24 };
+        let kinds = match (is_mendable, self.members.len()) {
+            (true, _) => 16,
+            (false, 1) => 6,
+            (false, _) => 24,
+        };
         match self.misfortune.below(kinds) {
             0 if !quietly => return self.rot_superblock(node),
             1 if !quietly => return self.rot_tables(node),
+            2 if is_mendable => return self.lose_tables(node),
+            3 if is_mendable => return self.spoil_segment(node, true),
+            4 if is_mendable => return self.spoil_segment(node, false),
+            5 if is_mendable => return self.rot_footer(node),
             _ => {}
         }
-        let shards: Vec<ShardId> = self.members[node].disks.keys().copied().collect();
-        let Some(shard) = shards.get(self.misfortune.below(shards.len() as u64) as usize).copied()
-        else {
-            return;
-        };
+        let Some(shard) = self.some_shard(node) else { return };
         let Some(first) = self.shards[&shard].chronicle.first() else { return };
         let synced = self.synced_at(node, shard);
         if synced <= first {
@@ -37,7 +47,30 @@ impl World {
         }
         match self.misfortune.below(4) {
             0 if !quietly => self.rot_block(node, shard, (first, synced)),
-            _ => self.rot_bit(node, shard, (first, synced), quietly),
+            _ => self.rot_bit(node, shard, (first, synced)),
+        }
+        // Damage that waits for the next start is met by whoever opens the log.
+        if is_mendable && self.misfortune.below(4) == 0 {
+            self.kill(node);
+        }
+    }
+
+    fn some_shard(&mut self, node: usize) -> Option<ShardId> {
+        let shards: Vec<ShardId> = self.members[node].disks.keys().copied().collect();
+        (!shards.is_empty()).then(|| *self.misfortune.pick(&shards))
+    }
+
+    /// Damage was done.
+    fn spoilt(&mut self, kind: &'static str, (node, shard): (usize, ShardId), hurt: Hurt) {
+        let now = self.schedule.now();
+        self.trace.note(now, format_args!("{kind}: shard {shard} of node {node}, {hurt:?}"));
+        self.tally.fault(kind);
+        if self.sabotage == Some(Sabotage::RotQuietly) {
+            return;
+        }
+        match self.plan.mode {
+            Mode::Promised => self.wound(node, shard, hurt),
+            Mode::Beyond => self.excuses.damage = true,
         }
     }
 
@@ -56,22 +89,12 @@ impl World {
         mark.unwrap_or(Offset::ZERO)
     }
 
-    fn rot_bit(
-        &mut self,
-        node: usize,
-        shard: ShardId,
-        (first, synced): (Offset, Offset),
-        quietly: bool,
-    ) {
+    fn rot_bit(&mut self, node: usize, shard: ShardId, (first, synced): (Offset, Offset)) {
         let offset = Offset(self.misfortune.between(first.0, synced.0 - 1));
         let (name, position) = self.place(offset);
         let bit = self.misfortune.below(8) as u8;
         if self.members[node].disks[&shard].rot(&name, position, bit) {
-            let now = self.schedule.now();
-            let what = format!("bit {bit} at {offset} of shard {shard} of node {node} rots");
-            self.trace.note(now, format_args!("{what}"));
-            self.tally.fault("rotten bit");
-            self.excuses.damage = !quietly;
+            self.spoilt("rotten bit", (node, shard), Hurt::Log(offset));
         }
     }
 
@@ -91,14 +114,7 @@ impl World {
         };
         let differs = disk.resting(&name, position, block.len()) != block;
         if differs && disk.spoil(&name, position, &block) {
-            let now = self.schedule.now();
-            let bytes = block.len();
-            self.trace.note(
-                now,
-                format_args!("{bytes} bytes at {offset} of shard {shard} of node {node}: {kind}"),
-            );
-            self.tally.fault(kind);
-            self.excuses.damage = true;
+            self.spoilt(kind, (node, shard), Hurt::Log(offset));
         }
     }
 
@@ -107,23 +123,76 @@ impl World {
         (format!("{base:016x}.log"), offset.0 - base)
     }
 
-    /// The tables of a namespace rot. Without those of the directory no node runs.
-    fn rot_tables(&mut self, node: usize) {
-        let shards = self.members[node].tables.keys().copied();
-        let shards: Vec<ShardId> = shards.filter(|shard| *shard != ShardId::DIRECTORY).collect();
-        if shards.is_empty() {
-            return;
-        }
-        let shard = *self.misfortune.pick(&shards);
-        let now = self.schedule.now();
-        self.trace.note(now, format_args!("the tables of shard {shard} rot"));
-        self.tally.fault("rotten tables");
-        self.excuses.damage = true;
-        self.members[node].tables[&shard].spoil();
+    /// A segment of a node's log that is full, and behind which there are durable frames: where it
+    /// begins, the name and the length of its file.
+    fn sealed_segment(&mut self, node: usize) -> Option<(ShardId, Offset, String, u64)> {
+        let shard = self.some_shard(node)?;
+        // Whatever an older segment is needed for, only it tells.
+        let copy = Arc::new(self.members[node].disks[&shard].copy());
+        let first = Survey::new(copy, Depth::Tail).ok()?.start.offset;
+        let synced = self.synced_at(node, shard);
+        let last = synced.0 - synced.0 % self.plan.segment_bytes;
+        let files = self.members[node].disks[&shard].files().into_iter();
+        let sealed = files.filter_map(|(name, length)| {
+            let base = u64::from_str_radix(name.strip_suffix(".log")?, 16).ok()?;
+            (base >= first.0 && base < last).then_some((shard, Offset(base), name, length))
+        });
+        let sealed: Vec<_> = sealed.collect();
+        (!sealed.is_empty()).then(|| self.misfortune.pick(&sealed).clone())
     }
 
-    /// A bit of a file that is no segment rots. One slot of a superblock is enough, but not beside
-    /// a torn write of the other.
+    /// While the process is away, a segment goes or is cut short.
+    fn spoil_segment(&mut self, node: usize, whole: bool) {
+        let Some((shard, base, name, length)) = self.sealed_segment(node) else { return };
+        self.kill(node);
+        let left = self.misfortune.below(length.max(1));
+        let disk = &self.members[node].disks[&shard];
+        let (kind, done) = match whole {
+            true => ("lost segment", disk.lose(&name)),
+            false => ("segment cut short", disk.shorten(&name, left)),
+        };
+        if done {
+            self.spoilt(kind, (node, shard), Hurt::Log(base));
+        }
+    }
+
+    /// A bit of what a full segment says about itself.
+    fn rot_footer(&mut self, node: usize) {
+        let Some((shard, base, name, length)) = self.sealed_segment(node) else { return };
+        let footer = self.plan.segment_bytes;
+        if length <= footer {
+            return;
+        }
+        let (position, bit) = (self.misfortune.between(footer, length - 1), 3);
+        if self.members[node].disks[&shard].rot(&name, position, bit) {
+            self.spoilt("rotten bit of a footer", (node, shard), Hurt::Log(base));
+        }
+    }
+
+    /// The tables of a shard rot. Without those of the directory a node alone can't run.
+    fn rot_tables(&mut self, node: usize) {
+        let Some(shard) = self.some_tables(node) else { return };
+        self.members[node].tables[&shard].spoil();
+        self.spoilt("rotten tables", (node, shard), Hurt::Tables);
+    }
+
+    /// While the process is away, the tables of a shard go.
+    fn lose_tables(&mut self, node: usize) {
+        let Some(shard) = self.some_tables(node) else { return };
+        self.kill(node);
+        self.members[node].tables[&shard].lose();
+        self.spoilt("lost tables", (node, shard), Hurt::Tables);
+    }
+
+    fn some_tables(&mut self, node: usize) -> Option<ShardId> {
+        let promised = self.plan.mode == Mode::Promised;
+        let shards = self.members[node].tables.keys().copied();
+        let shards: Vec<ShardId> =
+            shards.filter(|shard| promised || *shard != ShardId::DIRECTORY).collect();
+        (!shards.is_empty()).then(|| *self.misfortune.pick(&shards))
+    }
+
+    /// A bit of a file that is no segment rots: one slot of a superblock is enough.
     fn rot_superblock(&mut self, node: usize) {
         let others = self.members[node].disks.iter().flat_map(|(shard, disk)| {
             let files = disk.files().into_iter().filter(|(name, _)| !name.ends_with(".log"));
@@ -136,10 +205,7 @@ impl World {
         let (shard, name, length) = self.misfortune.pick(&others).clone();
         let (position, bit) = (self.misfortune.below(length), self.misfortune.below(8) as u8);
         if self.members[node].disks[&shard].rot(&name, position, bit) {
-            let now = self.schedule.now();
-            self.trace.note(now, format_args!("bit {bit} at {position} of {name} of {shard} rots"));
-            self.tally.fault("rotten bit of a superblock");
-            self.excuses.damage = true;
+            self.spoilt("rotten bit of a superblock", (node, shard), Hurt::Superblock);
         }
     }
 }

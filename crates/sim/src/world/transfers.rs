@@ -6,19 +6,20 @@
 use super::World;
 use super::member::{CLUSTER, Inside};
 use crate::schedule::Moment;
-use crate::tables::SimTables;
+use crate::tables::{SimReader, SimTables};
 use naust_log::disk::{Disk, Open};
 use naust_log::sim::SimDisk;
-use naust_machine::{MemReader, MemTables};
+use naust_machine::MemTables;
 use naust_node::transfer::{Adopt, Export, Import, LOG};
 use naust_node::{Effect, Event};
 use naust_wire::ShardId;
 use naust_wire::options::NamespaceOptions;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What a process holds for others and has copied from them.
 pub struct Transfers {
-    exports: BTreeMap<(ShardId, u64), Export<MemReader>>,
+    exports: BTreeMap<(ShardId, u64), Export<SimReader>>,
     imports: BTreeMap<ShardId, (u64, BTreeMap<String, Vec<u8>>)>,
     /// When the reads thread has done what it was asked for.
     free: Moment,
@@ -115,12 +116,20 @@ impl World {
             }
         }
         let id = self.members[node.0].id;
-        adopt.log(&disk, shard, id, CLUSTER).expect("an empty disk takes a log");
-        let member = &mut self.members[node.0];
-        disk.set_weather(Some(Box::new(member.sky.clone())));
-        member.disks.insert(shard, disk);
-        member.tables.insert(shard, SimTables::of(tables));
-        self.tally.mark("replicas replaced by copies");
+        match adopt.log(Arc::new(disk.clone()), shard, id, CLUSTER) {
+            Ok(()) => {
+                let member = &mut self.members[node.0];
+                disk.set_weather(Some(Box::new(member.sky.clone())));
+                member.disks.insert(shard, disk);
+                member.tables.insert(shard, SimTables::of(tables));
+                self.tally.mark("replicas replaced by copies");
+            }
+            Err(error) => {
+                let now = self.schedule.now();
+                self.trace.note(now, format_args!("node {} shard {shard}: {error}", node.0));
+                self.tally.mark("copies that were damaged");
+            }
+        }
         self.open(node, shard, options, None);
     }
 }

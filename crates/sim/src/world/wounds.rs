@@ -1,0 +1,108 @@
+//! Damage that the promises cover: of one replica at a time, and of the next only when that one is
+//! whole again. All that was acknowledged is on the others, so it has to be mended.
+
+use super::World;
+use crate::schedule::Moment;
+use naust_log::{Depth, Survey};
+use naust_wire::{NodeId, Offset, ShardId};
+use std::sync::Arc;
+
+/// Microseconds between two looks at what is not whole yet.
+const LOOK_MICROS: u64 = 500_000;
+
+/// What of a replica is damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hurt {
+    /// Its log, from here on.
+    Log(Offset),
+    /// A slot of its superblock.
+    Superblock,
+    /// Its tables.
+    Tables,
+}
+
+/// Damage that was done and is not mended yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Wound {
+    slot: usize,
+    node: NodeId,
+    shard: ShardId,
+    hurt: Hurt,
+    since: Moment,
+}
+
+impl World {
+    /// Whether the promises cover the damage of one more replica now.
+    pub(super) fn bears_damage(&mut self) -> bool {
+        let is_whole = self.wounds.is_empty() && self.doubtful_mends.is_empty();
+        self.members.len() > 1 && is_whole && self.is_short_of().is_none()
+    }
+
+    /// A disk failed while a place was mended. Read again the place looks whole, and the next power
+    /// cut brings back what rotted.
+    pub(super) fn doubt_mend(&mut self, slot: usize, shard: ShardId, at: Offset) {
+        self.doubtful_mends.push((slot, shard, at));
+    }
+
+    /// A node lost its power.
+    pub(super) fn relapse(&mut self, slot: usize) {
+        let (lost, kept) = std::mem::take(&mut self.doubtful_mends)
+            .into_iter()
+            .partition(|(other, _, _)| *other == slot);
+        self.doubtful_mends = kept;
+        let lost: Vec<(usize, ShardId, Offset)> = lost;
+        for (slot, shard, at) in lost {
+            self.wound(slot, shard, Hurt::Log(at));
+        }
+    }
+
+    /// A replica was damaged.
+    pub(super) fn wound(&mut self, slot: usize, shard: ShardId, hurt: Hurt) {
+        self.excuses.mendable = true;
+        let (node, since) = (self.members[slot].id, self.schedule.now());
+        self.wounds.push(Wound { slot, node, shard, hurt, since });
+        self.looked_at_wounds = since;
+    }
+
+    /// What damage is not mended yet, in a few words.
+    pub(super) fn is_wounded(&self) -> Option<String> {
+        self.wounds.first().map(|wound| format!("damage is not mended: {wound:?}"))
+    }
+
+    /// Forgets what is whole again.
+    pub(super) fn look_at_wounds(&mut self) {
+        let now = self.schedule.now();
+        if self.wounds.is_empty() || now < self.looked_at_wounds.after(LOOK_MICROS) {
+            return;
+        }
+        self.looked_at_wounds = now;
+        let wounds = std::mem::take(&mut self.wounds);
+        for wound in wounds {
+            if !self.is_whole(&wound) {
+                self.wounds.push(wound);
+                continue;
+            }
+            self.tally.mark("damage that was mended");
+            let took = now.0 - wound.since.0;
+            self.tally.mending_micros = self.tally.mending_micros.max(took);
+            self.trace.note(now, format_args!("whole again: {wound:?}"));
+        }
+    }
+
+    fn is_whole(&self, wound: &Wound) -> bool {
+        let member = &self.members[wound.slot];
+        let Some(disk) = member.disks.get(&wound.shard).filter(|_| member.id == wound.node) else {
+            return true; // It went with its node, or with its namespace.
+        };
+        if self.look(wound.slot, wound.shard).is_none() {
+            return false;
+        }
+        match wound.hurt {
+            Hurt::Tables => !member.tables[&wound.shard].is_spoilt(),
+            Hurt::Log(_) => Survey::new(Arc::new(disk.copy()), Depth::Whole)
+                .is_ok_and(|survey| survey.damage.is_empty()),
+            Hurt::Superblock => Survey::new(Arc::new(disk.copy()), Depth::Tail)
+                .is_ok_and(|survey| !survey.has_half_a_superblock()),
+        }
+    }
+}
