@@ -18,6 +18,7 @@ use crate::trace::Trace;
 use crate::world::World;
 use std::any::Any;
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// What a life came to.
@@ -38,6 +39,9 @@ pub struct Life {
     /// Clients that asked.
     pub clients: u64,
 }
+
+/// Requests of a life that is idle.
+const IDLE_REQUESTS: u64 = 20;
 
 thread_local! {
     static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
@@ -62,6 +66,21 @@ pub struct Wanted {
     pub sabotage: Option<Sabotage>,
     /// What of it is left out.
     pub cuts: Cuts,
+}
+
+impl Wanted {
+    /// A cluster of three nodes in which next to nothing happens: how fast its time passes tells
+    /// what a quiet minute costs.
+    #[must_use]
+    pub fn idle() -> Wanted {
+        let cuts = Cuts {
+            faults: Some(BTreeSet::new()),
+            requests: Some(IDLE_REQUESTS),
+            clients: Some(1),
+            ..Cuts::default()
+        };
+        Wanted { nodes: Some(3), mode: Some(Mode::Promised), cuts, ..Wanted::default() }
+    }
 }
 
 /// Lives the life of a seed.

@@ -64,6 +64,9 @@ struct Arguments {
     #[cfg(naust_planted)]
     #[arg(long, value_name = "NAME", requires = "planted")]
     bug: Option<String>,
+    /// Clusters of three nodes that have next to nothing to do: a few requests and no faults.
+    #[arg(long, conflicts_with_all = ["only_faults", "requests", "clients", "nodes", "beyond"])]
+    idle: bool,
     /// Lives side by side.
     #[arg(long, value_name = "N", default_value_t = 2)]
     threads: usize,
@@ -124,6 +127,9 @@ impl Arguments {
             requests: self.requests,
             clients: self.clients,
         };
+        if self.idle {
+            return Wanted::idle();
+        }
         Wanted { nodes: self.nodes, mode, cuts, ..Wanted::default() }
     }
 }
@@ -289,8 +295,10 @@ fn planted(lives: u64, arguments: &Arguments) -> anyhow::Result<bool> {
         if arguments.bug.as_ref().is_some_and(|bug| *bug != name) {
             continue;
         }
-        let nodes = wanted(bug).nodes.unwrap_or(1);
-        let found = find(bug, 0..lives, arguments.threads);
+        // What the simulator does not run is left to the tests of its crate.
+        let Some(wanted) = wanted(bug) else { continue };
+        let nodes = wanted.nodes.unwrap_or(1);
+        let found = find(bug, &wanted, 0..lives, arguments.threads);
         all &= found.is_some();
         match found {
             Some(found) => {

@@ -23,9 +23,10 @@ pub struct Found {
     pub what: String,
 }
 
-/// The lives in which a bug can show.
+/// The lives in which a bug can show; `None`: the simulator does not run what it is in, and a test
+/// of its crate finds it.
 #[must_use]
-pub fn wanted(bug: Bug) -> Wanted {
+pub fn wanted(bug: Bug) -> Option<Wanted> {
     let (nodes, mode) = match bug {
         Bug::AckBeforeSync
         | Bug::IgnoreFailedSync
@@ -49,16 +50,17 @@ pub fn wanted(bug: Bug) -> Wanted {
         | Bug::FollowerReadsAlone
         | Bug::OldConfiguration
         | Bug::DenyDeposed => (3, Mode::Promised),
+        Bug::DropWindow => return None,
     };
-    Wanted { nodes: Some(nodes), mode: Some(mode), ..Wanted::default() }
+    Some(Wanted { nodes: Some(nodes), mode: Some(mode), ..Wanted::default() })
 }
 
 /// Lives with a bug until it is found, or all seeds are lived. What comes out is the same however
 /// many threads there are.
 #[must_use]
-pub fn find(bug: Bug, seeds: Range<u64>, threads: usize) -> Option<Found> {
+pub fn find(bug: Bug, wanted: &Wanted, seeds: Range<u64>, threads: usize) -> Option<Found> {
     planted::plant(Some(bug));
-    let (next, wanted) = (AtomicU64::new(seeds.start), wanted(bug));
+    let next = AtomicU64::new(seeds.start);
     let found: Mutex<Option<Found>> = Mutex::new(None);
     std::thread::scope(|scope| {
         for _ in 0..threads.max(1) {
@@ -69,7 +71,7 @@ pub fn find(bug: Bug, seeds: Range<u64>, threads: usize) -> Option<Found> {
                     if seed >= seeds.end {
                         return;
                     }
-                    let life = life::live(seed, &wanted, Trace::silent());
+                    let life = life::live(seed, wanted, Trace::silent());
                     let Some(first) = life.violations.first() else { continue };
                     let mut seen = BTreeSet::new();
                     let checkers = life.violations.iter().map(|violation| violation.checker);

@@ -235,3 +235,17 @@ fn reads_in_the_past_are_never_wrong() {
     let reads: u64 = (1..=10).map(|seed| live(seed, 25_000)).sum();
     assert!(reads > 100_000, "too few reads to mean anything: {reads}");
 }
+
+/// Only `cargo xtask planted` has bugs in it; nothing else may run beside this.
+#[cfg(naust_planted)]
+#[test]
+fn planted_bugs_are_found() {
+    use naust_wire::planted::{Bug, plant};
+    plant(Some(Bug::DropWindow));
+    let found = (0..500).find(|seed| std::panic::catch_unwind(|| live(*seed, 400)).is_err());
+    plant(None);
+    let lives = found.expect("a version that is still in the window is missed") + 1;
+    println!(
+        "| `DropWindow` | none | {lives} | reads in the past (`crates/store/tests/model.rs`) |"
+    );
+}

@@ -3,7 +3,8 @@
 //! Each stands in the code that it spoils as one `planted::has(Bug::…)`. Only a build with
 //! `--cfg naust_planted` can switch one on; in every other build the answer is a constant *no*, and
 //! nothing is left of them. `cargo xtask planted` makes such a build, lives with each bug until it
-//! is found, and prints which checker found it; `docs/planted-bugs.md` keeps the list.
+//! is found, and prints which checker found it; `docs/planted-bugs.md` keeps the list. What the
+//! simulator does not run is left to the tests of its crate.
 
 /// A bug that can be switched on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,11 +56,13 @@ pub enum Bug {
     LoseHalf,
     /// `machine` begins the next page of a stream one record late.
     StreamGap,
+    /// `store` drops all versions of a row but the newest when it merges, also those in the window.
+    DropWindow,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 23] = [
+    pub const ALL: [Bug; 24] = [
         Bug::AckBeforeSync,
         Bug::IgnoreFailedSync,
         Bug::ForgetNames,
@@ -83,6 +86,7 @@ impl Bug {
         Bug::ReadBelowFloor,
         Bug::LoseHalf,
         Bug::StreamGap,
+        Bug::DropWindow,
     ];
 }
 
