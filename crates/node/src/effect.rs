@@ -171,6 +171,8 @@ pub enum Effect {
         /// With which options.
         options: NamespaceOptions,
     },
+    /// To the worker of shard 0, as `Event::DirectoryAsked`.
+    AskDirectory(crate::event::DirectoryAsk),
     /// Tell the operator, and count.
     Report {
         /// Of which shard.

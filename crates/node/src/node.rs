@@ -210,6 +210,7 @@ impl Node {
             }
             Event::Flushed(shard) => self.flushed(shard, effects),
             Event::Directory(change) => self.directory_changed(change, effects),
+            Event::DirectoryAsked(ask) => self.directory_asked(now, ask),
             Event::Tick => self.tick(now, effects),
             Event::Drain => self.drain(now, effects),
         }

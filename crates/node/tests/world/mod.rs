@@ -189,6 +189,15 @@ impl World {
         format!("{index} frames to {}, {crc:08x}", show::offset(readers.log.end()))
     }
 
+    /// Which replicas of a shard there are, as far as is known here.
+    pub fn places_of(&self, shard: ShardId) -> String {
+        let Some(look) = self.node.look(shard) else { return "nothing".to_string() };
+        let all = |nodes: &[NodeId]| nodes.iter().map(|n| format!(" {n}")).collect::<String>();
+        let (voters, learners) = (look.configuration.voters(), look.configuration.learners());
+        let leader = look.leader.map_or("nobody".to_string(), |node| node.to_string());
+        format!("led by {leader}, voters{}; learners{}", all(voters), all(learners))
+    }
+
     /// What the node counts as under way.
     pub fn requests(&self) -> usize {
         self.node.requests()
@@ -340,6 +349,9 @@ impl World {
                 }
                 let error = OpenError::NoTables("the log has not all".to_string());
                 self.not_opened(shard, &error, next);
+            }
+            Effect::AskDirectory(ask) => {
+                self.node.handle(self.now, Event::DirectoryAsked(ask), next);
             }
             Effect::Report { shard, report } => {
                 self.seen.push(show::relative(&format!("shard {shard}: {report}")));

@@ -56,6 +56,7 @@ impl World {
             Effect::Refold { shard, options } => {
                 self.queue_for_views(life, Inside::Refold(shard, options));
             }
+            Effect::AskDirectory(ask) => self.news_from_views(life, Event::DirectoryAsked(ask)),
             Effect::Report { shard, report } => self.reported(life, shard, &report),
             Effect::Open { shard, options, begin } => {
                 self.background(life, Inside::Open(shard, options, begin));
