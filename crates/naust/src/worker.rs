@@ -515,6 +515,7 @@ impl Worker {
             Effect::Link { node, address } => {
                 self.peers.link(node, address, self.now.monotonic_ms);
             }
+            Effect::Relink(node) => self.peers.relink(node, self.now.monotonic_ms),
             Effect::Unlink(node) => self.peers.unlink(node),
             Effect::Peer { to, bytes } => {
                 count(&wiring.counters.bytes_sent, bytes.len());

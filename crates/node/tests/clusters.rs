@@ -238,6 +238,14 @@ impl Cluster {
                 Out::Link(to) => {
                     self.wanted.insert((from, to.0));
                 }
+                // The other end hears of it when it hears anything.
+                Out::Relink(to) => {
+                    self.links.remove(&(from, to.0));
+                    self.event(from, Event::Link { node: to, is_up: false });
+                    self.arrive(from, to.0, |world| {
+                        world.burst(vec![Event::Closed(ConnectionId(PEERS + from))]);
+                    });
+                }
                 Out::Peer(to, bytes) => {
                     self.count(&bytes);
                     let bytes = self.heard(to.0, &bytes);
@@ -284,6 +292,7 @@ impl Cluster {
                 Ok(Said::Alive) => "alive",
                 Ok(Said::Raft(_)) => "raft",
                 Ok(_) => "else",
+                Err(_) if packet.kind == Kind::Ask => "asked",
                 Err(_) => "passed on",
             };
             *self.packets.entry(said).or_default() += 1;

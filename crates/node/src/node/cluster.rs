@@ -177,16 +177,16 @@ impl Node {
     }
 
     /// The link to a node stands, or is lost.
-    pub(super) fn link(&mut self, node: NodeId, is_up: bool, effects: &mut Vec<Effect>) {
-        self.peers.linked(node, is_up);
+    pub(super) fn link(&mut self, now: Now, node: NodeId, is_up: bool, effects: &mut Vec<Effect>) {
+        self.peers.linked(node, is_up, now.monotonic_ms);
         if !is_up {
             self.interrupt(node, effects);
+            self.meet(node);
         }
-        self.meet(node);
     }
 
     /// What is said to a node begins anew.
-    fn meet(&mut self, node: NodeId) {
+    pub(super) fn meet(&mut self, node: NodeId) {
         for shard in self.shards.values_mut() {
             shard.unreachable(node);
             Node::touch(&mut self.touched, shard);
@@ -222,6 +222,10 @@ impl Node {
     }
 
     pub(super) fn tick_peers(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        for node in self.peers.give_up_unanswered(now.monotonic_ms, effects) {
+            self.interrupt(node, effects);
+            self.meet(node);
+        }
         self.peers.tick(now.monotonic_ms);
         for node in self.peers.newly_gone(now.monotonic_ms) {
             self.lost(node);

@@ -30,6 +30,8 @@ pub const NODE: NodeId = NodeId(7);
 pub enum Out {
     /// A link is wanted.
     Link(NodeId),
+    /// A link is to be made anew.
+    Relink(NodeId),
     /// Packets over a link.
     Peer(NodeId, Vec<u8>),
     /// Packets back over the link of another node.
@@ -269,6 +271,10 @@ impl World {
             }
             Effect::Open { shard, options, begin } => self.open(shard, options, begin, next),
             Effect::Link { node, .. } => self.out.push(Out::Link(node)),
+            Effect::Relink(node) => {
+                self.seen.push(format!("node {node} does not answer"));
+                self.out.push(Out::Relink(node));
+            }
             Effect::Unlink(node) => self.seen.push(format!("no link to {node} any more")),
             Effect::Peer { to, bytes } => self.out.push(Out::Peer(to, bytes)),
             Effect::Export { shard, begin } => {

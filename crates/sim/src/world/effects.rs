@@ -62,6 +62,7 @@ impl World {
                 self.background(life, Inside::Open(shard, options, begin));
             }
             Effect::Link { node, address } => self.link(life, node, &address),
+            Effect::Relink(node) => self.relink(life, node),
             Effect::Unlink(node) => self.unlink(life, node),
             Effect::Peer { to, bytes } => self.say(life, to, bytes),
             Effect::Fetch { shard, job } => self.queue_for_fetches(life, shard, job),
