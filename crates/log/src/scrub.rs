@@ -112,7 +112,7 @@ impl Scrub {
         let base = layout.base(from);
         let end = layout.end(from).min(self.reader.end());
         let file = self.reader.shared().file(base, Open::Existing)?;
-        let mut window = Window::new(layout, base, file)?;
+        let mut window = Window::new(layout, base, file)?.lenient();
         let found = window.search(from.plus(FRAME_ALIGN as u64))?;
         seen.bytes += window.read;
         Ok(found.map_or(end, |(header, _)| header.offset.min(end)))

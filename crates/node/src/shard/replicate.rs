@@ -55,6 +55,8 @@ pub(super) struct Replication {
     quiet_ticks: u32,
     /// How late this disk is, if it leads.
     pub(super) lag: Lag,
+    /// Damage is no reason to hand leadership over before this, by the monotonic clock.
+    pub(super) hurt_until_ms: u64,
 }
 
 /// Frames on their way to a follower that is behind.
