@@ -89,3 +89,38 @@ pub trait File: Send + Sync {
     /// Of the operating system.
     fn set_len(&self, length: u64) -> io::Result<()>;
 }
+
+/// Bytes that a disk gives out, or refuses, together; or a part of them.
+const BLOCK_BYTES: usize = 4096;
+/// The operating system's number for a disk that refuses (`EIO`), on all that Naust runs on.
+const REFUSED: i32 = 5;
+
+/// Reads as [`File::read_at`], but where the disk refuses to give out what it holds, the bytes
+/// before; whether it did.
+///
+/// # Errors
+/// Of the operating system, but for that one.
+pub(crate) fn read_given(
+    file: &dyn File,
+    position: u64,
+    into: &mut [u8],
+) -> io::Result<(usize, bool)> {
+    let is_refused = |error: &io::Error| error.raw_os_error() == Some(REFUSED);
+    match file.read_at(position, into) {
+        Err(error) if is_refused(&error) => {}
+        read => return read.map(|read| (read, false)),
+    }
+    let mut done = 0;
+    while done < into.len() {
+        let at = position + done as u64;
+        let in_block = (at % BLOCK_BYTES as u64) as usize;
+        let end = (done + BLOCK_BYTES - in_block).min(into.len());
+        match file.read_at(at, &mut into[done..end]) {
+            Ok(0) => return Ok((done, false)),
+            Ok(read) => done += read,
+            Err(error) if is_refused(&error) => return Ok((done, true)),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((done, false))
+}

@@ -169,6 +169,9 @@ pub enum Flaw {
     /// The segment's file is not there.
     #[error("the file of the segment is missing")]
     Missing,
+    /// The disk does not give out what it holds (`EIO`).
+    #[error("the disk refuses to read it")]
+    Refused,
 }
 
 impl Layout {

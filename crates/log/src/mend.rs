@@ -6,6 +6,9 @@
 //! trusted: each frame's checksum, its own offset, and that it follows the good frame before and is
 //! followed by the one behind, where there are such.
 //!
+//! A block that the disk refuses to read is damage, too: it is written over as a whole, which makes
+//! disks put another one in its place. One of which only a part is to be written can't be.
+//!
 //! What was committed is never cut; so only committed frames may be mended beside a log's owner.
 //! A log that does not open is mended first, from left to right, and opened then.
 
@@ -117,7 +120,7 @@ impl Mend {
         let segment = self.shared.segment(self.at).ok_or(MendError::Gone)?;
         let range = self.range(&segment)?;
         let (file, unnamed) = self.file(base)?;
-        let mut window = Window::new(layout, base, Arc::clone(&file))?;
+        let mut window = Window::new(layout, base, Arc::clone(&file))?.lenient();
         let before = self.before(&mut window, &segment, &range)?;
         let (mut bytes, last) = self.check(before, &range)?;
         let end = last.map_or(self.at, |last| last.offset);

@@ -4,7 +4,7 @@
 //! Every frame that is handed out was checked just before. A reader sees durable frames only; that
 //! they are committed too is the caller's to know.
 
-use crate::disk::Open;
+use crate::disk::{Open, read_given};
 use crate::layout::{Flaw, Frames, Layout, Position};
 use crate::segment::{Content, Mark};
 use crate::shared::{Segment, Shared};
@@ -193,26 +193,28 @@ impl Reader {
     ) -> Result<Result<Chunk, Flaw>, Fault> {
         let layout = self.shared.layout;
         let there = usize::try_from(limit.0 - at.0).expect("at most a segment");
-        let mut bytes = self.read(at, there.min(max_bytes.max(FRAME_HEADER_BYTES)))?;
+        let (mut bytes, mut refused) =
+            self.read(at, there.min(max_bytes.max(FRAME_HEADER_BYTES)))?;
         if let Err(Bad::Short(needed)) = naust_wire::frame::read(&bytes)
             && needed > bytes.len()
             && needed <= there
         {
-            bytes = self.read(at, needed)?;
+            (bytes, refused) = self.read(at, needed)?;
         }
-        if bytes.is_empty() {
+        if bytes.is_empty() && !refused {
             return Ok(Err(Flaw::Frame(Bad::Short(FRAME_HEADER_BYTES))));
         }
         let mut before: Option<Position> = None;
         let mut used = 0;
         let mut next = at;
-        while used < bytes.len() {
+        while used < bytes.len() || used == 0 {
             if layout.skip_gap(next) != next {
                 break;
             }
             let frame = match layout.check(next, before.as_ref(), &bytes[used..]) {
                 Ok(frame) => frame,
                 Err(_) if used > 0 => break,
+                Err(Flaw::Frame(Bad::Short(_))) if refused => return Ok(Err(Flaw::Refused)),
                 Err(flaw) => return Ok(Err(flaw)),
             };
             next = frame.header.end();
@@ -226,14 +228,15 @@ impl Reader {
         Ok(Ok(Chunk { layout, from: at, bytes, next: layout.skip_gap(next) }))
     }
 
-    fn read(&self, at: Offset, bytes: usize) -> Result<Vec<u8>, Fault> {
+    /// Reads bytes; whether the disk refused some of them.
+    fn read(&self, at: Offset, bytes: usize) -> Result<(Vec<u8>, bool), Fault> {
         let base = self.shared.layout.base(at);
         let file = self.shared.file(base, Open::Existing)?;
         let mut into = vec![0; bytes];
-        let read = file.read_at(at.0 - base.0, &mut into);
-        let read = read.map_err(Fault::at("read", &Layout::name(base)))?;
+        let read = read_given(&*file, at.0 - base.0, &mut into);
+        let (read, refused) = read.map_err(Fault::at("read", &Layout::name(base)))?;
         into.truncate(read);
-        Ok(into)
+        Ok((into, refused))
     }
 
     /// The frame that begins at `offset`.

@@ -1,7 +1,7 @@
 //! Walking a segment's file when nothing but the bytes themselves can be trusted.
 
 use crate::Fault;
-use crate::disk::File;
+use crate::disk::{File, read_given};
 use crate::layout::{Flaw, Layout, Position};
 use crate::segment::Content;
 use naust_wire::frame::{Frame, Header, Kind, MAGIC, frame_bytes, peek};
@@ -21,6 +21,8 @@ pub(crate) struct Window {
     length: u64,
     buffer: Vec<u8>,
     buffer_at: u64,
+    /// What the disk refuses to read is as if it were not there.
+    is_lenient: bool,
     /// Bytes read so far.
     pub read: u64,
     /// The highest `synced` mark that was scanned.
@@ -48,9 +50,16 @@ impl Window {
             length,
             buffer: Vec::new(),
             buffer_at: 0,
+            is_lenient: false,
             read: 0,
             synced: Offset::ZERO,
         })
+    }
+
+    /// What the disk refuses to read is as if it were not there: never for recovery, which would
+    /// take it for a torn tail.
+    pub(crate) fn lenient(self) -> Window {
+        Window { is_lenient: true, ..self }
     }
 
     /// Where the file's log bytes end.
@@ -67,7 +76,10 @@ impl Window {
         if position < self.buffer_at || position + wanted as u64 > buffer_end {
             let bytes = wanted.max(STEP_BYTES.min(usize::try_from(there).expect("as above")));
             self.buffer.resize(bytes, 0);
-            let read = self.file.read_at(position, &mut self.buffer);
+            let read = match self.is_lenient {
+                true => read_given(&*self.file, position, &mut self.buffer).map(|(read, _)| read),
+                false => self.file.read_at(position, &mut self.buffer),
+            };
             let read = read.map_err(Fault::at("read", &Layout::name(self.base)))?;
             self.buffer.truncate(read);
             self.buffer_at = position;

@@ -49,7 +49,7 @@ impl Reader {
         let base = layout.base(from);
         let end = layout.end(from).min(self.end());
         let file = self.shared().file(base, Open::Existing)?;
-        let mut window = Window::new(layout, base, file)?;
+        let mut window = Window::new(layout, base, file)?.lenient();
         let found = window.search(from.plus(FRAME_ALIGN as u64))?;
         Ok((found.map_or(end, |(header, _)| header.offset.min(end)), window.read))
     }

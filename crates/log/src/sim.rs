@@ -6,7 +6,7 @@
 //! kept, always: a disk that loses that is beyond what one replica can see.
 
 use crate::disk::{Disk, File, Open};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -119,6 +119,8 @@ struct State {
 
 #[derive(Clone, Default)]
 struct Inode {
+    /// Blocks that can't be read until they are written as a whole.
+    refused: BTreeSet<u64>,
     now: Image,
     durable: Image,
     pending: Vec<Pending>,
@@ -177,7 +179,8 @@ impl SimDisk {
         for number in names.values() {
             let durable = old.files[number].after_power_cut(&mut random);
             let now = durable.clone();
-            files.insert(*number, Inode { now, durable, pending: Vec::new() });
+            let refused = old.files[number].refused.clone();
+            files.insert(*number, Inode { refused, now, durable, pending: Vec::new() });
         }
         SimDisk::with(State {
             files,
@@ -247,6 +250,15 @@ impl SimDisk {
             image.write(position, &[byte[0] ^ (1 << (bit % 8))]);
         }
         true
+    }
+
+    /// The disk refuses to read the block of a file that a byte lies in, until it is written as a
+    /// whole.
+    pub fn refuse(&self, name: &str, position: u64) {
+        let mut state = self.state();
+        let number = state.names[name];
+        let inode = state.files.get_mut(&number).expect("a name has a file");
+        inode.refused.insert(position / REFUSED_BYTES);
     }
 
     /// Bytes of a file where they rest, as far as there are any.
@@ -355,7 +367,16 @@ impl State {
     }
 }
 
+/// Bytes of a block of [`SimDisk::refuse`].
+const REFUSED_BYTES: u64 = 4096;
+
 impl Inode {
+    /// Blocks that can't be read, of those that a range of bytes lies in.
+    fn refused_in(&self, from: u64, to: u64) -> impl Iterator<Item = u64> + '_ {
+        let last = to.saturating_sub(1).max(from) / REFUSED_BYTES;
+        self.refused.range(from / REFUSED_BYTES..=last).copied()
+    }
+
     fn apply(image: &mut Image, pending: &Pending) {
         match pending {
             Pending::Write(position, bytes) => image.write(*position, bytes),
@@ -495,6 +516,10 @@ impl SimFile {
 impl File for SimFile {
     fn read_at(&self, position: u64, into: &mut [u8]) -> io::Result<usize> {
         let mut state = self.alive(Op::Read(into.len() as u64))?;
+        let end = position + into.len() as u64;
+        if self.inode(&mut state).refused_in(position, end).next().is_some() {
+            return Err(io::Error::from_raw_os_error(5));
+        }
         let read = self.inode(&mut state).now.read(position, into);
         state.counters.reads += 1;
         state.counters.read_bytes += read as u64;
@@ -507,6 +532,14 @@ impl File for SimFile {
         state.counters.writes += 1;
         let room = state.space.map_or(u64::MAX, |space| space.saturating_sub(state.used()));
         let inode = self.inode(&mut state);
+        let end = position + bytes.len() as u64;
+        let refused: Vec<u64> = inode.refused_in(position, end).collect();
+        let is_whole =
+            |block: &u64| block * REFUSED_BYTES >= position && (block + 1) * REFUSED_BYTES <= end;
+        if !refused.iter().all(is_whole) {
+            return Err(io::Error::from_raw_os_error(5));
+        }
+        inode.refused.retain(|block| !refused.contains(block));
         let fitting = inode.now.fitting(position, bytes.len() as u64, room);
         let full = fitting < bytes.len() as u64;
         bytes.truncate(fitting as usize);

@@ -353,3 +353,56 @@ fn damage_of_what_lives_keeps_its_segment_as_it_is() {
     assert_eq!(met.map(|damage| damage.from), Some(live));
     assert_eq!(scrub(&log.reader(), &mut Random::new(1)).len(), 1, "for others to mend");
 }
+
+/// A disk may refuse to give out a block, instead of giving out other bytes.
+#[test]
+fn blocks_that_the_disk_refuses_to_read_are_written_over() {
+    let mut mends = 0;
+    for seed in 0..300 {
+        let mut random = Random::new(seed);
+        let (disk, log, last_batch) = make(seed, 10 + random.below(40));
+        let (other, before, end) = (log.reader(), all(&log.reader()), log.end().offset);
+        let disk = disk.copy();
+        let (log, _) = Log::open(Arc::new(disk.clone()), SHARD).unwrap();
+        let reader = log.reader();
+        let mut refused = 0;
+        for _ in 0..1 + random.below(3) {
+            let offset = Offset::FIRST.plus(random.below(last_batch.0 - Offset::FIRST.0));
+            let base = layout().base(offset);
+            // What lies in one block with the end is not whole yet.
+            if offset.0 / 4096 < end.0 / 4096 {
+                disk.refuse(&Layout::name(base), offset.0 - base.0);
+                refused += 1;
+            }
+        }
+        let damage = scrub(&reader, &mut random);
+        assert_eq!(damage.is_empty(), refused == 0, "seed {seed}");
+        for damage in damage {
+            assert_eq!(damage.flaw, Flaw::Refused, "seed {seed}");
+            let segment_end = layout().end(damage.from);
+            let frames = other.frames_to_mend(damage.from, segment_end, 1 << 20).unwrap();
+            let mended = reader.mend(damage.from, frames).run().unwrap();
+            assert!(mended.joined, "seed {seed}: {damage}");
+            mends += 1;
+        }
+        assert_eq!(scrub(&reader, &mut random), [], "seed {seed}");
+        assert_eq!(all(&reader), before, "seed {seed}");
+    }
+    assert!(mends > 100, "{mends} places were mended");
+}
+
+/// While a replica is opened nothing may be taken for torn that the disk merely refuses to read.
+#[test]
+fn a_log_whose_end_the_disk_refuses_to_read_is_not_opened_and_not_cut() {
+    let (disk, log, last_batch) = make(7, 20);
+    let (before, disk) = (all(&log.reader()), disk.copy());
+    let base = layout().base(last_batch);
+    let good = disk.copy();
+    disk.refuse(&Layout::name(base), last_batch.0 - base.0);
+    let refused = Log::open(Arc::new(disk.clone()), SHARD).map(drop).unwrap_err();
+    assert!(matches!(refused, OpenError::Io(_)), "{refused}");
+    let name = Layout::name(base);
+    assert_eq!(disk.resting(&name, 0, 1 << 20), good.resting(&name, 0, 1 << 20));
+    let (log, _) = Log::open(Arc::new(good), SHARD).unwrap();
+    assert_eq!(all(&log.reader()), before);
+}

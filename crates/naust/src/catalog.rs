@@ -52,7 +52,7 @@ impl Catalog {
             DirectoryChange::Created { name, shard, .. } => {
                 state.namespaces.insert(name.clone(), *shard);
             }
-            DirectoryChange::Known { .. } => {}
+            DirectoryChange::Known { .. } | DirectoryChange::Current(_) => {}
             DirectoryChange::Deleted { name, shard, .. } => {
                 if state.namespaces.get(name) == Some(shard) {
                     state.namespaces.remove(name);

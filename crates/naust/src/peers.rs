@@ -123,6 +123,16 @@ impl Peers {
         self.attempt(slot, now_ms);
     }
 
+    /// Makes the link to a node anew, which may stand but brings no answers.
+    pub fn relink(&mut self, node: NodeId, now_ms: u64) {
+        let Some(slot) = self.slots.get(&node).copied() else { return };
+        if let State::Up { since_ms, .. } = &mut self.links[slot].state {
+            // However long it stood, it was no good one.
+            *since_ms = now_ms;
+            self.lost(slot, "it does not answer", now_ms);
+        }
+    }
+
     /// Gives up the link to a node.
     pub fn unlink(&mut self, node: NodeId) {
         if let Some(slot) = self.slots.remove(&node) {

@@ -17,7 +17,7 @@ use crate::wiring::{To, Wiring};
 use crate::{background, disk_threads, reads, views};
 use mio::net::TcpStream;
 use naust_client::Link;
-use naust_node::event::{DirectoryChange, Event, Progress};
+use naust_node::event::{DirectoryAsk, DirectoryChange, Event, Progress};
 use naust_node::repair::{Met, Supplied, Trouble};
 use naust_node::views::Cause;
 use naust_node::{ConnectionId, Effect, Node, Now, TICK_MS};
@@ -96,6 +96,8 @@ pub enum Input {
     Flushed(ShardId),
     /// The directory changed.
     Directory(DirectoryChange),
+    /// A worker needs the directory as it is now.
+    DirectoryAsked(DirectoryAsk),
     /// Finish what is under way and take nothing new.
     Drain,
 }
@@ -308,6 +310,7 @@ impl Worker {
                 // A leader's invitation to a shard may be faster than the news of its namespace.
                 self.wiring.tell_ready_if_open();
             }
+            Input::DirectoryAsked(ask) => self.handle(Event::DirectoryAsked(ask)),
             Input::Drain => {
                 self.sockets.stop_listening();
                 self.handle(Event::Drain);
@@ -504,6 +507,10 @@ impl Worker {
             Effect::Supply { shard, job } => {
                 self.give(&wiring.reads[worker], reads::Input::Supply { shard, job });
             }
+            Effect::AskDirectory(ask) => {
+                let owner = crate::wiring::owner(ShardId::DIRECTORY, wiring.workers.len());
+                self.give(&wiring.workers[owner], Input::DirectoryAsked(ask));
+            }
             Effect::Report { shard, report } => {
                 wiring.counters.repairs.count(&report);
                 eprintln!("naust: shard {shard}: {report}");
@@ -511,6 +518,7 @@ impl Worker {
             Effect::Link { node, address } => {
                 self.peers.link(node, address, self.now.monotonic_ms);
             }
+            Effect::Relink(node) => self.peers.relink(node, self.now.monotonic_ms),
             Effect::Unlink(node) => self.peers.unlink(node),
             Effect::Peer { to, bytes } => {
                 count(&wiring.counters.bytes_sent, bytes.len());

@@ -80,6 +80,8 @@ pub enum Effect {
         /// Where it listens.
         address: String,
     },
+    /// The link to a node is of no use, though it may stand: make it anew.
+    Relink(NodeId),
     /// Give up the link to a node.
     Unlink(NodeId),
     /// Send whole packets over the link to a node, in order, as long as it stands.
@@ -181,6 +183,8 @@ pub enum Effect {
         /// With which options.
         options: NamespaceOptions,
     },
+    /// To the worker of shard 0, as `Event::DirectoryAsked`.
+    AskDirectory(crate::event::DirectoryAsk),
     /// Tell the operator, and count.
     Report {
         /// Of which shard.

@@ -166,6 +166,9 @@ pub enum Event<'a> {
     Flushed(ShardId),
     /// The directory changed: told to every worker.
     Directory(DirectoryChange),
+    /// A worker is to be told once it knows the directory as it was at this moment, or later:
+    /// answered by `DirectoryChange::Current`, unless the directory can't be asked now.
+    DirectoryAsked(DirectoryAsk),
     /// Time passed; sent about every [`crate::TICK_MS`].
     Tick,
     /// Take no new requests, finish what is under way, then say
@@ -207,6 +210,15 @@ pub struct Needs {
     pub live: Vec<(Range<Offset>, Vec<Range<Offset>>)>,
 }
 
+/// A worker needs the directory as it is now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DirectoryAsk {
+    /// Which worker of this node.
+    pub worker: u32,
+    /// When it asked, by the monotonic clock.
+    pub asked_ms: u64,
+}
+
 /// The namespace that always exists.
 pub const ALWAYS: &str = "default";
 
@@ -232,6 +244,8 @@ pub enum DirectoryChange {
         /// The number of the next shard.
         next: ShardId,
     },
+    /// Everything was told that the directory held, as a quorum of it says, at this moment.
+    Current(DirectoryAsk),
     /// It is gone; its shard is closed and its directory removed.
     Deleted {
         /// Its name.

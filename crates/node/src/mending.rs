@@ -70,6 +70,11 @@ impl Mending {
         !self.places.is_empty() && self.places.values().all(|place| place.is_told)
     }
 
+    /// Whether there is a place that nobody could mend.
+    pub(crate) fn is_hurt(&self) -> bool {
+        self.places.values().any(|place| place.is_told)
+    }
+
     /// Damage was found.
     pub(crate) fn note(&mut self, shard: ShardId, damage: Damage, effects: &mut Vec<Effect>) {
         let Damage { from, to, .. } = damage;
@@ -184,7 +189,7 @@ impl Mending {
             Err(MendError::Gone) => drop(self.places.remove(&at)),
             Err(_) => {
                 if let Some(place) = self.places.get_mut(&at) {
-                    place.again_ms = now.monotonic_ms + AGAIN_MS;
+                    (place.again_ms, place.is_told) = (now.monotonic_ms + AGAIN_MS, true);
                 }
                 let why = "the disk refuses what belongs there";
                 effects.push(Effect::Report { shard, report: Report::Unmendable { at, why } });

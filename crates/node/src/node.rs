@@ -25,6 +25,7 @@ use directory::Directory;
 use forwarded::Forwarded;
 pub use look::Look;
 use naust_log::Fault;
+use naust_wire::ask::Ask;
 use naust_wire::control::Control;
 use naust_wire::frame::Kind;
 use naust_wire::limits::{
@@ -134,8 +135,12 @@ impl Node {
             name: config.name.clone(),
             address: config.address.clone(),
         };
+        let ask = Ask::Hello {
+            token: config.token.clone().unwrap_or_default(),
+            client: config.name.clone(),
+        };
         Node {
-            peers: Peers::new(config.node, hello),
+            peers: Peers::new(config.node, hello, &ask),
             forwarded: Forwarded::default(),
             place_at_ms: 0,
             scrubbing: Scrubbing::default(),
@@ -183,8 +188,13 @@ impl Node {
                 self.not_opened(now, shard, failure, trouble, effects);
             }
             Event::NotHere(shard) => self.not_here(shard, effects),
-            Event::Link { node, is_up } => self.link(node, is_up, effects),
-            Event::Replies { bytes, .. } => self.replies(bytes, effects),
+            Event::Link { node, is_up } => self.link(now, node, is_up, effects),
+            Event::Replies { from, bytes } => {
+                if self.peers.answered(from, now.monotonic_ms) {
+                    self.meet(from);
+                }
+                self.replies(bytes, effects);
+            }
             Event::Exported { .. } | Event::ExportedPart { .. } | Event::Imported { .. } => {
                 self.transferred(event, effects);
             }
@@ -211,6 +221,7 @@ impl Node {
             }
             Event::Flushed(shard) => self.flushed(shard, effects),
             Event::Directory(change) => self.directory_changed(change, effects),
+            Event::DirectoryAsked(ask) => self.directory_asked(now, ask),
             Event::Tick => self.tick(now, effects),
             Event::Drain => self.drain(now, effects),
         }

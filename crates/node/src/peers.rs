@@ -3,11 +3,21 @@
 //! A link leads one way: to another node, for what this worker says. The answers to requests that
 //! were passed on come back over it; what the other node says of itself comes over its own link.
 //! What is said to a node without a link is lost, as it may be on any network.
+//!
+//! ```text
+//!   Down ─► Event::Link ─► Greeted ─► any reply ─► Up ─► asked once a second
+//!     ▲                       └─────── no reply for 5 s ───────┘
+//!     └──────────────────────────── Effect::Relink ◄──────────┘
+//! ```
+//! That a connection stands proves nothing: something in between may take what is sent and lose it.
+//! So a link counts once the greeting was answered, and as long as questions are.
 
 use crate::{ConnectionId, Effect};
+use naust_wire::ask::Ask;
 use naust_wire::limits::NODES_MAX;
+use naust_wire::packet::{self, Kind};
 use naust_wire::peer::{self, Peer, Said};
-use naust_wire::{NodeId, ShardId};
+use naust_wire::{NodeId, RequestId, ShardId};
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
 
@@ -16,6 +26,13 @@ const ALIVE_MS: u64 = 50;
 /// Milliseconds without a word after which a node counts as gone.
 const GONE_MS: u64 = 400;
 
+/// Milliseconds after which a node is asked again whether it hears this one.
+const ASK_MS: u64 = 1_000;
+/// Milliseconds without an answer after which the link to it is of no use.
+const UNANSWERED_MS: u64 = 5_000;
+/// The number of that question: none that is passed on has it.
+const ASKED: RequestId = RequestId(1);
+
 /// Nodes that a worker knows: those of the directory, and as many that only say so.
 const PEERS_MAX: usize = 2 * NODES_MAX;
 
@@ -23,6 +40,8 @@ const PEERS_MAX: usize = 2 * NODES_MAX;
 pub(crate) struct Peers {
     me: NodeId,
     hello: Said,
+    /// The packet that asks whether a node hears this one.
+    question: Vec<u8>,
     all: BTreeMap<NodeId, Other>,
     connections: FxHashMap<ConnectionId, NodeId>,
 }
@@ -30,7 +49,10 @@ pub(crate) struct Peers {
 #[derive(Default)]
 struct Other {
     address: String,
-    is_linked: bool,
+    link: Link,
+    /// When the question was asked that is not answered, and when the last one was answered.
+    asked_ms: Option<u64>,
+    answered_ms: u64,
     /// When it was heard last, and when something was said to it, in milliseconds of the
     /// monotonic clock.
     heard_ms: Option<u64>,
@@ -40,10 +62,24 @@ struct Other {
     is_leaving: bool,
 }
 
+/// The link to a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Link {
+    #[default]
+    Down,
+    /// It stands, and the node was greeted.
+    Greeted,
+    /// The node hears this one.
+    Up,
+}
+
 impl Peers {
-    /// Nobody yet. `hello` is what others are greeted with.
-    pub(crate) fn new(me: NodeId, hello: Said) -> Peers {
-        Peers { me, hello, all: BTreeMap::new(), connections: FxHashMap::default() }
+    /// Nobody yet. `hello` is what others are greeted with, and `ask` what they have to answer.
+    pub(crate) fn new(me: NodeId, hello: Said, ask: &Ask) -> Peers {
+        let (mut body, mut question) = (Vec::new(), Vec::new());
+        ask.encode(&mut body);
+        packet::write(Kind::Ask, ASKED, ShardId::DIRECTORY, &body, &mut question);
+        Peers { me, hello, question, all: BTreeMap::new(), connections: FxHashMap::default() }
     }
 
     /// A node is at this address. One without a link is tried again at once: it may be there again.
@@ -52,7 +88,7 @@ impl Peers {
             return;
         }
         let other = self.all.entry(node).or_default();
-        if other.address != address || !other.is_linked {
+        if other.address != address || other.link == Link::Down {
             address.clone_into(&mut other.address);
             effects.push(Effect::Link { node, address: address.to_owned() });
         }
@@ -83,25 +119,55 @@ impl Peers {
         }
     }
 
-    /// The link to a node stands now, or no longer does.
-    pub(crate) fn linked(&mut self, node: NodeId, is_linked: bool) {
+    /// The link to a node stands now, or no longer does. It counts when the greeting is answered.
+    pub(crate) fn linked(&mut self, node: NodeId, stands: bool, now_ms: u64) {
         let Some(other) = self.all.get_mut(&node) else { return };
-        other.is_linked = is_linked;
         other.out.clear();
-        if is_linked {
-            let said = self.hello.clone();
-            self.say(ShardId::DIRECTORY, node, said);
+        (other.link, other.asked_ms) = (Link::Down, None);
+        if stands {
+            let greeting = Peer { from: self.me, to: node, said: self.hello.clone() };
+            let packet = peer::begin(ShardId::DIRECTORY, &greeting, &mut other.out);
+            packet.finish(&mut other.out);
+            other.out.extend_from_slice(&self.question);
+            (other.link, other.asked_ms) = (Link::Greeted, Some(now_ms));
         }
     }
 
     /// Nodes that there is a link to.
     pub(crate) fn linked_nodes(&self) -> impl Iterator<Item = NodeId> {
-        self.all.iter().filter(|(_, other)| other.is_linked).map(|(node, _)| *node)
+        self.all.iter().filter(|(_, other)| other.link == Link::Up).map(|(node, _)| *node)
     }
 
-    /// Whether there is a link to a node.
+    /// Something came back over the link to a node; whether it counts from now on.
+    pub(crate) fn answered(&mut self, node: NodeId, now_ms: u64) -> bool {
+        let Some(other) = self.all.get_mut(&node).filter(|other| other.link != Link::Down) else {
+            return false;
+        };
+        (other.asked_ms, other.answered_ms) = (None, now_ms);
+        std::mem::replace(&mut other.link, Link::Up) == Link::Greeted
+    }
+
+    /// Nodes that do not answer: the links to them are made anew.
+    pub(crate) fn give_up_unanswered(
+        &mut self,
+        now_ms: u64,
+        effects: &mut Vec<Effect>,
+    ) -> Vec<NodeId> {
+        let mut given_up = Vec::new();
+        for (node, other) in &mut self.all {
+            if other.asked_ms.take_if(|asked_ms| now_ms >= *asked_ms + UNANSWERED_MS).is_some() {
+                other.link = Link::Down;
+                other.out.clear();
+                effects.push(Effect::Relink(*node));
+                given_up.push(*node);
+            }
+        }
+        given_up
+    }
+
+    /// Whether there is a link to a node, and it is heard there.
     pub(crate) fn is_linked(&self, node: NodeId) -> bool {
-        self.all.get(&node).is_some_and(|other| other.is_linked)
+        self.all.get(&node).is_some_and(|other| other.link == Link::Up)
     }
 
     /// A connection belongs to this node.
@@ -163,7 +229,9 @@ impl Peers {
         frames: impl FnOnce(&mut Vec<u8>),
     ) {
         let from = self.me;
-        let Some(other) = self.all.get_mut(&to).filter(|other| other.is_linked) else { return };
+        let Some(other) = self.all.get_mut(&to).filter(|other| other.link == Link::Up) else {
+            return;
+        };
         let packet = peer::begin(shard, &Peer { from, to, said }, &mut other.out);
         frames(&mut other.out);
         packet.finish(&mut other.out);
@@ -171,17 +239,24 @@ impl Peers {
 
     /// Passes packets on to a node; says whether there is a link to it.
     pub(crate) fn pass_on(&mut self, to: NodeId, packets: impl FnOnce(&mut Vec<u8>)) -> bool {
-        let Some(other) = self.all.get_mut(&to).filter(|other| other.is_linked) else {
+        let Some(other) = self.all.get_mut(&to).filter(|other| other.link == Link::Up) else {
             return false;
         };
         packets(&mut other.out);
         true
     }
 
-    /// Tells those to whom nothing was said for a while that this node is there.
+    /// Tells those to whom nothing was said for a while that this node is there, and asks whether
+    /// they hear it.
     pub(crate) fn tick(&mut self, now_ms: u64) {
+        for other in self.all.values_mut().filter(|other| other.link == Link::Up) {
+            if other.asked_ms.is_none() && now_ms >= other.answered_ms + ASK_MS {
+                other.asked_ms = Some(now_ms);
+                other.out.extend_from_slice(&self.question);
+            }
+        }
         let silent = |(_, other): &(&NodeId, &Other)| {
-            other.is_linked && other.out.is_empty() && now_ms >= other.said_ms + ALIVE_MS
+            other.link == Link::Up && other.out.is_empty() && now_ms >= other.said_ms + ALIVE_MS
         };
         let nodes: Vec<NodeId> = self.all.iter().filter(silent).map(|(id, _)| *id).collect();
         for node in nodes {
@@ -208,7 +283,7 @@ mod tests {
     #[test]
     fn strangers_are_bounded_and_who_is_known_is_not_refused() {
         let hello = Said::Alive;
-        let mut peers = Peers::new(NodeId(1), hello);
+        let mut peers = Peers::new(NodeId(1), hello, &Ask::Cluster);
         let mut effects = Vec::new();
         let mut strangers = (2..).map(NodeId);
         while let Some(node) = strangers.next().filter(|node| peers.may_learn(*node)) {

@@ -24,7 +24,7 @@ mod waiting;
 
 pub use transfer::Import;
 pub(crate) use transfer::{Copied, Taken};
-pub(crate) use waiting::Asked;
+pub(crate) use waiting::{Asked, Question};
 
 use crate::clock::Clock;
 use crate::event::Progress;
@@ -363,6 +363,9 @@ impl Shard {
     }
 
     fn refuse(&mut self, asked: &Asked, failure: Failure, effects: &mut Vec<Effect>) {
+        if matches!(asked.question, Some(Question::Current(_))) {
+            return;
+        }
         crate::replies::fail(asked.to, asked.request, self.id, failure, effects);
         self.answered.push(asked.to);
     }
@@ -511,7 +514,7 @@ impl Shard {
     fn answer_reads(&mut self, effects: &mut Vec<Effect>) {
         let (applied, end) = (&self.applied, self.handed.1);
         while let Some(asked) = self.waiting.next_due(applied.index, applied.next) {
-            if asked.ask.is_some() {
+            if asked.question.is_some() {
                 self.asks.push(asked);
                 continue;
             }

@@ -8,7 +8,7 @@
 mod polls;
 mod shard;
 
-use crate::event::{DirectoryChange, Progress};
+use crate::event::{DirectoryAsk, DirectoryChange, Progress};
 use crate::open::ForViews;
 use crate::{ConnectionId, Now, answer};
 use naust_log::Batch;
@@ -55,6 +55,8 @@ pub enum Job {
     Closed(ConnectionId),
     /// Answer long polls now.
     EndPolls,
+    /// Tell all workers that they know the directory as it was at this moment.
+    Current(DirectoryAsk),
     /// Bring everything that was folded in to disk, then say [`Output::Flushed`].
     Flush,
 }
@@ -210,6 +212,10 @@ impl<T: Tables> Views<T> {
             Job::Live(ranges) => shard.tell_live(ranges, outputs),
             Job::Ages(time) => shard.look_at_ages(time, outputs),
             Job::Flush => shard.flush(outputs),
+            Job::Current(ask) => {
+                shard.tell_current(ask, outputs);
+                Ok(())
+            }
             Job::Closed(_) | Job::EndPolls | Job::Query(_) => Ok(()),
         };
         self.settle(id, done, outputs);

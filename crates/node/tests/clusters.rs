@@ -55,6 +55,8 @@ struct Cluster {
     on_its_way: VecDeque<(u64, Out)>,
     /// Links that nothing passes, from and to.
     cut: BTreeSet<(u64, u64)>,
+    /// Nodes that hear nothing of a shard.
+    deaf: BTreeSet<(u64, ShardId)>,
     /// Links that stand.
     links: BTreeSet<(u64, u64)>,
     wanted: BTreeSet<(u64, u64)>,
@@ -95,7 +97,12 @@ impl Cluster {
             "cut-one-way" => {
                 self.cut.insert((number(1), number(2)));
             }
-            "heal" => self.cut.clear(),
+            // A node hears nothing of one shard, as if its link lost just that.
+            "deaf" => drop(self.deaf.insert((number(1), ShardId(number(2) as u32)))),
+            "heal" => {
+                self.cut.clear();
+                self.deaf.clear();
+            }
             // A process stands still; when it goes on, many requests of a client and all that
             // came in meanwhile are one burst.
             "pause" => drop(self.paused.insert(number(1), Vec::new())),
@@ -115,6 +122,12 @@ impl Cluster {
                 let said = std::mem::take(&mut self.packets);
                 let said: Vec<String> = said.iter().map(|(k, n)| format!("{n} {k}")).collect();
                 return format!("said: {}\n", said.join(", "));
+            }
+            "places" => {
+                let shard = ShardId(number(1) as u32);
+                let run = self.nodes.iter().filter(|(_, world)| world.is_running);
+                let places = run.map(|(id, world)| format!("{id}: {}", world.places_of(shard)));
+                return places.collect::<Vec<String>>().join("\n") + "\n";
             }
             "logs" => {
                 let shard = ShardId(number(1) as u32);
@@ -225,8 +238,17 @@ impl Cluster {
                 Out::Link(to) => {
                     self.wanted.insert((from, to.0));
                 }
+                // The other end hears of it when it hears anything.
+                Out::Relink(to) => {
+                    self.links.remove(&(from, to.0));
+                    self.event(from, Event::Link { node: to, is_up: false });
+                    self.arrive(from, to.0, |world| {
+                        world.burst(vec![Event::Closed(ConnectionId(PEERS + from))]);
+                    });
+                }
                 Out::Peer(to, bytes) => {
                     self.count(&bytes);
+                    let bytes = self.heard(to.0, &bytes);
                     if let Some(paused) = self.paused.get_mut(&to.0) {
                         paused.push((from, bytes));
                         continue;
@@ -250,12 +272,27 @@ impl Cluster {
         seen
     }
 
+    /// The packets that a node hears.
+    fn heard(&self, to: u64, mut bytes: &[u8]) -> Vec<u8> {
+        let mut heard = Vec::new();
+        while let Ok(Some((packet, length))) = packet::read(bytes) {
+            let said = peer::open(packet.body).map(|(peer, _)| peer.said);
+            let is_deaf = self.deaf.contains(&(to, packet.shard));
+            if !(is_deaf && matches!(said, Ok(Said::Raft(_)))) {
+                heard.extend_from_slice(&bytes[..length]);
+            }
+            bytes = &bytes[length..];
+        }
+        heard
+    }
+
     fn count(&mut self, mut bytes: &[u8]) {
         while let Ok(Some((packet, length))) = packet::read(bytes) {
             let said = match peer::open(packet.body).map(|(peer, _)| peer.said) {
                 Ok(Said::Alive) => "alive",
                 Ok(Said::Raft(_)) => "raft",
                 Ok(_) => "else",
+                Err(_) if packet.kind == Kind::Ask => "asked",
                 Err(_) => "passed on",
             };
             *self.packets.entry(said).or_default() += 1;

@@ -3,9 +3,10 @@
 use super::directory::Member;
 use super::packets::refused;
 use super::{Life, Node};
-use crate::shard::{Asked, Busy, busy};
+use crate::event::DirectoryAsk;
+use crate::shard::{Asked, Busy, Question, busy};
 use crate::views::Waiter;
-use crate::{ConnectionId, Effect, Now, replies};
+use crate::{ConnectionId, Effect, Now, replies, views};
 use naust_wire::ask::Ask;
 use naust_wire::options::NamespaceOptions;
 use naust_wire::packet::Packet;
@@ -83,11 +84,27 @@ impl Node {
 
     /// A question waited until the directory was known as it is now.
     pub(super) fn answer_asked(&mut self, now: Now, asked: Asked, effects: &mut Vec<Effect>) {
-        let Some(ask) = asked.ask else { return };
+        let ask = match asked.question {
+            None => return,
+            Some(Question::Current(ask)) => {
+                let (shard, job) = (ShardId::DIRECTORY, views::Job::Current(ask));
+                return effects.push(Effect::Views { shard, job });
+            }
+            Some(Question::Ask(ask)) => ask,
+        };
         if let Err(failure) = self.answer(now, asked.to, asked.request, *ask, effects) {
             self.fail(asked.to, asked.request, ShardId::DIRECTORY, failure, effects);
         }
         self.connections.end(asked.to, 1, effects);
+    }
+
+    /// A worker is to know the directory as it is now. It asks again if it is not told.
+    pub(super) fn directory_asked(&mut self, now: Now, ask: DirectoryAsk) {
+        let is_serving = self.life == Life::Serving;
+        let shard = self.shards.get_mut(&ShardId::DIRECTORY).filter(|_| is_serving);
+        let Some(shard) = shard.filter(|shard| !shard.waiting.asks_current()) else { return };
+        shard.waiting.add(Asked::current(ask, now));
+        Node::touch(&mut self.touched, shard);
     }
 
     fn answer(

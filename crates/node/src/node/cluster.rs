@@ -2,8 +2,8 @@
 //! what. Requests that are passed on are in `forwarded`.
 
 use super::Node;
-use crate::event::ALWAYS;
-use crate::event::Event;
+use super::directory::Directory;
+use crate::event::{ALWAYS, DirectoryAsk, Event};
 use crate::shard::{Shard, Then};
 use crate::transfer::Adopt;
 use crate::{ConnectionId, Effect, Now};
@@ -177,16 +177,16 @@ impl Node {
     }
 
     /// The link to a node stands, or is lost.
-    pub(super) fn link(&mut self, node: NodeId, is_up: bool, effects: &mut Vec<Effect>) {
-        self.peers.linked(node, is_up);
+    pub(super) fn link(&mut self, now: Now, node: NodeId, is_up: bool, effects: &mut Vec<Effect>) {
+        self.peers.linked(node, is_up, now.monotonic_ms);
         if !is_up {
             self.interrupt(node, effects);
+            self.meet(node);
         }
-        self.meet(node);
     }
 
     /// What is said to a node begins anew.
-    fn meet(&mut self, node: NodeId) {
+    pub(super) fn meet(&mut self, node: NodeId) {
         for shard in self.shards.values_mut() {
             shard.unreachable(node);
             Node::touch(&mut self.touched, shard);
@@ -222,6 +222,10 @@ impl Node {
     }
 
     pub(super) fn tick_peers(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        for node in self.peers.give_up_unanswered(now.monotonic_ms, effects) {
+            self.interrupt(node, effects);
+            self.meet(node);
+        }
         self.peers.tick(now.monotonic_ms);
         for node in self.peers.newly_gone(now.monotonic_ms) {
             self.lost(node);
@@ -233,15 +237,16 @@ impl Node {
         }
         if now.monotonic_ms >= self.place_at_ms {
             self.place_at_ms = now.monotonic_ms + PLACE_MS;
-            self.place(now);
+            self.place(now, effects);
             self.part(effects);
         }
     }
 
     /// Brings the replicas of the shards that this node leads to where they should be, one change
     /// at a time, by what is in force now.
-    fn place(&mut self, now: Now) {
+    fn place(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let Node { shards, directory, peers, touched, config, .. } = self;
+        let mut needs_directory = false;
         if directory.nodes().next().is_none() {
             return;
         }
@@ -254,32 +259,21 @@ impl Node {
             if shard.replica.role() != Role::Leader {
                 continue;
             }
-            let configuration = shard.replica.configuration().clone();
-            let member = |node: &NodeId| directory.node(*node).is_some();
             let there =
                 |node: &NodeId| peers.is_linked(*node) && peers.is_there(*node, now.monotonic_ms);
-            let all = directory.nodes().count();
-            let wanted = if shard.id == ShardId::DIRECTORY { all } else { REPLICAS_DEFAULT };
-            let change = if let Some(gone) =
-                configuration.replicas().into_iter().find(|node| !member(node))
-            {
-                if gone == config.node {
+            let since_ms = shard.leads_since(now);
+            let change = match next_change(shard, directory, there) {
+                Some(Change::Remove(gone)) if gone == config.node => {
+                    let configuration = shard.replica.configuration().clone();
                     hand_over(shard, &configuration, there);
                     continue;
                 }
-                Some(Change::Remove(gone))
-            } else if configuration.voters().len() < REPLICAS_DEFAULT
-                && let Some(learner) =
-                    configuration.learners().iter().find(|node| shard.has_caught_up_with(**node))
-            {
-                Some(Change::Voter(*learner))
-            } else if configuration.replicas().len() < wanted.min(all) {
-                let mut others = directory.nodes().map(|(node, _)| node);
-                others
-                    .find(|node| !configuration.contains(*node) && there(node))
-                    .map(Change::Learner)
-            } else {
-                None
+                // It may have come with the leader before, and the news of it be late here.
+                Some(Change::Remove(_)) if !directory.is_current(since_ms) => {
+                    needs_directory = true;
+                    None
+                }
+                change => change,
             };
             if let Some(change) = change {
                 shard.configure(change);
@@ -292,6 +286,10 @@ impl Node {
                 }
             }
             Node::touch(touched, shard);
+        }
+        if needs_directory {
+            let (worker, asked_ms) = (config.worker, now.monotonic_ms);
+            effects.push(Effect::AskDirectory(DirectoryAsk { worker, asked_ms }));
         }
     }
 
@@ -397,6 +395,32 @@ impl Node {
         let first = (name != ALWAYS).then(|| shard.0 as usize % replicas.len().max(1));
         first.and_then(|place| replicas.get(place)) == Some(&self.config.node)
     }
+}
+
+/// What is to change next about the replicas of a shard, by what the directory tells here.
+fn next_change(
+    shard: &Shard,
+    directory: &Directory,
+    there: impl Fn(&NodeId) -> bool,
+) -> Option<Change> {
+    let configuration = shard.replica.configuration();
+    let all = directory.nodes().count();
+    let wanted = if shard.id == ShardId::DIRECTORY { all } else { REPLICAS_DEFAULT };
+    let is_gone = |node: &NodeId| directory.node(*node).is_none();
+    if let Some(gone) = configuration.replicas().into_iter().find(is_gone) {
+        return Some(Change::Remove(gone));
+    }
+    let mut learners = configuration.learners().iter();
+    if configuration.voters().len() < REPLICAS_DEFAULT
+        && let Some(learner) = learners.find(|node| shard.has_caught_up_with(**node))
+    {
+        return Some(Change::Voter(*learner));
+    }
+    if configuration.replicas().len() >= wanted.min(all) {
+        return None;
+    }
+    let mut others = directory.nodes().map(|(node, _)| node);
+    others.find(|node| !configuration.contains(*node) && there(node)).map(Change::Learner)
 }
 
 /// Hands leadership over to the voter that has come furthest.

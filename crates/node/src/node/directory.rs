@@ -29,6 +29,8 @@ pub(super) struct Directory {
     holders: FxHashMap<ShardId, Vec<NodeId>>,
     /// Numbers below were given away to namespaces; zero: that is not known yet.
     next: ShardId,
+    /// All is known that it held at this moment, by the monotonic clock.
+    current_ms: Option<u64>,
     /// This node is no part of the cluster any more.
     pub(super) is_removed: bool,
     /// The options of shards that came by invitation: their names may not be known here yet.
@@ -120,6 +122,11 @@ impl Directory {
             self.invited.insert(shard, options);
             self.opens(shard, options, Some(configuration), effects);
         }
+    }
+
+    /// Whether all is known that it held at a moment of the monotonic clock.
+    pub(super) fn is_current(&self, at_ms: u64) -> bool {
+        self.current_ms.is_some_and(|current_ms| current_ms >= at_ms)
     }
 
     /// All nodes, in the order of their ids.
@@ -395,6 +402,10 @@ impl Node {
                     effects.push(Effect::Sweep { below: next, kept });
                 }
             }
+            DirectoryChange::Current(ask) if ask.worker == self.config.worker => {
+                self.directory.current_ms = self.directory.current_ms.max(Some(ask.asked_ms));
+            }
+            DirectoryChange::Current(_) => {}
             DirectoryChange::Deleted { name, shard, told } => {
                 self.directory.names.remove(&name);
                 self.directory.holders.remove(&shard);

@@ -1,4 +1,5 @@
-//! A leader whose own disk is what everybody waits for, or that is full, hands leadership over.
+//! A leader whose own disk is what everybody waits for, or that is full, or whose log has damage
+//! that nobody can mend, hands leadership over.
 //!
 //! A commit is acknowledged when a quorum *and* the leader have it on disk, so one slow disk under
 //! the leader slows the whole shard down, while it would harm nobody under a follower. Measured is
@@ -24,6 +25,9 @@ const AGAIN_MS: u64 = 10_000;
 /// Milliseconds of a full disk after which those who write are told of it: until then another
 /// replica may lead that has space.
 const HOPE_MS: u64 = 3_000;
+/// Milliseconds after leadership was handed over because of damage before that is done again: the
+/// others may be no better.
+const HURT_AGAIN_MS: u64 = 10 * 60_000;
 
 /// How late a leader's disk is.
 #[derive(Default)]
@@ -72,7 +76,10 @@ impl Shard {
             self.replication.lag = Lag::default();
             return;
         }
-        if !self.replication.lag.is_too_late(quorum, durable, is_full, now.monotonic_ms) {
+        // Who is behind could not be fed by it.
+        let is_hurt = self.mending.is_hurt() && now.monotonic_ms >= self.replication.hurt_until_ms;
+        let lag = &mut self.replication.lag;
+        if !lag.is_too_late(quorum, durable, is_full, now.monotonic_ms) && !is_hurt {
             return;
         }
         let fits = |node: &NodeId| {
@@ -82,6 +89,9 @@ impl Shard {
         };
         let voters = self.replica.configuration().voters().iter().copied();
         if let Some(node) = voters.filter(fits).max_by_key(|node| self.matched(*node)) {
+            if is_hurt {
+                self.replication.hurt_until_ms = now.monotonic_ms + HURT_AGAIN_MS;
+            }
             let rests_until_ms = now.monotonic_ms + AGAIN_MS;
             // How long it has been full is not forgotten.
             let full_ms = self.replication.lag.full_ms;

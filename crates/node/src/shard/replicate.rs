@@ -43,6 +43,8 @@ pub(super) struct Replication {
     streams_begun: u64,
     /// It led when it was looked at last.
     led: bool,
+    /// In which term it was first seen to lead by who looks at the places, and when.
+    leads_since: Option<(Term, u64)>,
     /// Those who wait for frames that were staged while it led are to be told.
     deposed: bool,
     /// The clock of a follower stands still until it leads.
@@ -53,6 +55,8 @@ pub(super) struct Replication {
     quiet_ticks: u32,
     /// How late this disk is, if it leads.
     pub(super) lag: Lag,
+    /// Damage is no reason to hand leadership over before this, by the monotonic clock.
+    pub(super) hurt_until_ms: u64,
 }
 
 /// Frames on their way to a follower that is behind.
@@ -554,6 +558,17 @@ impl Shard {
     /// Up to where this leader knows the log of another replica to agree with its own.
     pub(crate) fn matched(&self, node: NodeId) -> Option<Index> {
         self.replica.progress(node).map(|progress| progress.matched)
+    }
+
+    /// Since when this leader is known to lead in its term by who looks at the places of its
+    /// replicas, by the monotonic clock. Whatever replica it has, the directory knew its node by
+    /// then, unless this leader gave it the replica.
+    pub(crate) fn leads_since(&mut self, now: Now) -> u64 {
+        let term = self.replica.term();
+        let known = self.replication.leads_since.filter(|(known, _)| *known == term);
+        let (_, since_ms) =
+            *self.replication.leads_since.insert(known.unwrap_or((term, now.monotonic_ms)));
+        since_ms
     }
 
     /// Whether its log has no frames yet.

@@ -10,6 +10,8 @@
 //! All linearizable reads of one burst share one round. Raft asks for it until it is answered, as
 //! soon as there is a leader; its reads give up when they have waited too long.
 
+use crate::event::DirectoryAsk;
+use crate::views::Waiter;
 use crate::{ConnectionId, Now};
 use naust_wire::ask::Ask;
 use naust_wire::limits::{READ_OFFSET_WAIT_MS, WAIT_MS_MAX};
@@ -23,12 +25,21 @@ pub(crate) struct Asked {
     pub(crate) to: ConnectionId,
     pub(crate) request: RequestId,
     pub(crate) read: Read,
-    /// It is no read but a question to the node, once the directory is known as it is now.
-    pub(crate) ask: Option<Box<Ask>>,
+    /// It is no read but something else that needs the directory as it is now.
+    pub(crate) question: Option<Question>,
     /// When a long poll is answered with nothing, in milliseconds of the monotonic clock.
     pub(crate) deadline_ms: u64,
     /// When it is refused, if it could not be answered.
     give_up_ms: u64,
+}
+
+/// What needs the directory as it is now.
+#[derive(Debug)]
+pub(crate) enum Question {
+    /// A client asks the node.
+    Ask(Box<Ask>),
+    /// A worker is to know it as it was when it asked, and asks again if it is not told.
+    Current(DirectoryAsk),
 }
 
 impl Asked {
@@ -39,13 +50,22 @@ impl Asked {
         };
         let deadline_ms = now.monotonic_ms + wait_ms.min(WAIT_MS_MAX);
         let give_up_ms = now.monotonic_ms + READ_OFFSET_WAIT_MS;
-        Asked { to, request, read, ask: None, deadline_ms, give_up_ms }
+        Asked { to, request, read, question: None, deadline_ms, give_up_ms }
     }
 
     /// A question about what the directory says now.
     pub(crate) fn ask(to: ConnectionId, request: RequestId, ask: Ask, now: Now) -> Asked {
         let read = Read { level: Level::Linearizable, query: Query::Describe };
-        Asked { ask: Some(Box::new(ask)), ..Asked::new(to, request, read, now) }
+        let question = Some(Question::Ask(Box::new(ask)));
+        Asked { question, ..Asked::new(to, request, read, now) }
+    }
+
+    /// A worker is to know the directory as it was when it asked.
+    pub(crate) fn current(ask: DirectoryAsk, now: Now) -> Asked {
+        let read = Read { level: Level::Linearizable, query: Query::Describe };
+        let Waiter { connection, request } = Waiter::NOBODY;
+        let question = Some(Question::Current(ask));
+        Asked { question, ..Asked::new(connection, request, read, now) }
     }
 }
 
@@ -103,6 +123,14 @@ impl Waiting {
                 self.by_offset.insert((offset, self.number), asked);
             }
         }
+    }
+
+    /// Whether a worker waits to know the directory as it is now.
+    pub(crate) fn asks_current(&self) -> bool {
+        let is_current = |asked: &Asked| matches!(asked.question, Some(Question::Current(_)));
+        let rounds = self.rounds.iter().flat_map(|(_, asked)| asked);
+        let by_index = self.by_index.iter().map(|(_, asked)| asked);
+        self.fresh.iter().chain(rounds).chain(by_index).chain(&self.due).any(is_current)
     }
 
     /// Nobody is shown less than what was shown before.

@@ -3,7 +3,7 @@
 use super::{Apply, Output, Query, Replies, Waiter, answered};
 use crate::Now;
 use crate::answer;
-use crate::event::{ALWAYS, DirectoryChange, Needs, Progress, Told};
+use crate::event::{ALWAYS, DirectoryAsk, DirectoryChange, Needs, Progress, Told};
 use crate::open::ForViews;
 use naust_log::ReadError;
 use naust_machine::{
@@ -137,6 +137,13 @@ impl<T: Tables> Shard<T> {
             }));
             let next = self.machine.directory().next_shard();
             outputs.push(Output::Directory(DirectoryChange::Known { next }));
+        }
+    }
+
+    /// Tells that everything was told by now, if it was.
+    pub(super) fn tell_current(&self, ask: DirectoryAsk, outputs: &mut Vec<Output<T>>) {
+        if self.untold_below.is_none() {
+            outputs.push(Output::Directory(DirectoryChange::Current(ask)));
         }
     }
 

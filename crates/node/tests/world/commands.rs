@@ -12,7 +12,7 @@ use naust_wire::options::{Durability, NamespaceOptions, StreamOptions};
 use naust_wire::packet::{self, Kind};
 use naust_wire::read::{Level, Query, Read};
 use naust_wire::reply::Failure;
-use naust_wire::{Code, Offset, RequestId, Sequence, SessionId, ShardId};
+use naust_wire::{Code, NodeId, Offset, RequestId, Sequence, SessionId, ShardId};
 use std::sync::atomic::Ordering;
 
 impl World {
@@ -116,8 +116,8 @@ impl World {
         let shard = ShardId(word(0).parse().unwrap_or(0));
         let mut body = Vec::new();
         let kind = match verb {
-            "hello" | "resolve" | "namespaces" | "cluster" => {
-                ask(verb, word(0)).encode(&mut body);
+            "hello" | "resolve" | "namespaces" | "cluster" | "transfer" => {
+                ask(verb, word(0), word(1)).encode(&mut body);
                 Kind::Ask
             }
             "session" | "create" | "interval" | "delete" | "retain" | "floors" => {
@@ -174,8 +174,11 @@ impl World {
     }
 }
 
-fn ask(verb: &str, word: &str) -> Ask {
+fn ask(verb: &str, word: &str, to: &str) -> Ask {
     match verb {
+        "transfer" => {
+            Ask::Transfer { namespace: word.to_string(), to: NodeId(to.parse().unwrap()) }
+        }
         "hello" => Ask::Hello { token: word.to_string(), client: "story".to_string() },
         "resolve" => Ask::Resolve(word.to_string()),
         "namespaces" => Ask::Namespaces,

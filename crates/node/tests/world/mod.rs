@@ -30,6 +30,8 @@ pub const NODE: NodeId = NodeId(7);
 pub enum Out {
     /// A link is wanted.
     Link(NodeId),
+    /// A link is to be made anew.
+    Relink(NodeId),
     /// Packets over a link.
     Peer(NodeId, Vec<u8>),
     /// Packets back over the link of another node.
@@ -189,6 +191,15 @@ impl World {
         format!("{index} frames to {}, {crc:08x}", show::offset(readers.log.end()))
     }
 
+    /// Which replicas of a shard there are, as far as is known here.
+    pub fn places_of(&self, shard: ShardId) -> String {
+        let Some(look) = self.node.look(shard) else { return "nothing".to_string() };
+        let all = |nodes: &[NodeId]| nodes.iter().map(|n| format!(" {n}")).collect::<String>();
+        let (voters, learners) = (look.configuration.voters(), look.configuration.learners());
+        let leader = look.leader.map_or("nobody".to_string(), |node| node.to_string());
+        format!("led by {leader}, voters{}; learners{}", all(voters), all(learners))
+    }
+
     /// What the node counts as under way.
     pub fn requests(&self) -> usize {
         self.node.requests()
@@ -260,6 +271,10 @@ impl World {
             }
             Effect::Open { shard, options, begin } => self.open(shard, options, begin, next),
             Effect::Link { node, .. } => self.out.push(Out::Link(node)),
+            Effect::Relink(node) => {
+                self.seen.push(format!("node {node} does not answer"));
+                self.out.push(Out::Relink(node));
+            }
             Effect::Unlink(node) => self.seen.push(format!("no link to {node} any more")),
             Effect::Peer { to, bytes } => self.out.push(Out::Peer(to, bytes)),
             Effect::Export { shard, begin } => {
@@ -348,6 +363,9 @@ impl World {
                 }
                 let error = OpenError::NoTables("the log has not all".to_string());
                 self.not_opened(shard, &error, next);
+            }
+            Effect::AskDirectory(ask) => {
+                self.node.handle(self.now, Event::DirectoryAsked(ask), next);
             }
             Effect::Report { shard, report } => {
                 self.seen.push(show::relative(&format!("shard {shard}: {report}")));

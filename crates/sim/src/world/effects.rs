@@ -59,11 +59,13 @@ impl World {
             Effect::Refold { shard, options } => {
                 self.queue_for_views(life, Inside::Refold(shard, options));
             }
+            Effect::AskDirectory(ask) => self.news_from_views(life, Event::DirectoryAsked(ask)),
             Effect::Report { shard, report } => self.reported(life, shard, &report),
             Effect::Open { shard, options, begin } => {
                 self.background(life, Inside::Open(shard, options, begin));
             }
             Effect::Link { node, address } => self.link(life, node, &address),
+            Effect::Relink(node) => self.relink(life, node),
             Effect::Unlink(node) => self.unlink(life, node),
             Effect::Peer { to, bytes } => self.say(life, to, bytes),
             Effect::Fetch { shard, job } => self.queue_for_fetches(life, shard, job),

@@ -162,6 +162,18 @@ impl World {
         self.schedule.after(after, Happening::Dial { node: from, to: node });
     }
 
+    /// A process makes a link anew that brings no answers.
+    pub(super) fn relink(&mut self, from: (usize, u64), node: NodeId) {
+        let Some(process) = self.process(from) else { return };
+        let Some(wire) = process.links.get_mut(&node).and_then(|link| link.wire.take()) else {
+            return;
+        };
+        self.tally.mark("links without answers");
+        self.snap(wire);
+        let after = self.chance.skewed(1_000, 200_000);
+        self.schedule.after(after, Happening::Dial { node: from, to: node });
+    }
+
     /// A process gives a link up.
     pub(super) fn unlink(&mut self, from: (usize, u64), node: NodeId) {
         let Some(process) = self.process(from) else { return };
