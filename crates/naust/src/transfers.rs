@@ -7,9 +7,9 @@
 //! ```
 
 use crate::disk::FileDisk;
-use crate::opening;
 use crate::wiring::Wiring;
 use crate::worker::Input;
+use crate::{journal, opening};
 use naust_log::{Depth, Survey};
 use naust_node::answer::Readers;
 use naust_node::event::Event;
@@ -174,6 +174,7 @@ fn take_place(
         return Err("the log that was copied is cut short".into());
     }
     File::open(&next)?.sync_all()?;
+    journal::settle(wiring, shard)?;
     Ok(wiring.data.take_next(shard)?)
 }
 

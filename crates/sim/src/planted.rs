@@ -30,6 +30,7 @@ pub fn wanted(bug: Bug) -> Wanted {
         Bug::AckBeforeSync
         | Bug::IgnoreFailedSync
         | Bug::ForgetNames
+        | Bug::ReuseBeforeSync
         | Bug::TrimLive
         | Bug::LateZeros
         | Bug::ApplyTwice
@@ -42,6 +43,7 @@ pub fn wanted(bug: Bug) -> Wanted {
         | Bug::StreamGap => (1, Mode::Promised),
         Bug::CutDamage | Bug::BelieveFrames => (1, Mode::Beyond),
         Bug::ForgetVote
+        | Bug::ReplayOverCut
         | Bug::FollowerAcksEarly
         | Bug::LeaderCountsEarly
         | Bug::CommitAlone

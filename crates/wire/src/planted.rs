@@ -23,6 +23,10 @@ pub enum Bug {
     TrimLive,
     /// `log` keeps the zeros that a late zero-fill wrote over frames.
     LateZeros,
+    /// `log` lets a journal write again what was cut.
+    ReplayOverCut,
+    /// `log` uses a half of a journal again before its segments are synced.
+    ReuseBeforeSync,
     /// `consensus` saves the term and not the vote.
     ForgetVote,
     /// `consensus` lets a follower answer before its disk has what it answers for.
@@ -59,7 +63,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 23] = [
+    pub const ALL: [Bug; 25] = [
         Bug::AckBeforeSync,
         Bug::IgnoreFailedSync,
         Bug::ForgetNames,
@@ -67,6 +71,8 @@ impl Bug {
         Bug::BelieveFrames,
         Bug::TrimLive,
         Bug::LateZeros,
+        Bug::ReplayOverCut,
+        Bug::ReuseBeforeSync,
         Bug::ForgetVote,
         Bug::FollowerAcksEarly,
         Bug::LeaderCountsEarly,
