@@ -3,6 +3,7 @@
 //! Blocking. The owner of a [`Log`](crate::Log) calls it only while opening; afterwards disk
 //! threads, readers and background threads do.
 
+use crate::journal::Journaled;
 use std::io;
 use std::sync::Arc;
 
@@ -37,6 +38,11 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// Of the operating system.
     fn sync(&self) -> io::Result<()>;
+
+    /// The journal that may hold small writes of this log, if one does.
+    fn journaled(&self) -> Option<&Journaled> {
+        None
+    }
 }
 
 /// How to open a file.

@@ -16,6 +16,7 @@
 //! * [`Reader`] and [`Records`]: everyone else's view: read whole frames or records by offset,
 //!   while the owner goes on;
 //! * [`transfer`]: the files of a log, copied for another replica;
+//! * [`journal`]: one sync for small writes of many logs;
 //! * [`scrub`] and [`mend`]: damage is looked for, and frames of another replica take its place;
 //! * [`recovery`]: what a disk holds after a crash: torn tail against corruption.
 //!
@@ -57,6 +58,7 @@ pub mod batch;
 mod chunk;
 pub mod disk;
 pub mod extend;
+pub mod journal;
 pub mod layout;
 mod log;
 pub mod mend;
@@ -83,6 +85,7 @@ pub mod sim;
 pub use batch::Batch;
 pub use disk::{Disk, File, Open};
 pub use extend::{Extend, Extended};
+pub use journal::Journal;
 pub use layout::{Flaw, Layout, Position};
 pub use log::{Log, Refused, Staged};
 pub use mend::{Mend, MendError, Mended};
@@ -112,6 +115,12 @@ impl Fault {
     /// For `map_err`: what was being done to which file.
     pub(crate) fn at(action: &'static str, file: &str) -> impl FnOnce(io::Error) -> Fault {
         move |source| Fault { action, file: file.to_owned(), source }
+    }
+
+    /// The same for somebody else.
+    pub(crate) fn again(&self) -> Fault {
+        let source = io::Error::new(self.kind(), self.source.to_string());
+        Fault { action: self.action, file: self.file.clone(), source }
     }
 
     /// What the log's owner could not do.

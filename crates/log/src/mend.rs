@@ -138,6 +138,7 @@ impl Mend {
             Behind::Open => false,
             Behind::Other(flaw) => return Err(refused(flaw).into()),
         };
+        self.shared.settle()?;
         self.write(&*file, base, &bytes)?;
         if unnamed {
             self.shared.disk.sync().map_err(Fault::at("sync names of", &Layout::name(base)))?;

@@ -8,6 +8,7 @@
 
 use crate::Fault;
 use crate::disk::{Disk, File, Open};
+use crate::journal::Journaled;
 use crate::layout::{Layout, Position};
 use crate::segment::{Content, FOOTER_BYTES_MAX, Mark};
 use naust_wire::{Index, Offset};
@@ -136,6 +137,11 @@ impl Shared {
         let unnamed = !self.map().is_named(base);
         let open = if unnamed { Open::Create } else { Open::Existing };
         Ok((self.file(base, open)?, unnamed))
+    }
+
+    /// What was written is about to change, or to go: no journal may write it again.
+    pub(crate) fn settle(&self) -> Result<(), Fault> {
+        self.disk.journaled().map_or(Ok(()), Journaled::settle)
     }
 
     /// Makes the name of a new segment's file durable.

@@ -183,6 +183,7 @@ impl Trim {
     fn attempt(&self) -> Result<u64, Failure> {
         let name = Layout::name(self.base);
         let disk = &*self.shared.disk;
+        self.shared.settle()?;
         if self.live.is_empty() {
             let mut map = self.shared.map_mut();
             map.segments.remove(&self.base);

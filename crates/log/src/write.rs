@@ -2,6 +2,7 @@
 //! moment a power cut may come.
 //!
 //! ```text
+//!  0  what a journal has of the log is settled, if there is a cut
 //!  1  superblock: term, vote, start, and the intent to cut if there is one      two syncs
 //!  2  the cut: files behind it removed, its own cut short                         two
 //!     superblock: the intent is done                                             two
@@ -9,16 +10,19 @@
 //!     footer if it is full                                                       one each
 //!     a new file's name                                                          one
 //! ```
-//! In the steady state there is only the third step, with one segment that has room: one sync.
+//! In the steady state there is only the third step, with one segment that has room: one sync. If
+//! the write is small, a [`Journal`](crate::Journal) may take the sync's place.
 
 use crate::Fault;
-use crate::chunk::Part;
+use crate::chunk;
 use crate::disk::{File, Open};
+use crate::journal::Part;
 use crate::layout::{Layout, Position};
 use crate::segment::{Content, Mark};
 use crate::shared::{Segment, Shared};
 use crate::superblock::Superblock;
 use naust_wire::Offset;
+use naust_wire::limits::JOURNAL_WRITE_BYTES_MAX;
 use naust_wire::planted::{self, Bug};
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -69,7 +73,7 @@ pub(crate) struct Piece {
     pub before: Position,
     pub from: Offset,
     pub to: Offset,
-    pub parts: Vec<Part>,
+    pub parts: Vec<chunk::Part>,
     /// Up to where to zero-fill behind `to`; `to` itself if there is room.
     pub fill_to: Offset,
     /// Marks of the frames in it.
@@ -102,6 +106,11 @@ impl From<Fault> for Failure {
 }
 
 impl Written {
+    /// It failed together with others.
+    pub(crate) fn failed(fault: Fault) -> Written {
+        Written { outcome: Err(Failure::Fault(fault)), bytes: 0, syncs: 0 }
+    }
+
     /// Bytes written, zero-filling included.
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -133,15 +142,50 @@ impl Write {
     /// several of them, so that their bytes are on their way to the disk together. Nothing is
     /// durable before [`Write::run`], which tells what came of this too. Blocking.
     pub fn begin(&mut self) {
+        self.put();
+        self.hint();
+    }
+
+    /// Writes without a sync what may be written so, if it is short.
+    pub(crate) fn put(&mut self) {
         let [piece] = &self.pieces[..] else { return };
         let is_plain = self.superblock.is_none() && self.cut.is_none() && self.begun.is_none();
         if is_plain && piece.fill_to.0 - piece.from.0 <= BEGIN_BYTES_MAX {
-            let begun = piece.write(&self.shared);
-            if let Ok(Begun { file, .. }) = &begun {
-                file.begin_sync(piece.from.0 - piece.base.0, piece.fill_to.0 - piece.from.0);
-            }
-            self.begun = Some(begun);
+            self.begun = Some(piece.write(&self.shared));
         }
+    }
+
+    /// What was written so will be synced.
+    pub(crate) fn hint(&self) {
+        if let ([piece], Some(Ok(Begun { file, .. }))) = (&self.pieces[..], &self.begun) {
+            file.begin_sync(piece.from.0 - piece.base.0, piece.fill_to.0 - piece.from.0);
+        }
+    }
+
+    /// Whether a [`Journal`](crate::Journal) may take it: some frames for space that is there.
+    #[must_use]
+    pub fn is_small(&self) -> bool {
+        let [piece] = &self.pieces[..] else { return false };
+        let is_plain = self.superblock.is_none() && self.cut.is_none() && piece.full.is_none();
+        is_plain && piece.fill_to == piece.to && self.log_bytes() <= JOURNAL_WRITE_BYTES_MAX
+    }
+
+    /// What a journal has to make durable of it: none, if it is not small, or lies in a file
+    /// without a durable name, or was refused.
+    pub(crate) fn part(&self) -> Option<Part<'_>> {
+        let ([piece], Some(Ok(begun))) = (&self.pieces[..], &self.begun) else { return None };
+        let shard = self.shared.disk.journaled()?.shard();
+        let Piece { base, from, to, parts: bytes, .. } = piece;
+        let (base, from, to) = (*base, *from, *to);
+        let part = || Part { shard, base, from, to, bytes, file: &begun.file };
+        (self.is_small() && !begun.unnamed).then(part)
+    }
+
+    /// A journal has made it durable.
+    pub(crate) fn recorded(self, syncs: u32) -> Written {
+        let bytes = self.log_bytes();
+        self.pieces.into_iter().for_each(|piece| piece.publish(&self.shared));
+        Written { outcome: Ok(()), bytes, syncs }
     }
 
     /// Does it. Blocking.
@@ -152,6 +196,9 @@ impl Write {
     }
 
     fn attempt(&mut self, tally: &mut Tally) -> Result<(), Failure> {
+        if self.cut.is_some() {
+            self.shared.settle()?;
+        }
         if let Some(superblock) = &self.superblock {
             superblock.store(&*self.shared.disk)?;
             tally.superblock();
@@ -262,7 +309,7 @@ impl Piece {
     fn write(&self, shared: &Shared) -> Result<Begun, Failure> {
         let name = Layout::name(self.base);
         let (file, unnamed) = shared.file_to_write(self.base).map_err(full_or)?;
-        let mut parts: Vec<&[u8]> = self.parts.iter().map(Part::bytes).collect();
+        let mut parts: Vec<&[u8]> = self.parts.iter().map(chunk::Part::bytes).collect();
         parts.extend(zeros(self.fill_to.0 - self.to.0));
         let mut at = self.from.0 - self.base.0;
         for some in parts.chunks(PARTS_MAX) {

@@ -1,18 +1,18 @@
 //! The background threads: whatever takes time and is not waited for by a single commit.
 //!
 //! Zero-fills have a thread of their own: a busy log uses up what lies ahead of it in some ten
-//! milliseconds, and then waits, while a flush takes half a second. Trims, opens and flushes are
-//! *urgent*: if they stay away for long, commits wait. Compactions and removals are *slow*, and
-//! never take the last thread.
+//! milliseconds, and then waits, while a flush takes half a second. Trims, opens, flushes and what
+//! the journal wants are *urgent*: if they stay away for long, commits wait, or cost more.
+//! Compactions and removals are *slow*, and never take the last thread.
 //!
 //! What waits is bounded by what a shard may have under way (one zero-fill, one trim, one opening,
-//! one mend, one step of a scrub a worker, and
+//! one mend, one step of a scrub a worker, one chore of the journal, and
 //! [`TABLE_JOBS_PER_SHARD_MAX`](naust_wire::limits::TABLE_JOBS_PER_SHARD_MAX) flushes and
 //! compactions) times the shards that there are. Removals alone are of shards that are no more.
 
 use crate::wiring::Wiring;
 use crate::worker::Input;
-use crate::{opening, transfers, views};
+use crate::{journal, opening, transfers, views};
 use naust_machine::Checked;
 use naust_node::Event;
 use naust_node::transfer::Adopt;
@@ -45,6 +45,8 @@ pub enum Job {
     Check { worker: usize, shard: ShardId, from: u64, bytes: u64 },
     /// Write another replica's frames over a damaged place.
     Mend { worker: usize, shard: ShardId, mend: naust_log::Mend },
+    /// Make the journal, or make room in it.
+    Journal(naust_log::journal::Chore),
     /// Flush or compact tables.
     Tables { worker: usize, shard: ShardId, job: LsmJob },
     /// Remove the directory of a shard that nothing uses any more.
@@ -57,6 +59,7 @@ impl Job {
     fn is_slow(&self) -> bool {
         match self {
             Job::Extend { .. } | Job::Trim { .. } | Job::Open { .. } | Job::Mend { .. } => false,
+            Job::Journal(_) => false,
             Job::Tables { job, .. } => !job.is_flush(),
             Job::Remove { .. } | Job::Sweep { .. } | Job::Adopt { .. } => true,
             Job::Refold { .. } | Job::Scrub { .. } | Job::Check { .. } => true,
@@ -214,12 +217,16 @@ fn do_job(wiring: &Wiring, job: Job) {
             let outcome = mend.run();
             wiring.tell(worker, Input::Mended { shard, at, outcome });
         }
+        Job::Journal(chore) => journal::run(wiring, chore),
         Job::Tables { worker, shard, job } => {
             use naust_machine::TablesJob;
             views::tell(wiring, worker, views::Input::Done { shard, done: job.run() });
         }
         Job::Remove { shard } => {
-            if let Err(error) = wiring.data.remove(shard) {
+            // Its number may come back, with a copy of another replica.
+            if journal::settle(wiring, shard).is_ok()
+                && let Err(error) = wiring.data.remove(shard)
+            {
                 wiring.life.fail(error.to_string());
             }
         }

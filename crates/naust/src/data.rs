@@ -4,6 +4,8 @@
 //!   DATA/LOCK                    held by the process that uses it (`flock`), whose number it says
 //!   DATA/NODE                    format, node id, cluster id, whether it joined that cluster, and
 //!                                a checksum; written once
+//!   DATA/redo                    small writes of many logs that may not be in their segments yet:
+//!                                there while the node runs, and after it was killed
 //!   DATA/shards/0000002a/log/    the log of shard 42
 //!   DATA/shards/0000002a/tables/ its tables
 //!   DATA/shards/0000002a.made    empty: shard 42 was made to its end, log and tables
@@ -135,6 +137,12 @@ impl DataDirectory {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where the journal for small writes of many logs lies.
+    #[must_use]
+    pub fn journal(&self) -> PathBuf {
+        journal_path(&self.path)
     }
 
     /// Where the log of a shard lies.
@@ -278,6 +286,12 @@ impl DataDirectory {
         }
         Ok(())
     }
+}
+
+/// Where the journal for small writes of many logs lies in a data directory.
+#[must_use]
+pub fn journal_path(data: &Path) -> PathBuf {
+    data.join(naust_log::journal::NAME)
 }
 
 /// Where the log of a shard lies in a data directory.

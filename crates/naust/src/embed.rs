@@ -6,6 +6,7 @@ use crate::config::{Config, ConfigError};
 use crate::connection;
 use crate::data::{DataDirectory, DataError};
 use crate::join::{self, JoinError, Me};
+use crate::journal::JournalError;
 use crate::life::{self, Life};
 use crate::links::{Bells, Doorbell, Links};
 use crate::metrics::{Counters, Metrics};
@@ -16,7 +17,7 @@ use crate::sockets::{Sockets, Totals, WAKE};
 use crate::transfers::Transfers;
 use crate::wiring::{Clock, Wiring};
 use crate::worker::{Input, Worker};
-use crate::{disk_threads, names, reads, views, worker};
+use crate::{disk_threads, journal, names, reads, views, worker};
 use naust_client::Client;
 use naust_wire::Code;
 use naust_wire::limits::UNREAD_BYTES_MAX;
@@ -46,6 +47,9 @@ pub enum NaustError {
     /// The data directory can't be used.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// What an earlier life left in its journal can't be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// It can't take part in the cluster that it was told to.
     #[error(transparent)]
     Join(#[from] JoinError),
@@ -217,6 +221,13 @@ impl Naust {
             // A panic in it is the node's failure, and was told as such.
             drop(thread.join());
         }
+        drop(threads);
+        // After a failure the journal is left to the next start.
+        if self.wiring.life.failure().is_none()
+            && let Err(fault) = self.wiring.journal.close()
+        {
+            eprintln!("naust: the journal is left to the next start: {fault}");
+        }
     }
 
     fn start(
@@ -262,6 +273,10 @@ impl Naust {
             let queue = Arc::clone(queue);
             self.spawn(format!("disk-{number}"), move |wiring| disk_threads::run(wiring, &queue))?;
         }
+        let queue = Arc::clone(&self.wiring.together.queue);
+        self.spawn("disk-together".to_owned(), move |wiring| {
+            disk_threads::run_together(wiring, &queue);
+        })?;
         let names = Arc::clone(&self.wiring.names);
         self.spawn("names".to_owned(), move |wiring| names::run(wiring, &names))?;
         self.spawn("zeros".to_owned(), |wiring| wiring.background.fill(wiring))?;
@@ -359,6 +374,8 @@ fn wire(config: Config, data: DataDirectory) -> Result<(Wiring, Vec<mio::Poll>),
     let disks = (0..config.disk_threads)
         .map(|_| closed_at_end(&life, Queue::for_thread(disk_threads::JOBS_MAX)))
         .collect();
+    let together = closed_at_end(&life, Queue::for_thread(disk_threads::JOBS_MAX));
+    let counters = Counters::default();
     let names = closed_at_end(&life, Queue::for_thread(names::LOOKUPS_MAX));
     let views = queues(views::INPUTS_MAX, count);
     let reads =
@@ -369,9 +386,11 @@ fn wire(config: Config, data: DataDirectory) -> Result<(Wiring, Vec<mio::Poll>),
     };
     let wiring = Wiring {
         transfers: Transfers::default(),
+        journal: journal::open(&data, &config, &counters.logs)?,
+        together: disk_threads::Together::new(together),
         data,
         name,
-        counters: Counters::default(),
+        counters,
         catalog: Catalog::default(),
         cache: naust_store::Cache::new(config.cache_bytes, TABLE_FILES_MAX),
         clock: Clock::start(),

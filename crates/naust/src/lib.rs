@@ -11,8 +11,8 @@
 //! * `worker`: the loop that owns shards; its `sockets`, each a `connection` with a `receive`ing
 //!   and an `outgoing` end; its `peers`, links to other nodes, whose `names` are looked up aside;
 //!   its `links`, embedded clients without sockets;
-//! * `disk_threads`, `background`, `views` with its `budget`, `reads`, `opening`: everybody else's
-//!   work;
+//! * `disk_threads` with the `journal`, `background`, `views` with its `budget`, `reads`,
+//!   `opening`: everybody else's work;
 //! * [`embed`]: their start and end; [`join`]: how a node comes into its cluster; [`snapshot`]:
 //!   reads on the caller's thread;
 //! * [`server`]: signals and listeners; [`metrics`]: what is counted;
@@ -28,6 +28,7 @@ pub mod disk;
 mod disk_threads;
 pub mod embed;
 pub mod join;
+mod journal;
 mod life;
 mod links;
 pub mod metrics;
@@ -49,4 +50,5 @@ mod worker;
 
 pub use config::Config;
 pub use embed::{Naust, NaustError};
+pub use journal::JournalError;
 pub use snapshot::Snapshot;

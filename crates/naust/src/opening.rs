@@ -2,9 +2,10 @@
 
 use crate::data::DataError;
 use crate::disk::FileDisk;
-use crate::views;
 use crate::wiring::Wiring;
 use crate::worker::Input;
+use crate::{journal, views};
+use naust_log::journal::Journaled;
 use naust_machine::{Fault, MachineOptions};
 use naust_node::open::{self, ForViews, ForWorker, OpenError, Options};
 use naust_node::repair::Trouble;
@@ -134,7 +135,7 @@ fn open_or_make(
     } else if begin.is_none() {
         return Ok(None);
     }
-    let disk = disk(wiring, shard)?;
+    let disk = journaled(wiring, shard)?;
     let open = || open::shard(Arc::clone(&disk) as _, tables(wiring, shard)?, shard, options);
     let opened = match open() {
         Err(OpenError::Log(naust_log::OpenError::Missing)) if !is_made => {
@@ -155,7 +156,7 @@ fn open_or_make(
 }
 
 /// Tells the reads of one life of a replica from those of another, and spreads elections.
-fn seed() -> u64 {
+pub fn seed() -> u64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     RandomState::new().build_hasher().finish()
 }
@@ -187,6 +188,14 @@ fn not_without_directory(wiring: &Wiring, shard: ShardId) -> Result<(), OpenErro
         }
         _ => Ok(()),
     }
+}
+
+/// The disk of a log that is about to be opened.
+fn journaled(wiring: &Wiring, shard: ShardId) -> Result<Arc<Journaled>, OpenError> {
+    let (disk, journal) = (disk(wiring, shard)?, Arc::clone(&wiring.journal));
+    let journaled =
+        journal::settle(wiring, shard).and_then(|()| Journaled::new(disk, journal, shard));
+    Ok(Arc::new(journaled.map_err(naust_log::OpenError::Io)?))
 }
 
 fn disk(wiring: &Wiring, shard: ShardId) -> Result<Arc<FileDisk>, OpenError> {

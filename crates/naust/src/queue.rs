@@ -103,6 +103,27 @@ impl<T> Queue<T> {
         Ok(())
     }
 
+    /// Adds all `items`, leaving none, so that the reader finds them together; or says at once why
+    /// not.
+    ///
+    /// # Errors
+    /// [`Refused`]; the items are dropped.
+    pub fn push_together(&self, items: &mut Vec<T>) -> Result<(), Refused> {
+        let mut state = self.lock();
+        let refused = match state.closed {
+            true => Some(Refused::Closed),
+            false if state.items.len() + items.len() > self.items_max => Some(Refused::Full),
+            false => None,
+        };
+        if let Some(refused) = refused {
+            items.clear();
+            return Err(refused);
+        }
+        state.items.extend(items.drain(..));
+        self.wake_one(state);
+        Ok(())
+    }
+
     /// Moves everything that waits to the end of `into`.
     pub fn take(&self, into: &mut VecDeque<T>) {
         let state = self.lock();

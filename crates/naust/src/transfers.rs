@@ -7,9 +7,9 @@
 //! ```
 
 use crate::disk::FileDisk;
-use crate::opening;
 use crate::wiring::Wiring;
 use crate::worker::Input;
+use crate::{journal, opening};
 use naust_node::answer::Readers;
 use naust_node::event::Event;
 use naust_node::transfer::{Adopt, Begin, Export, Import, LOG, Part, TABLES};
@@ -166,6 +166,7 @@ fn take_place(
     adopt.log(disk, shard, identity.node, identity.cluster)?;
     naust_store::check_files(&tables)?;
     File::open(&next)?.sync_all()?;
+    journal::settle(wiring, shard)?;
     Ok(wiring.data.take_next(shard)?)
 }
 

@@ -23,6 +23,7 @@ use crate::sockets::Whom;
 use crate::transfers::Transfers;
 use crate::worker::Input;
 use crate::{disk_threads, reads, views};
+use naust_log::Journal;
 use naust_node::{ConnectionId, Now};
 use naust_wire::ShardId;
 use naust_wire::packet::{self, Kind};
@@ -62,6 +63,10 @@ pub struct Wiring {
     pub bells: Vec<Arc<Bells>>,
     /// To each disk thread.
     pub disks: Vec<Arc<Queue<disk_threads::Job>>>,
+    /// To the disk thread for small writes.
+    pub together: disk_threads::Together,
+    /// Where it writes them.
+    pub journal: Arc<Journal>,
     /// To the background threads.
     pub background: Arc<Background>,
     /// To the views thread of each worker.

@@ -564,6 +564,8 @@ impl Worker {
 
     fn give_writes(&mut self) {
         let mut writes = std::mem::take(&mut self.writes);
+        let taken = self.wiring.together.take(&mut writes);
+        assert!(taken != Err(Refused::Full), "every shard has one write under way at most");
         for job in writes.drain(..) {
             self.give(self.wiring.disk(job.shard), job);
         }

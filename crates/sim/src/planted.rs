@@ -31,6 +31,7 @@ pub fn wanted(bug: Bug) -> Option<Wanted> {
         Bug::AckBeforeSync
         | Bug::IgnoreFailedSync
         | Bug::ForgetNames
+        | Bug::ReuseBeforeSync
         | Bug::TrimLive
         | Bug::LateZeros
         | Bug::ApplyTwice
@@ -43,6 +44,7 @@ pub fn wanted(bug: Bug) -> Option<Wanted> {
         | Bug::StreamGap => (1, Mode::Promised),
         Bug::CutDamage | Bug::BelieveFrames => (1, Mode::Beyond),
         Bug::ForgetVote
+        | Bug::ReplayOverCut
         | Bug::FollowerAcksEarly
         | Bug::LeaderCountsEarly
         | Bug::CommitAlone

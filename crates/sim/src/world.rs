@@ -7,6 +7,7 @@
 //! * [`lines`]: clients and their connections;
 //! * [`member`]: a node: its disks and tables, and the process that may run on them;
 //! * [`effects`]: what a process wants done;
+//! * `journal`: small writes of several logs, made together;
 //! * [`opening`]: a shard is opened, and compared with what was;
 //! * [`network`]: what lies between nodes;
 //! * [`faults`], [`disturbances`]: what goes wrong with nodes, and between them;
@@ -19,6 +20,7 @@
 pub mod disturbances;
 pub mod effects;
 pub mod faults;
+mod journal;
 pub mod lines;
 pub mod member;
 pub mod network;

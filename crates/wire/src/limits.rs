@@ -11,6 +11,12 @@ pub const FRAME_HEADER_BYTES: usize = 56;
 pub const FRAME_ALIGN: usize = 8;
 /// Log bytes that one segment covers.
 pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+/// Bytes of a half of the journal for small writes of many logs, at most.
+pub const JOURNAL_HALF_BYTES: u64 = 16 * 1024 * 1024;
+/// Longest write that goes through that journal, in bytes.
+pub const JOURNAL_WRITE_BYTES_MAX: u64 = 16 * 1024;
+/// Writes that one of its records holds.
+pub const JOURNAL_PARTS_MAX: usize = 256;
 /// Size of a packet header in bytes.
 pub const PACKET_HEADER_BYTES: usize = 24;
 /// Longest body of a packet, in bytes. A commit's packet body is its frame's body.
@@ -168,6 +174,7 @@ const _: () = {
     assert!(FRAME_HEADER_BYTES.is_multiple_of(FRAME_ALIGN));
     assert!(SEGMENT_BYTES.is_multiple_of(FRAME_ALIGN as u64));
     assert!((FRAME_BODY_BYTES_MAX + FRAME_HEADER_BYTES) as u64 <= SEGMENT_BYTES / 2);
+    assert!(JOURNAL_PARTS_MAX as u64 * JOURNAL_WRITE_BYTES_MAX <= JOURNAL_HALF_BYTES / 2);
     assert!(PACKET_BODY_BYTES_MAX <= FRAME_BODY_BYTES_MAX);
     assert!(VALUE_BYTES_MAX + KEY_BYTES_MAX + 4096 <= FRAME_BODY_BYTES_MAX);
     assert!(NAMES_PER_COMMIT_MAX <= u16::MAX as usize);

@@ -24,6 +24,10 @@ pub enum Bug {
     TrimLive,
     /// `log` keeps the zeros that a late zero-fill wrote over frames.
     LateZeros,
+    /// `log` lets a journal write again what was cut.
+    ReplayOverCut,
+    /// `log` uses a half of a journal again before its segments are synced.
+    ReuseBeforeSync,
     /// `consensus` saves the term and not the vote.
     ForgetVote,
     /// `consensus` lets a follower answer before its disk has what it answers for.
@@ -62,7 +66,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 24] = [
+    pub const ALL: [Bug; 26] = [
         Bug::AckBeforeSync,
         Bug::IgnoreFailedSync,
         Bug::ForgetNames,
@@ -70,6 +74,8 @@ impl Bug {
         Bug::BelieveFrames,
         Bug::TrimLive,
         Bug::LateZeros,
+        Bug::ReplayOverCut,
+        Bug::ReuseBeforeSync,
         Bug::ForgetVote,
         Bug::FollowerAcksEarly,
         Bug::LeaderCountsEarly,

@@ -80,14 +80,31 @@ impl Log {
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Dump { place, from, limit, ops } => {
+                note_journal(&place);
                 let shard = ShardId(place.shard.unwrap_or(1));
                 dump(&place, shard, Offset(from), limit, ops)
             }
             Command::Verify { place, cluster: true, address, namespace } => {
                 super::block_on(super::compare::run(&address, namespace.as_deref(), place.json))
             }
-            Command::Verify { place, .. } => verify(&place),
+            Command::Verify { place, .. } => {
+                note_journal(&place);
+                verify(&place)
+            }
         }
+    }
+}
+
+/// What a power cut left in the journal alone is not in the logs before the node starts.
+fn note_journal(place: &Place) {
+    let redo = data::journal_path(&place.data);
+    if redo.exists() {
+        eprintln!(
+            "naust: {} is not looked at: the node runs, or was killed. If the machine lost its \
+             power, start the node once before: the last writes may be missing here, or seem \
+             damaged",
+            redo.display()
+        );
     }
 }
 

@@ -38,6 +38,10 @@ impl World {
                     self.wake(seat);
                 }
             }
+            // The shell has such a thread when several are under way; here chance decides.
+            Effect::Write { shard, write } if write.is_small() && self.chance.coin() => {
+                self.queue_together(life, shard, write);
+            }
             Effect::Write { shard, write } => {
                 // One write of a log at a time is under way, so no queue is needed.
                 let time = self.disk_time();
@@ -154,7 +158,7 @@ impl World {
     }
 
     /// Background threads do jobs side by side.
-    fn background(&mut self, node: (usize, u64), inside: Inside) {
+    pub(super) fn background(&mut self, node: (usize, u64), inside: Inside) {
         let time = self.disk_time() * 2;
         let at = self.schedule.now().after(time);
         self.schedule_inside(node, at, inside);
@@ -275,6 +279,9 @@ impl World {
     }
 
     pub(super) fn remove(&mut self, node: (usize, u64), shard: ShardId) {
+        if !self.settle_log(node, shard) {
+            return;
+        }
         self.views(node, |views, _, outputs| views.remove(shard, outputs));
         let member = &mut self.members[node.0];
         member.disks.remove(&shard);

@@ -203,7 +203,7 @@ impl World {
         self.trace.note(now, format_args!("node {node} loses its power {when}"));
         let member = &mut self.members[node];
         member.doomed = None;
-        for disk in member.disks.values_mut() {
+        for disk in member.disks.values_mut().chain([&mut member.journal]) {
             *disk = disk.crash(self.chance.draw());
         }
         for tables in member.tables.values_mut() {
@@ -215,7 +215,7 @@ impl World {
 
     fn end_process(&mut self, node: usize) {
         let member = &mut self.members[node];
-        for disk in member.disks.values_mut() {
+        for disk in member.disks.values_mut().chain([&mut member.journal]) {
             *disk = disk.restart();
         }
         for tables in member.tables.values_mut() {
@@ -263,6 +263,9 @@ impl World {
         let now = self.schedule.now();
         self.trace.note(now, format_args!("node {node} has finished"));
         self.tally.mark("clean stops");
+        let process = self.members[node].process.as_ref().expect("it has just finished");
+        // What can't be synced now is replayed by the next process.
+        drop(process.journal.close());
         self.end_process(node);
     }
 

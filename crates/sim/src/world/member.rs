@@ -1,6 +1,7 @@
 //! A node of the world: its disks and tables, which last, and the process that may run on them,
 //! which does not.
 
+use super::journal;
 use super::network::{self, Link};
 use super::transfers::Transfers;
 use super::{Happening, World};
@@ -11,6 +12,7 @@ use crate::plan::Plan;
 use crate::schedule::Moment;
 use crate::tables::{SimReader, SimTables};
 use crate::weather::Sky;
+use naust_log::Journal;
 use naust_log::sim::SimDisk;
 use naust_machine::{MemDone, MemJob};
 use naust_node::answer::Readers;
@@ -40,6 +42,10 @@ pub enum Inside {
     Flush,
     /// A disk thread writes.
     Write(ShardId, naust_log::Write),
+    /// A disk thread writes what was queued for the journal.
+    Together,
+    /// A background thread makes the journal, or room in it.
+    Chore(naust_log::journal::Chore),
     /// A background thread zero-fills.
     Extend(ShardId, naust_log::Extend),
     /// A background thread trims.
@@ -100,6 +106,8 @@ pub struct Member {
     pub removed: BTreeSet<ShardId>,
     /// Its disks.
     pub disks: BTreeMap<ShardId, SimDisk>,
+    /// The disk of its journal.
+    pub journal: SimDisk,
     /// Its tables.
     pub tables: BTreeMap<ShardId, SimTables>,
     /// Breaks its disks in the middle of a job.
@@ -136,6 +144,10 @@ pub struct Process {
     /// When the last news of the views thread reach the worker.
     pub(super) news_from_views: Moment,
     pub(super) transfers: Transfers,
+    /// For small writes of several logs.
+    pub(super) journal: Arc<Journal>,
+    /// Those that were queued for it.
+    pub(super) together: Vec<(ShardId, naust_log::Write)>,
 }
 
 impl Member {
@@ -158,6 +170,7 @@ impl Member {
             handed: BTreeMap::new(),
             removed: BTreeSet::new(),
             disks: BTreeMap::new(),
+            journal: journal::disk(&sky),
             tables: BTreeMap::new(),
             fuse: Arc::default(),
             sky,
@@ -237,10 +250,15 @@ impl World {
             views_free: now,
             news_from_views: now,
             transfers: Transfers::new(now),
+            journal: journal::none(&member.journal),
+            together: Vec::new(),
         };
         process.node.start(&mut process.effects);
         member.process = Some(process);
         self.tally.starts += 1;
+        if !self.replay(node) {
+            return;
+        }
         self.carry_out(node);
         self.schedule
             .after(TICK_MS * 1000, Happening::Inside { node: (node, life), inside: Inside::Tick });
@@ -300,6 +318,8 @@ impl World {
                 self.handle(node, *event);
             }
             Inside::Write(shard, write) => self.write(node, shard, write),
+            Inside::Together => self.write_together(node),
+            Inside::Chore(chore) => self.chore(node, chore),
             Inside::Extend(shard, extend) => self.extend(node, shard, extend),
             Inside::Trim(shard, trim) => self.trim(node, shard, trim),
             Inside::Open(shard, options, begin) => {

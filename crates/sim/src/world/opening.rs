@@ -7,6 +7,7 @@ use crate::checkers::words::{self, Kept};
 use crate::fuse::Fused;
 use crate::history::Violation;
 use crate::tables::SimTables;
+use naust_log::journal::Journaled;
 use naust_log::sim::SimDisk;
 use naust_log::{Disk, Identity, Layout, OpenError as LogError};
 use naust_node::{Event, open};
@@ -53,7 +54,13 @@ impl World {
         let tables = tables.clone();
         let machine = self.plan.machine;
         let options = open::Options { node: member.id, namespace: options, machine, seed };
-        let opened = open_or_create(&disk, &tables, id, segment_bytes, &options, begin);
+        let journal = member.process.as_ref().expect("a process opens it").journal.clone();
+        let opened = Journaled::new(disk, journal, id)
+            .map_err(|fault| open::OpenError::Log(LogError::Io(fault)))
+            .and_then(|disk| {
+                let disk: Arc<dyn Disk> = Arc::new(disk);
+                open_or_create(&disk, &tables, id, segment_bytes, &options, begin)
+            });
         if self.members[node.0].fuse.replace() {
             self.tally.fault("power cut in recovery");
             return self.take_power(node.0, "in recovery");

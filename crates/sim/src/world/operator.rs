@@ -138,6 +138,7 @@ impl World {
         let member = &mut self.members[slot];
         self.trace.note(now, format_args!("node {slot} is wiped; {} becomes {id}", member.id));
         member.disks.clear();
+        member.journal = super::journal::disk(&member.sky);
         member.tables.clear();
         member.handed.clear();
         member.removed.clear();

@@ -100,6 +100,9 @@ impl World {
         options: NamespaceOptions,
         adopt: &Adopt,
     ) {
+        if !self.settle_log(node, shard) {
+            return;
+        }
         self.views(node, |views, _, outputs| views.close(shard, outputs));
         let process = self.process(node).expect("it was just seen");
         process.readers.remove(&shard);
