@@ -3,6 +3,7 @@
 //! They live here so that tests exercise them too, without a fuzzer.
 
 use crate::disk::{Disk, Open};
+use crate::journal::{Journal, Journaled, NAME, replay};
 use crate::layout::{Layout, SEGMENT_BYTES_MIN};
 use crate::log::Log;
 use crate::recovery::{Depth, OpenError, Survey};
@@ -48,6 +49,70 @@ pub fn recovery(bytes: &[u8]) {
     let (log, again) = Log::open(Arc::new(disk), SHARD).expect("what opened opens again");
     assert_eq!((log.end(), again.torn), (end, None), "opening mended all there was to mend");
     assert_eq!(walk(&log.reader()), read, "and what can be read is the same");
+}
+
+/// Any bytes as changes to the file of a journal that a power cut left, or in its place. It is
+/// replayed or refused, whole; nothing panics, and no other bytes come into the log.
+///
+/// The first byte chooses as in [`recovery`].
+///
+/// # Panics
+/// When that does not hold.
+pub fn journal(bytes: &[u8]) {
+    let Some((choice, rest)) = bytes.split_first() else { return };
+    let (disk, log) = (SimDisk::new(), made());
+    record(&disk, &log);
+    let known = walk(&Log::open(Arc::new(log.copy()), SHARD).expect("it is good").0.reader());
+    let file = disk.open(NAME, Open::Existing).expect("it was made");
+    if choice % 2 == 0 {
+        rest.chunks_exact(8).for_each(|change| tamper(&disk, change));
+    } else {
+        file.set_len(0).and_then(|()| file.write_at(0, &[rest])).expect("in memory");
+    }
+    let before = (contents(&disk), contents(&log));
+    let logs = |shard| Ok((shard == SHARD).then(|| Arc::new(log.clone()) as Arc<dyn Disk>));
+    match replay::run(&disk, &logs) {
+        Ok(replayed) => {
+            let is_changed = choice % 2 != 0 || rest.len() >= 8;
+            assert!(is_changed || replayed.records > 2, "{replayed:?}");
+            assert_eq!(disk.files(), [], "a journal that was replayed is gone");
+        }
+        Err(_) => assert_eq!((contents(&disk), contents(&log)), before, "nothing was changed"),
+    }
+    let (log, _) = Log::open(Arc::new(log), SHARD).expect("it is as good as it was");
+    assert_eq!(walk(&log.reader()), known, "and as long");
+}
+
+/// Has some small writes of a log go through a journal, in both halves.
+fn record(disk: &SimDisk, log: &SimDisk) {
+    let journal = Journal::new(Arc::new(disk.clone()), 4096, 7);
+    let under = Journaled::new(Arc::new(log.clone()), Arc::clone(&journal), SHARD);
+    let under = Arc::new(under.expect("the disk never fails"));
+    let (mut log, _) = Log::open(under, SHARD).expect("just made");
+    for index in 41..=60u64 {
+        let body = vec![index as u8; (index * 97 % 700) as usize];
+        if let Some(extend) = log.extend() {
+            log.extended(extend.run()).expect("the disk never fails");
+        }
+        log.stage(Kind::Commit, Term(index / 9), Index(index), LogTime(index), &body);
+        let write = log.next_write().expect("a frame was staged");
+        let written = journal.commit(vec![write]).pop().expect("one for each");
+        log.written(written).expect("the disk never fails");
+        if let Some(chore) = journal.chore() {
+            chore.run().expect("the disk never fails");
+        }
+    }
+}
+
+/// The bytes of all files, by name.
+fn contents(disk: &SimDisk) -> Vec<(String, Vec<u8>)> {
+    let read = |(name, length): (String, u64)| {
+        let file = disk.open(&name, Open::Existing).expect("just listed");
+        let mut bytes = vec![0; usize::try_from(length).expect("small")];
+        file.read_at(0, &mut bytes).expect("in memory");
+        (name, bytes)
+    };
+    disk.files().into_iter().map(read).collect()
 }
 
 /// Frames of a peer that says what it likes, with right checksums. Staging and mending take them or

@@ -1,7 +1,12 @@
 //! Files that were tampered with at will: no panic, and what opens opens again the same.
 
-use naust_log::fuzzing::{foreign_frames, recovery};
+use naust_log::fuzzing::{foreign_frames, journal, recovery};
 use proptest::prelude::*;
+
+#[test]
+fn a_whole_journal_is_replayed() {
+    journal(&[0]);
+}
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
@@ -11,6 +16,20 @@ proptest! {
         let mut bytes = vec![0];
         bytes.extend(changes.concat());
         recovery(&bytes);
+    }
+
+    #[test]
+    fn a_changed_journal(changes in proptest::collection::vec(any::<[u8; 8]>(), 0..4)) {
+        let mut bytes = vec![0];
+        bytes.extend(changes.concat());
+        journal(&bytes);
+    }
+
+    #[test]
+    fn another_journal(content in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let mut bytes = vec![1];
+        bytes.extend(content);
+        journal(&bytes);
     }
 
     #[test]
