@@ -38,6 +38,8 @@ pub struct Life {
     pub faults: u64,
     /// Clients that asked.
     pub clients: u64,
+    /// Requests that they were to draw.
+    pub requests: u64,
 }
 
 /// Requests of a life that is idle.
@@ -103,6 +105,7 @@ pub fn live(seed: u64, wanted: &Wanted, trace: Trace) -> Life {
         busy_micros: world.busy_micros(),
         faults: world.faults_drawn,
         clients: world.plan.work.clients,
+        requests: world.plan.requests,
         tally: world.tally(),
         violations: world.violations,
     }

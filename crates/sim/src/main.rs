@@ -8,6 +8,7 @@ use clap::Parser;
 use naust_sim::life::{self, Wanted};
 use naust_sim::plan::Mode;
 use naust_sim::run::{self, Report};
+use naust_sim::sabotage::Sabotage;
 use naust_sim::shrink::{self, Cuts};
 use naust_sim::trace::Trace;
 use std::collections::BTreeSet;
@@ -64,6 +65,9 @@ struct Arguments {
     #[cfg(naust_planted)]
     #[arg(long, value_name = "NAME", requires = "planted")]
     bug: Option<String>,
+    /// Someone lies: to see that it is found out, and cut.
+    #[arg(long, value_name = "NAME", value_parser = Sabotage::named)]
+    lie: Option<Sabotage>,
     /// Clusters of three nodes that have next to nothing to do: a few requests and no faults.
     #[arg(long, conflicts_with_all = ["only_faults", "requests", "clients", "nodes", "beyond"])]
     idle: bool,
@@ -130,7 +134,7 @@ impl Arguments {
         if self.idle {
             return Wanted::idle();
         }
-        Wanted { nodes: self.nodes, mode, cuts, ..Wanted::default() }
+        Wanted { nodes: self.nodes, mode, sabotage: self.lie, cuts }
     }
 }
 
@@ -270,12 +274,13 @@ fn cut(seed: u64, wanted: &Wanted) -> anyhow::Result<bool> {
     let life = &shrunk.life;
     let what = run::sentence(life).unwrap_or_default();
     let faults = shrunk.cuts.faults.as_ref().map_or(life.faults, |kept| kept.len() as u64);
-    let (tries, clients) = (shrunk.tries, life.clients);
+    let (tries, clients, requests) = (shrunk.tries, life.clients, life.requests);
     let seconds = life.busy_micros as f64 / 1e6;
     writeln!(out, "{what}")?;
     writeln!(
         out,
-        "seed {seed} at {}: {seconds:.3} s, {faults} faults, {clients} clients; {tries} were tried",
+        "seed {seed} at {}: {seconds:.3} s, {faults} faults, {clients} clients, at most {requests} \
+         requests; {tries} were tried",
         commit()
     )?;
     let wanted = Wanted { cuts: shrunk.cuts, ..wanted.clone() };
@@ -335,6 +340,7 @@ fn command(seed: u64, wanted: &Wanted, more: &str) -> String {
     add("busy-micros", wanted.cuts.busy_micros.map(|micros| micros.to_string()));
     add("requests", wanted.cuts.requests.map(|requests| requests.to_string()));
     add("clients", wanted.cuts.clients.map(|clients| clients.to_string()));
+    add("lie", wanted.sabotage.map(|lie| format!("{lie:?}")));
     add("only-faults", wanted.cuts.faults.as_ref().map(list));
     let mode = match wanted.mode {
         Some(Mode::Beyond) => " --beyond",

@@ -1,6 +1,6 @@
 //! Lies told on purpose, to see that they are found out: who guards the guards.
 //!
-//! None of them is drawn by a seed; only tests ask for them.
+//! None of them is drawn by a seed; only tests and `--lie` ask for them.
 
 use crate::generator::Generator;
 use naust_wire::reply::Reply;
@@ -47,6 +47,15 @@ impl Sabotage {
         Sabotage::GarbleLog,
         Sabotage::WeakenRead,
     ];
+
+    /// The lie of this name, as `Debug` tells it.
+    ///
+    /// # Errors
+    /// A sentence: there is none.
+    pub fn named(name: &str) -> Result<Sabotage, String> {
+        let found = Sabotage::ALL.into_iter().find(|lie| format!("{lie:?}") == name);
+        found.ok_or_else(|| format!("{name:?} is none of {:?}", Sabotage::ALL))
+    }
 
     /// Nodes of the lives in which it can be told at all.
     #[must_use]
