@@ -262,7 +262,8 @@ impl DataDirectory {
     }
 
     /// Ends what an earlier life began: copies whose shard had made way for them take its place,
-    /// others go, and so does what was removed.
+    /// and what was removed goes. Other copies may be gone on with, if there is a shard that they
+    /// are of.
     fn sweep(&self) -> Result<(), DataError> {
         let shards = self.path.join("shards");
         for entry in fs::read_dir(&shards).map_err(failed("read", &shards))? {
@@ -271,7 +272,10 @@ impl DataDirectory {
                 continue;
             }
             let (path, gone) = (next.with_extension(""), next.with_extension("gone"));
-            if path.exists() || !gone.exists() {
+            if path.exists() {
+                continue;
+            }
+            if !gone.exists() {
                 fs::remove_dir_all(&next).map_err(failed("remove", &next))?;
             } else {
                 fs::rename(&next, &path).map_err(failed("rename", &next))?;
@@ -555,6 +559,7 @@ mod tests {
         put("00000007.next", "half");
         drop(DataDirectory::open(root.path()).unwrap());
         assert_eq!(what(), "new");
+        assert!(shards.join("00000007.next/what").exists(), "it is gone on with");
         put("00000007.next", "newer");
         fs::rename(shards.join("00000007"), shards.join("00000007.gone")).unwrap();
         drop(DataDirectory::open(root.path()).unwrap());

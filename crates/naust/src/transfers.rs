@@ -12,9 +12,10 @@ use crate::worker::Input;
 use crate::{journal, opening};
 use naust_node::answer::Readers;
 use naust_node::event::Event;
-use naust_node::transfer::{Adopt, Begin, Export, Import, LOG, Part, TABLES};
+use naust_node::transfer::{Adopt, Begin, Export, Import, LOG, Part, TABLES, digest};
 use naust_store::LsmReader;
 use naust_wire::ShardId;
+use naust_wire::limits::{TRANSFER_DIGEST_BYTES_MAX, TRANSFER_PART_BYTES};
 use naust_wire::options::NamespaceOptions;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -86,17 +87,23 @@ pub fn import(
     import: Import,
 ) -> Option<Event<'static>> {
     let next = wiring.data.next(shard);
+    let mut there = BTreeMap::new();
     let known = wiring.transfers.imports().get(&shard) == Some(&number);
     let done = match import {
         Import::End => {
             wiring.transfers.imports().remove(&shard);
-            // What is left is removed by the next transfer, or the next start.
+            // What is left is removed by the next transfer, or the next process.
             let _ = fs::remove_dir_all(&next);
+            return None;
+        }
+        // It stays for the next transfer, also for one of the next process.
+        Import::Rest => {
+            wiring.transfers.imports().remove(&shard);
             return None;
         }
         Import::Begin(contents) => {
             wiring.transfers.imports().insert(shard, number);
-            begin(&next, &contents.files)
+            begin(&next, &contents.files).map(|found| there = found)
         }
         Import::Part { name, at, bytes } if known => put(&next, &name, at, &bytes),
         Import::Part { .. } => Err(io::Error::other("another copy was begun")),
@@ -104,17 +111,43 @@ pub fn import(
     if let Err(error) = &done {
         eprintln!("naust: shard {shard} can't be copied to {}: {error}", next.display());
     }
-    Some(Event::Imported { shard, number, ok: done.is_ok() })
+    Some(Event::Imported { shard, number, ok: done.is_ok(), there })
 }
 
-fn begin(next: &Path, files: &[(String, u64)]) -> io::Result<()> {
-    match fs::remove_dir_all(next) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+/// Makes files for what is to be copied; but for those of their names and lengths that an earlier
+/// transfer left, whose digests are returned. All others go.
+fn begin(next: &Path, files: &[(String, u64)]) -> io::Result<BTreeMap<u32, Vec<u8>>> {
+    let mut meant = BTreeMap::new();
+    for (place, (name, bytes)) in files.iter().enumerate() {
+        meant.insert(path(next, name)?, (place as u32, name, *bytes));
     }
-    fs::create_dir_all(next.join(LOG))?;
-    fs::create_dir_all(next.join(TABLES))?;
-    files.iter().try_for_each(|(name, _)| File::create(path(next, name)?).map(drop))
+    let mut there = BTreeMap::new();
+    for folder in [LOG, TABLES].map(|folder| next.join(folder)) {
+        fs::create_dir_all(&folder)?;
+        for entry in fs::read_dir(&folder)? {
+            let file = entry?.path();
+            let bytes = fs::metadata(&file)?.len();
+            let known = meant.get(&file).filter(|(_, _, meant)| *meant == bytes);
+            match known.filter(|_| bytes <= TRANSFER_DIGEST_BYTES_MAX) {
+                Some((place, name, _)) => {
+                    there.insert(*place, digest_of(&file, name, bytes)?);
+                    meant.remove(&file);
+                }
+                None => fs::remove_file(&file)?,
+            }
+        }
+    }
+    meant.keys().try_for_each(|file| File::create(file).map(drop))?;
+    Ok(there)
+}
+
+fn digest_of(file: &Path, name: &str, bytes: u64) -> io::Result<Vec<u8>> {
+    let file = File::open(file)?;
+    digest(name, bytes, |at| {
+        let left = usize::try_from(bytes - at).unwrap_or(usize::MAX);
+        let mut part = vec![0; left.min(TRANSFER_PART_BYTES)];
+        file.read_exact_at(&mut part, at).map(|()| part)
+    })
 }
 
 fn put(next: &Path, name: &str, at: u64, bytes: &[u8]) -> io::Result<()> {
@@ -143,13 +176,23 @@ pub fn adopt(
     adopt: &Adopt,
 ) {
     wiring.transfers.imports().remove(&shard);
-    if let Err(error) = take_place(wiring, shard, adopt) {
+    let whole = make_whole(wiring, shard, adopt);
+    if whole.is_err() {
+        // Nothing of it is worth being gone on with.
+        let _ = fs::remove_dir_all(wiring.data.next(shard));
+    }
+    let taken = whole.and_then(|()| {
+        journal::settle(wiring, shard)?;
+        Ok(wiring.data.take_next(shard)?)
+    });
+    if let Err(error) = taken {
         eprintln!("naust: what was copied of shard {shard} can't take its place: {error}");
     }
     opening::open(wiring, worker, shard, options, None);
 }
 
-fn take_place(
+/// Makes what was copied a replica of this node, durable to its end.
+fn make_whole(
     wiring: &Wiring,
     shard: ShardId,
     adopt: &Adopt,
@@ -165,9 +208,7 @@ fn take_place(
     let identity = wiring.data.identity();
     adopt.log(disk, shard, identity.node, identity.cluster)?;
     naust_store::check_files(&tables)?;
-    File::open(&next)?.sync_all()?;
-    journal::settle(wiring, shard)?;
-    Ok(wiring.data.take_next(shard)?)
+    Ok(File::open(&next)?.sync_all()?)
 }
 
 /// Tells a worker what came of a step.
@@ -188,5 +229,28 @@ mod tests {
         {
             assert!(path(next, name).is_err(), "{name:?}");
         }
+    }
+
+    #[test]
+    fn what_an_earlier_transfer_left_is_kept_by_name_and_length() {
+        let root = tempfile::tempdir().unwrap();
+        let next = root.path().join("0000002a.next");
+        let files = [("log/a", 5), ("log/b", 5), ("tables/c", 3)];
+        let files = files.map(|(name, bytes)| (name.to_owned(), bytes));
+        assert_eq!(begin(&next, &files).unwrap(), BTreeMap::new());
+        put(&next, "log/a", 0, b"whole").unwrap();
+        put(&next, "log/b", 0, b"hal").unwrap();
+        put(&next, "tables/c", 0, b"old").unwrap();
+        fs::write(next.join("log/superblock"), "of another copy").unwrap();
+        let there = begin(&next, &files).unwrap();
+        assert_eq!(there.keys().copied().collect::<Vec<_>>(), [0, 2]);
+        assert_ne!(there[&0], there[&2]);
+        assert_eq!(fs::read(next.join("log/a")).unwrap(), b"whole");
+        assert_eq!(fs::read(next.join("log/b")).unwrap(), b"", "it was not there to its end");
+        assert!(!next.join("log/superblock").exists());
+        // The place in the list is another one, and so may be what is meant.
+        let there = begin(&next, &files[1..]).unwrap();
+        assert_eq!(there.keys().copied().collect::<Vec<_>>(), [1]);
+        assert!(!next.join("log/a").exists());
     }
 }

@@ -4,6 +4,7 @@ use crate::views::Waiter;
 use naust_wire::options::NamespaceOptions;
 use naust_wire::reply::Failure;
 use naust_wire::{Index, NodeId, Offset, ShardId};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// The moment an event is handled at.
@@ -107,6 +108,9 @@ pub enum Event<'a> {
         number: u64,
         /// Well.
         ok: bool,
+        /// After its beginning: files that were there already, by their place in what was told, and
+        /// their digests.
+        there: BTreeMap<u32, Vec<u8>>,
     },
     /// A reads thread read frames for another replica.
     Fetched(crate::fetch::Fetched),

@@ -526,6 +526,7 @@ impl Shard {
 
     /// The deadlines that passed are acted on.
     pub(crate) fn tick(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.remove_what_is_left(now, effects);
         if self.retry_ms.is_some_and(|at| at <= now.monotonic_ms) {
             self.retry_ms = None;
             self.log.retry();
@@ -560,7 +561,9 @@ impl Shard {
 
     /// When it wants `tick` next, in milliseconds of the monotonic clock.
     pub(crate) fn next_tick_ms(&self) -> Option<u64> {
-        [self.retry_ms, self.ages_ms, self.waiting.deadline_ms()].into_iter().flatten().min()
+        let left_ms = self.transfers.left_until_ms;
+        let all = [self.retry_ms, self.ages_ms, self.waiting.deadline_ms(), left_ms];
+        all.into_iter().flatten().min()
     }
 
     /// Whether the read asks for what can't be.

@@ -3,15 +3,21 @@
 //! The files of log and tables are copied as they lie on the sender's disk, part by part, in any
 //! number of tries; the receiver puts them beside what it has, and only when all are there does it
 //! take them in its place. See `shard::transfer` for who says what when.
+//!
+//! What an earlier transfer left is not copied again: the receiver asks for the [`digest`] of each
+//! file that it has by name and length, and leaves out those that are the same.
 
 use crate::answer::Readers;
 use naust_consensus::HardState;
 use naust_log::layout::Position;
 use naust_log::{Adoption, Depth, Disk, Export as LogExport, Identity, Layout, Survey};
 use naust_machine::{TablesExport, TablesReader};
-use naust_wire::limits::TRANSFER_PART_BYTES;
+use naust_wire::frame;
+use naust_wire::limits::{FRAME_HEADER_BYTES, TRANSFER_FILE_BYTES_MAX, TRANSFER_PART_BYTES};
+use naust_wire::packet;
 use naust_wire::peer::Contents;
 use naust_wire::{Index, NodeId, ShardId};
+use std::ops::Range;
 use std::sync::Arc;
 
 pub use crate::shard::Import;
@@ -21,12 +27,19 @@ pub const LOG: &str = "log/";
 /// See [`LOG`].
 pub const TABLES: &str = "tables/";
 
+/// Where the field lies in a frame that tells of one disk only.
+const SYNCED: Range<usize> = 48..56;
+
+/// As the place in a file, behind all that there can be: its [`digest`] is asked for.
+pub const DIGEST_AT: u64 = TRANSFER_FILE_BYTES_MAX;
+
 /// A replica that is being copied: it stays as it is while this is held, as long as its log is not
 /// trimmed.
 pub struct Export<R: TablesReader> {
     log: LogExport,
     tables: R::Export,
     log_files: usize,
+    files: Vec<(String, u64)>,
 }
 
 /// What to copy.
@@ -85,23 +98,31 @@ impl<R: TablesReader> Export<R> {
         );
         let contents = Contents {
             transfer: begin.number,
-            files,
+            files: files.clone(),
             start: (first.offset, first.index, first.term, first.crc, first.time),
             last: (index, term),
             initial: begin.initial.clone(),
             segment_bytes: log.segment_bytes(),
             answers: 0,
         };
-        Ok((Export { log, tables, log_files }, contents))
+        Ok((Export { log, tables, log_files, files }, contents))
     }
 
     /// Reads a part. Blocking. `None`: it can't be read any more.
     #[must_use]
     pub fn read(&self, part: &Part) -> Option<Vec<u8>> {
         let file = part.file as usize;
+        if part.at == DIGEST_AT {
+            let (name, bytes) = self.files.get(file)?;
+            return digest(name, *bytes, |at| self.read_at(file, at).ok_or(())).ok();
+        }
+        self.read_at(file, part.at)
+    }
+
+    fn read_at(&self, file: usize, at: u64) -> Option<Vec<u8>> {
         match file.checked_sub(self.log_files) {
-            None => self.log.read(file, part.at, TRANSFER_PART_BYTES).ok(),
-            Some(file) => self.tables.read(file, part.at, TRANSFER_PART_BYTES).ok(),
+            None => self.log.read(file, at, TRANSFER_PART_BYTES).ok(),
+            Some(file) => self.tables.read(file, at, TRANSFER_PART_BYTES).ok(),
         }
     }
 }
@@ -147,5 +168,131 @@ impl Adopt {
             return Err("the log that was copied is cut short".into());
         }
         Ok(())
+    }
+}
+
+/// What tells a file of a replica from all others of its name and length, as far as replicas are
+/// to have the same: the field of a frame is left out that tells of one disk only. `read` gives
+/// [`TRANSFER_PART_BYTES`] from a place on, fewer at the end.
+///
+/// # Errors
+/// What `read` failed with.
+pub fn digest<E>(
+    name: &str,
+    bytes: u64,
+    mut read: impl FnMut(u64) -> Result<Vec<u8>, E>,
+) -> Result<Vec<u8>, E> {
+    let mut digest = Digest::default();
+    let mut rest = Vec::new();
+    // What is left of a frame's body; in a log, until something follows that is no frame.
+    let mut body = if name.starts_with(LOG) { 0 } else { u64::MAX };
+    let mut at = 0;
+    while at < bytes {
+        let part = read(at)?;
+        if part.is_empty() {
+            break;
+        }
+        at += part.len() as u64;
+        rest.extend_from_slice(&part);
+        let mut taken = 0;
+        while taken < rest.len() {
+            let left = &rest[taken..];
+            if body > 0 {
+                let most = usize::try_from(body).unwrap_or(usize::MAX).min(left.len());
+                digest.take(&left[..most]);
+                (taken, body) = (taken + most, body - most as u64);
+                continue;
+            }
+            if left.len() < FRAME_HEADER_BYTES && at < bytes {
+                break;
+            }
+            body = match (frame::peek(left), left.first_chunk::<FRAME_HEADER_BYTES>()) {
+                (Ok((header, _)), Some(head)) => {
+                    let mut head = *head;
+                    head[SYNCED].fill(0);
+                    digest.take(&head);
+                    taken += FRAME_HEADER_BYTES;
+                    header.frame_bytes() - FRAME_HEADER_BYTES as u64
+                }
+                _ => u64::MAX,
+            };
+        }
+        rest.drain(..taken);
+    }
+    Ok(digest.end())
+}
+
+/// A checksum, and a hash beside it: two files that differ are never taken for the same.
+#[derive(Default)]
+struct Digest {
+    hash: u64,
+    crc: u32,
+}
+
+impl Digest {
+    fn take(&mut self, bytes: &[u8]) {
+        let mut mix = |word: u64| {
+            self.hash = (self.hash.rotate_left(23) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        };
+        let (words, rest) = bytes.as_chunks::<8>();
+        words.iter().for_each(|word| mix(u64::from_le_bytes(*word)));
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        mix(u64::from_le_bytes(last));
+        mix(bytes.len() as u64);
+        self.crc = packet::crc32c(&[&self.crc.to_le_bytes(), bytes]);
+    }
+
+    fn end(&self) -> Vec<u8> {
+        [&self.hash.to_le_bytes()[..], &self.crc.to_le_bytes()].concat()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(name: &str, file: &[u8]) -> Vec<u8> {
+        let parts = |at: u64| {
+            let at = at as usize;
+            let end = (at + TRANSFER_PART_BYTES).min(file.len());
+            Ok::<_, ()>(file[at..end].to_vec())
+        };
+        digest(name, file.len() as u64, parts).expect("it is in memory")
+    }
+
+    #[test]
+    fn digests_tell_every_bit_but_those_of_one_disk() {
+        let mut file = Vec::new();
+        let mut header = frame::Header {
+            kind: frame::Kind::Commit,
+            body_bytes: 0,
+            crc_before: 0,
+            term: naust_wire::Term(1),
+            index: Index(1),
+            offset: naust_wire::Offset::FIRST,
+            time: naust_wire::LogTime(7),
+            synced: naust_wire::Offset::ZERO,
+        };
+        for body in [700_000, 3, 900_000, 0] {
+            header.body_bytes = body as u32;
+            header.write(&vec![body as u8; body], &mut file);
+        }
+        file.extend_from_slice(&[9; 5000]);
+        let whole = of("log/1.log", &file);
+        let second = frame::frame_bytes(700_000);
+        for bit in [0, 40 * 8, 56 * 8, 700_000 * 8, (second + 8) * 8, (file.len() - 1) * 8] {
+            let mut other = file.clone();
+            other[bit / 8] ^= 1;
+            assert_ne!(of("log/1.log", &other), whole, "bit {bit}");
+            assert_ne!(of("tables/1", &other), of("tables/1", &file), "bit {bit}");
+        }
+        for at in [SYNCED.start, second + SYNCED.start] {
+            let mut other = file.clone();
+            other[at] ^= 1;
+            assert_eq!(of("log/1.log", &other), whole);
+            assert_ne!(of("tables/1", &other), of("tables/1", &file));
+        }
+        assert_ne!(of("log/1.log", &file[..file.len() - 1]), whole);
     }
 }

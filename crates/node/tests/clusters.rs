@@ -62,6 +62,8 @@ struct Cluster {
     wanted: BTreeSet<(u64, u64)>,
     /// What nodes that stand still have not taken in yet, from whom.
     paused: BTreeMap<u64, Vec<(u64, Vec<u8>)>>,
+    /// Once so many bytes of a replica were copied to this node, nothing reaches it any more.
+    breaks: Option<(u64, usize)>,
     /// Packets between nodes since they were counted last, by what they say.
     packets: BTreeMap<&'static str, usize>,
 }
@@ -97,6 +99,7 @@ impl Cluster {
             "cut-one-way" => {
                 self.cut.insert((number(1), number(2)));
             }
+            "breaks" => self.breaks = Some((number(1), number(2) as usize)),
             // A node hears nothing of one shard, as if its link lost just that.
             "deaf" => drop(self.deaf.insert((number(1), ShardId(number(2) as u32)))),
             "heal" => {
@@ -233,6 +236,11 @@ impl Cluster {
             for (id, world) in &mut self.nodes {
                 self.on_its_way.extend(world.out.drain(..).map(|out| (*id, out)));
             }
+            let copied = |(id, bytes): &mut (u64, usize)| self.nodes[id].copied_bytes >= *bytes;
+            if let Some((broken, _)) = self.breaks.take_if(copied) {
+                let all = self.nodes.keys().copied();
+                self.cut.extend(all.flat_map(|id| [(id, broken), (broken, id)]));
+            }
             let Some((from, out)) = self.on_its_way.pop_front() else { break };
             match out {
                 Out::Link(to) => {
@@ -245,6 +253,16 @@ impl Cluster {
                     self.arrive(from, to.0, |world| {
                         world.burst(vec![Event::Closed(ConnectionId(PEERS + from))]);
                     });
+                }
+                // What breaks, breaks between two packets.
+                Out::Peer(to, bytes)
+                    if self.breaks.is_some_and(|(id, _)| id == to.0)
+                        && packet::wanted(&bytes) < bytes.len() =>
+                {
+                    let (first, rest) = bytes.split_at(packet::wanted(&bytes));
+                    for part in [rest, first] {
+                        self.on_its_way.push_front((from, Out::Peer(to, part.to_vec())));
+                    }
                 }
                 Out::Peer(to, bytes) => {
                     self.count(&bytes);

@@ -138,6 +138,9 @@ pub const TRANSFER_PART_BYTES: usize = 1024 * 1024;
 /// Log bytes that a leader keeps, beyond what it needs itself, for a follower that got a copy and
 /// lacks what was written meanwhile; past it the follower may need another copy.
 pub const CATCH_UP_LOG_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024;
+/// Longest file of a replica, in bytes, that is not sent again if the other one has it already from
+/// an earlier try: to tell that, both read all of it.
+pub const TRANSFER_DIGEST_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Longest file of a replica on its way to another, in bytes.
 pub const TRANSFER_FILE_BYTES_MAX: u64 = 1 << 40;
 /// Bytes of a replica that are sent to another node a second while clients write to its shard, when

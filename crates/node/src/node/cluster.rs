@@ -135,8 +135,8 @@ impl Node {
             return;
         };
         let Some(shard) = self.shards.get_mut(&id) else {
-            if let Event::Imported { number, ok, .. } = event {
-                self.imported_while_closed(id, number, ok, effects);
+            if let Event::Imported { number, ok, there, .. } = event {
+                self.imported_while_closed(id, number, (ok, there), effects);
             }
             return;
         };
@@ -148,8 +148,9 @@ impl Node {
             Event::ExportedPart { part, bytes, .. } => {
                 shard.exported_part(part, bytes, &mut self.peers, effects);
             }
-            Event::Imported { number, ok, .. } => {
-                if let Some((adopt, from)) = shard.imported(number, ok, &mut self.peers, effects) {
+            Event::Imported { number, ok, there, .. } => {
+                let adopt = shard.imported(number, (ok, there), &mut self.peers, effects);
+                if let Some((adopt, from)) = adopt {
                     self.adopt(id, adopt, from, effects);
                 }
             }

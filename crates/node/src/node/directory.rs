@@ -269,6 +269,9 @@ impl Node {
         }
         let mut shard = Box::new(Shard::new(opened, now));
         shard.set_pace(&self.config.pace);
+        if !shard.is_alone() {
+            shard.keep_what_is_left(now);
+        }
         if absent.repairs > 0 {
             self.directory.rebuilt.insert(id, (absent.repairs, now.monotonic_ms));
             effects.push(Effect::Report { shard: id, report: Report::Rebuilt });

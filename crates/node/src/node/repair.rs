@@ -20,7 +20,7 @@ use naust_consensus::HardState;
 use naust_log::{MendError, Mended, Reader};
 use naust_wire::peer::{Peer, Said};
 use naust_wire::{NodeId, Offset, ShardId};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Milliseconds between two requests for all of another replica, at the least; it doubles up to a
 /// minute while what was got does not open.
@@ -134,7 +134,7 @@ impl Node {
             }
             if let Some(taken) = repair.taken.take_if(|taken| taken.is_silent(now)) {
                 let number = taken.contents.transfer;
-                effects.push(Effect::Import { shard: id, number, import: Import::End });
+                effects.push(Effect::Import { shard: id, number, import: Import::Rest });
             }
             match &mut repair.taken {
                 Some(taken) => taken.ask(id, now, peers),
@@ -214,14 +214,14 @@ impl Node {
         &mut self,
         id: ShardId,
         number: u64,
-        ok: bool,
+        (ok, there): (bool, BTreeMap<u32, Vec<u8>>),
         effects: &mut Vec<Effect>,
     ) {
         let Some(repair) = self.in_repair(id) else { return };
         let Some(taken) = repair.taken.as_mut().filter(|t| t.contents.transfer == number) else {
             return;
         };
-        match taken.imported(ok) {
+        match taken.imported(ok, there) {
             Copied::Part => {}
             Copied::Failed => {
                 repair.taken = None;

@@ -11,10 +11,11 @@
 //!   Raft goes on behind it ◄── Installed ───
 //! ```
 //! What is lost on the way is asked for again; a follower that is silent for too long is given up,
-//! and begins anew when Raft asks again. The leader's log is not trimmed meanwhile, nor until the
-//! follower was fed with what was written meanwhile. While clients
-//! write to the leader, it reads parts no faster than it is told to, so that its disk stays free
-//! for them.
+//! and begins anew when Raft asks again. What it has by then stays for a while, whoever leads:
+//! files that are there already, which their digests tell, are not sent again. The leader's log is
+//! not trimmed meanwhile, nor until the follower was fed with what was written meanwhile. While
+//! clients write to the leader, it reads parts no faster than it is told to, so that its disk stays
+//! free for them.
 //!
 //! A replica that is closed, because it is damaged beyond what its log can mend, asks for the same
 //! by itself (`Renew`). It may have acknowledged frames that it lost, so it must come back with all
@@ -23,7 +24,7 @@
 
 use super::Shard;
 use crate::peers::Peers;
-use crate::transfer::{Adopt, Begin, LOG, Part};
+use crate::transfer::{Adopt, Begin, DIGEST_AT, LOG, Part};
 use crate::views::Waiter;
 use crate::{Effect, Now};
 use naust_consensus::{HardState, Offered, Role, Snapshot};
@@ -45,6 +46,9 @@ const CAUGHT_UP_FRAMES: u64 = 1024;
 const ASK_AGAIN_MS: u64 = 1000;
 /// Milliseconds without a question after which a follower is given up.
 const GIVE_UP_MS: u64 = 10_000;
+/// Milliseconds that what was copied is kept, to be gone on with: a node may take its time to
+/// start, and a leader to be elected.
+const KEEP_MS: u64 = 10 * 60_000;
 /// Questions of a follower that wait for their turn; what is beyond is asked again.
 const WANTS_MAX: usize = 2 * PARTS_AHEAD;
 /// Milliseconds after the last write of a client in which clients count as writing.
@@ -72,6 +76,8 @@ pub(super) struct Transfers {
     /// The last snapshot that a leader offered.
     offered: Option<Offered>,
     taken: Option<Taken>,
+    /// When what an earlier transfer may have left here is removed.
+    pub(super) left_until_ms: Option<u64>,
 }
 
 /// A transfer to a follower.
@@ -107,6 +113,12 @@ pub(crate) struct Taken {
     pub(crate) contents: Contents,
     /// What to ask for next: a file, and where in it.
     next: (usize, u64),
+    /// The files that were there already can be told from others.
+    has_begun: bool,
+    /// Their digests, as long as the other one's are not known.
+    there: BTreeMap<u32, Vec<u8>>,
+    /// Those that are the same, and are not asked for.
+    same: BTreeSet<u32>,
     unanswered: VecDeque<(u32, u64)>,
     /// Bytes of what is being written.
     writes: VecDeque<u64>,
@@ -131,7 +143,8 @@ pub(crate) enum Copied {
 /// What is to be done with files that are copied.
 #[derive(Clone, Debug)]
 pub enum Import {
-    /// Forget what was copied before, and make these files, empty.
+    /// Make these files, empty but for those of their names and lengths that were copied before,
+    /// and forget all others. `Event::Imported` tells which are there.
     Begin(Contents),
     /// Put this part into a file.
     Part {
@@ -142,6 +155,8 @@ pub enum Import {
         /// The part.
         bytes: Vec<u8>,
     },
+    /// Nothing more comes for now: what there is may be gone on with.
+    Rest,
     /// Forget all of it.
     End,
 }
@@ -416,12 +431,12 @@ impl Shard {
     pub(crate) fn imported(
         &mut self,
         number: u64,
-        ok: bool,
+        (ok, there): (bool, BTreeMap<u32, Vec<u8>>),
         peers: &mut Peers,
         effects: &mut Vec<Effect>,
     ) -> Option<(Adopt, NodeId)> {
         let taken = self.transfers.taken.as_mut()?;
-        if taken.contents.transfer != number || taken.imported(ok) == Copied::Part {
+        if taken.contents.transfer != number || taken.imported(ok, there) == Copied::Part {
             return None;
         }
         let Taken { from, contents, .. } = self.transfers.taken.take()?;
@@ -462,7 +477,22 @@ impl Shard {
         });
         if self.transfers.taken.as_ref().is_some_and(|taken| taken.is_silent(now)) {
             let number = self.transfers.taken.take().map_or(0, |taken| taken.contents.transfer);
-            effects.push(Effect::Import { shard: self.id, number, import: Import::End });
+            effects.push(Effect::Import { shard: self.id, number, import: Import::Rest });
+            self.transfers.left_until_ms = Some(now.monotonic_ms + KEEP_MS);
+        }
+    }
+
+    /// Something may lie here of a transfer that ended with the process before this one.
+    pub(crate) fn keep_what_is_left(&mut self, now: Now) {
+        self.transfers.left_until_ms = Some(now.monotonic_ms + KEEP_MS);
+    }
+
+    /// What nobody went on with in all that time goes.
+    pub(super) fn remove_what_is_left(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let Transfers { left_until_ms, taken, .. } = &mut self.transfers;
+        if left_until_ms.take_if(|at| *at <= now.monotonic_ms).is_some() && taken.is_none() {
+            let (number, import) = (0, Import::End);
+            effects.push(Effect::Import { shard: self.id, number, import });
         }
     }
 }
@@ -474,6 +504,9 @@ impl Taken {
             from,
             contents,
             next: (0, 0),
+            has_begun: false,
+            there: BTreeMap::new(),
+            same: BTreeSet::new(),
             unanswered: VecDeque::new(),
             writes: VecDeque::from([0]),
             ahead_bytes: 0,
@@ -496,22 +529,30 @@ impl Taken {
                 peers.say(shard, from, Said::Want { transfer, file, at });
             }
         }
-        while self.unanswered.len() + self.writes.len() < PARTS_AHEAD
+        while self.has_begun
+            && self.unanswered.len() + self.writes.len() < PARTS_AHEAD
             && self.ahead_bytes < BYTES_AHEAD
             && let Some((_, bytes)) = self.contents.files.get(self.next.0)
         {
             let (file, at) = self.next;
+            let is_there = self.there.contains_key(&(file as u32));
+            if is_there && self.unanswered.contains(&(file as u32, DIGEST_AT)) {
+                break;
+            }
             self.next = match at + TRANSFER_PART_BYTES as u64 {
+                _ if is_there => self.next,
                 next if next < *bytes => (file, next),
                 _ => (file + 1, 0),
             };
-            if *bytes == 0 {
+            if *bytes == 0 || self.same.contains(&(file as u32)) {
+                self.next = (file + 1, 0);
                 continue;
             }
+            let at = if is_there { DIGEST_AT } else { at };
             if self.unanswered.is_empty() {
                 self.asked_ms = now.monotonic_ms;
             }
-            self.ahead_bytes += (*bytes - at).min(TRANSFER_PART_BYTES as u64);
+            self.ahead_bytes += bytes.saturating_sub(at).min(TRANSFER_PART_BYTES as u64);
             let file = file as u32;
             self.unanswered.push_back((file, at));
             peers.say(shard, from, Said::Want { transfer, file, at });
@@ -532,6 +573,16 @@ impl Taken {
             return None;
         }
         let (name, length) = &self.contents.files[file as usize];
+        if at == DIGEST_AT {
+            self.unanswered.remove(place);
+            (self.asked_ms, self.heard_ms) = (now.monotonic_ms, now.monotonic_ms);
+            if self.there.remove(&file).is_some_and(|digest| digest == bytes) {
+                self.same.insert(file);
+            }
+            // Nothing is to be written, but when it was the last one, all is there.
+            self.writes.push_back(0);
+            return Some(Ok(Import::Part { name: name.clone(), at: 0, bytes: Vec::new() }));
+        }
         if bytes.len() as u64 != (length - at).min(TRANSFER_PART_BYTES as u64) {
             return Some(Err(()));
         }
@@ -542,7 +593,10 @@ impl Taken {
     }
 
     /// A write of what was copied ended.
-    pub(crate) fn imported(&mut self, ok: bool) -> Copied {
+    pub(crate) fn imported(&mut self, ok: bool, there: BTreeMap<u32, Vec<u8>>) -> Copied {
+        if !std::mem::replace(&mut self.has_begun, true) {
+            self.there = there;
+        }
         self.ahead_bytes -= self.writes.pop_front().unwrap_or(0);
         let is_asked = self.next.0 == self.contents.files.len() && self.unanswered.is_empty();
         match (ok, is_asked && self.writes.is_empty()) {

@@ -43,6 +43,10 @@ impl World {
             "segments" => {
                 self.layout = Layout::new(number(1)).expect("a legal length of segments");
             }
+            "copied" => {
+                let bytes = std::mem::take(&mut self.copied_bytes);
+                self.seen.push(format!("{bytes} bytes were copied"));
+            }
             "fill" => self.fill(ShardId(number(1) as u32), words[2], number(3)),
             "effects" => self.shows_effects = words[1] == "on",
             "space" => {

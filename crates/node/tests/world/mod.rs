@@ -18,6 +18,7 @@ use naust_node::open::OpenError;
 use naust_node::transfer::{self, Export, Import};
 use naust_node::views::{Output, Views};
 use naust_node::{Config, ConnectionId, Effect, Event, Node, Now, Pace, fetch, open, repair};
+use naust_wire::limits::TRANSFER_PART_BYTES;
 use naust_wire::options::NamespaceOptions;
 use naust_wire::{NodeId, Offset, ShardId};
 use std::collections::{BTreeMap, VecDeque};
@@ -61,6 +62,8 @@ pub struct World {
     pub is_running: bool,
     exports: BTreeMap<(ShardId, u64), Export<MemReader>>,
     imports: BTreeMap<ShardId, BTreeMap<String, Vec<u8>>>,
+    /// Bytes of replicas that were copied here since it was asked last.
+    pub copied_bytes: usize,
     /// Bytes of logs that are read again a second.
     pub scrubs: u64,
     /// How often a shard was not opened, in all lives.
@@ -105,6 +108,7 @@ impl World {
             is_running: false,
             exports: BTreeMap::new(),
             imports: BTreeMap::new(),
+            copied_bytes: 0,
             scrubs: 0,
             closings: 0,
             written: (0, 0),
@@ -134,7 +138,6 @@ impl World {
         self.views = Views::new();
         self.readers.clear();
         self.exports.clear();
-        self.imports.clear();
         self.is_running = true;
         let mut effects = Vec::new();
         self.node.start(&mut effects);
@@ -294,19 +297,30 @@ impl World {
             Effect::ExportEnd { shard, number } => drop(self.exports.remove(&(shard, number))),
             Effect::Import { shard, number, import } => {
                 let files = self.imports.entry(shard).or_default();
+                let mut there = BTreeMap::new();
                 match import {
                     Import::Begin(contents) => {
-                        let empty = contents.files.into_iter().map(|(name, _)| (name, Vec::new()));
-                        *files = empty.collect();
+                        let mut before = std::mem::take(files);
+                        for (number, (name, bytes)) in contents.files.into_iter().enumerate() {
+                            let known = before.remove(&name);
+                            let known = known.filter(|file| file.len() as u64 == bytes);
+                            if let Some(file) = &known {
+                                there.insert(number as u32, digest(&name, file));
+                            }
+                            files.insert(name, known.unwrap_or_default());
+                        }
                     }
                     Import::Part { name, at, bytes } => {
+                        self.copied_bytes += bytes.len();
                         let file = files.get_mut(&name).expect("a file that was begun");
                         file.resize(file.len().max(at as usize + bytes.len()), 0);
                         file[at as usize..at as usize + bytes.len()].copy_from_slice(&bytes);
                     }
+                    Import::Rest => return,
                     Import::End => return drop(self.imports.remove(&shard)),
                 }
-                self.node.handle(self.now, Event::Imported { shard, number, ok: true }, next);
+                let imported = Event::Imported { shard, number, ok: true, there };
+                self.node.handle(self.now, imported, next);
             }
             Effect::Adopt { shard, options, adopt } => {
                 let mut outputs = Vec::new();
@@ -526,6 +540,14 @@ impl World {
         }
         self.seen.extend(show::replies(to, bytes));
     }
+}
+
+fn digest(name: &str, file: &[u8]) -> Vec<u8> {
+    let part = |at: u64| {
+        let end = (at as usize + TRANSFER_PART_BYTES).min(file.len());
+        Ok::<_, ()>(file[at as usize..end].to_vec())
+    };
+    transfer::digest(name, file.len() as u64, part).expect("it is in memory")
 }
 
 fn config(node: NodeId, founder: bool, token: Option<String>) -> Config {

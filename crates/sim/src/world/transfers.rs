@@ -10,9 +10,10 @@ use crate::tables::{SimReader, SimTables};
 use naust_log::disk::{Disk, Open};
 use naust_log::sim::SimDisk;
 use naust_machine::MemTables;
-use naust_node::transfer::{Adopt, Export, Import, LOG};
+use naust_node::transfer::{self, Adopt, Export, Import, LOG};
 use naust_node::{Effect, Event};
 use naust_wire::ShardId;
+use naust_wire::limits::TRANSFER_PART_BYTES;
 use naust_wire::options::NamespaceOptions;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -67,9 +68,22 @@ impl World {
                 return;
             }
             Effect::Import { shard, number, import: Import::Begin(contents) } => {
-                let files = contents.files.into_iter().map(|(name, _)| (name, Vec::new()));
-                transfers.imports.insert(shard, (number, files.collect()));
-                Event::Imported { shard, number, ok: true }
+                let (_, mut before) = transfers.imports.remove(&shard).unwrap_or_default();
+                let (mut files, mut there) = (BTreeMap::new(), BTreeMap::new());
+                for (place, (name, bytes)) in contents.files.into_iter().enumerate() {
+                    let known = before.remove(&name);
+                    let known = known.filter(|file| file.len() as u64 == bytes);
+                    if let Some(file) = &known {
+                        there.insert(place as u32, digest(&name, file));
+                    }
+                    files.insert(name, known.unwrap_or_default());
+                }
+                let were_there = there.len();
+                transfers.imports.insert(shard, (number, files));
+                if were_there > 0 {
+                    self.tally.mark("transfers that went on");
+                }
+                Event::Imported { shard, number, ok: true, there }
             }
             Effect::Import { shard, number, import: Import::Part { name, at, bytes } } => {
                 let copied =
@@ -81,8 +95,10 @@ impl World {
                     file.resize(file.len().max(to), 0);
                     file[from..to].copy_from_slice(&bytes);
                 }
-                Event::Imported { shard, number, ok }
+                Event::Imported { shard, number, ok, there: BTreeMap::new() }
             }
+            // The number of the next is another one.
+            Effect::Import { import: Import::Rest, .. } => return,
             Effect::Import { shard, import: Import::End, .. } => {
                 transfers.imports.remove(&shard);
                 return;
@@ -135,4 +151,12 @@ impl World {
         }
         self.open(node, shard, options, None);
     }
+}
+
+fn digest(name: &str, file: &[u8]) -> Vec<u8> {
+    let part = |at: u64| {
+        let end = (at as usize + TRANSFER_PART_BYTES).min(file.len());
+        Ok::<_, ()>(file[at as usize..end].to_vec())
+    };
+    transfer::digest(name, file.len() as u64, part).expect("it is in memory")
 }
