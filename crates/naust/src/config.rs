@@ -437,6 +437,7 @@ mod tests {
             ("", &[], "listen = 'nowhere'", "the option listen is \"nowhere\""),
             ("", &[], "http = '0.0.0.0:7421'", "needs --insecure"),
             ("", &[], "data = ''", "the option data is empty"),
+            ("", &[], "name = 'a/b'", "the option name is no name"),
             ("", &[("NAUST_JOIN", "a:1,b")], "", "the option join has \"b\""),
             ("", &[], "join = ['a:1']\nbootstrap = true", "the option bootstrap starts"),
             ("", &[], "join = ['a:1']\nlisten = ''", "the option listen is empty"),
