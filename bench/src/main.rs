@@ -4,7 +4,7 @@
 //! Reading order: [`raw`] what the disk can do; [`node`] the tables of a node over TCP;
 //! [`embedded`] the same in this process, and the table engine beside its peer; [`idle`] what doing
 //! nothing costs; [`cluster`] three nodes, with
-//! [`nats`] as their peer; [`table`] how it is printed.
+//! [`nats`] as their peer; [`replica`] a new one; [`table`] how it is printed.
 #![allow(clippy::print_stdout, reason = "a bench prints")]
 
 mod cluster;
@@ -14,6 +14,7 @@ mod nats;
 mod node;
 mod process;
 mod raw;
+mod replica;
 mod table;
 
 use anyhow::Context as _;
@@ -45,6 +46,10 @@ struct Args {
     /// Of the first table, only rows with this in their name.
     #[arg(long, default_value = "")]
     row: String,
+    /// Three nodes: minutes of full load without a fault in which no election is to be held; 0:
+    /// only those that the other rows take.
+    #[arg(long, default_value_t = 0)]
+    calm_minutes: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -65,6 +70,8 @@ enum Table {
     Cluster,
     /// Three nodes with a thousand quiet namespaces.
     ClusterIdle,
+    /// A new replica of a shard of 1 GiB; needs 4 GiB of space for a minute or two.
+    Replica,
 }
 
 /// What all measurements share.
@@ -79,6 +86,8 @@ pub struct Setting {
     pub seconds: u64,
     /// What the names of rows have to contain.
     pub row: String,
+    /// Minutes of full load without a fault.
+    pub calm_minutes: u64,
 }
 
 impl Setting {
@@ -99,6 +108,7 @@ fn main() -> anyhow::Result<()> {
         rounds: args.rounds.max(1),
         seconds: args.seconds.max(1),
         row: args.row.clone(),
+        calm_minutes: args.calm_minutes,
     };
     let disk = setting(args.data.clone());
     let wanted = |table| args.tables.is_empty() || args.tables.contains(&table);
@@ -129,6 +139,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted(Table::ClusterIdle) {
         cluster::quiet(&disk)?;
+    }
+    if wanted(Table::Replica) {
+        replica::new(&disk)?;
     }
     Ok(())
 }

@@ -9,6 +9,24 @@ use std::time::{Duration, Instant};
 const PAGE: u64 = 4096;
 const MEBIBYTE: u64 = 1 << 20;
 
+/// Bytes a second of a new file of so many MiB that grows as it is written, with an `fdatasync` a
+/// 16 MiB; it is removed.
+pub fn file_bytes_per_second(directory: &Path, mebibytes: u64) -> anyhow::Result<f64> {
+    let path = directory.join("file");
+    let file = OpenOptions::new().create(true).truncate(true).write(true).open(&path)?;
+    let block = vec![7u8; MEBIBYTE as usize];
+    let start = Instant::now();
+    for number in 0..mebibytes {
+        file.write_all_at(&block, number * MEBIBYTE)?;
+        if number % 16 == 15 || number + 1 == mebibytes {
+            rustix::fs::fdatasync(&file)?;
+        }
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    std::fs::remove_file(&path)?;
+    Ok((mebibytes * MEBIBYTE) as f64 / seconds)
+}
+
 fn zeroed(directory: &Path, name: &str, mebibytes: u64) -> anyhow::Result<File> {
     let path = directory.join(name);
     let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(&path)?;

@@ -5,13 +5,13 @@ use crate::exchange::Exchange;
 use crate::shared::Shared;
 use crate::transport::{Link, Notify, tcp};
 use crate::{Error, Namespace, Options};
-use naust_wire::ask::Ask;
+use naust_wire::ask::{Ask, Listing};
 use naust_wire::control::Control;
 use naust_wire::message::Refusal;
 use naust_wire::options::NamespaceOptions;
 use naust_wire::packet::Kind;
 use naust_wire::reply::{self, Reply};
-use naust_wire::{Code, NodeId, Offset, Outcome, ShardId};
+use naust_wire::{Code, NodeId, Offset, Outcome, SessionId, ShardId};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
@@ -45,6 +45,8 @@ pub struct Cluster {
     pub nodes: Vec<reply::Node>,
     /// The namespaces, with where they live.
     pub namespaces: Vec<reply::Namespace>,
+    /// The name that the following page of namespaces begins with, if there is one.
+    pub next: Option<String>,
 }
 
 impl Client {
@@ -93,29 +95,57 @@ impl Client {
         Namespace::new(self, name)
     }
 
-    /// All namespaces.
+    /// All namespaces, read page by page.
     ///
     /// # Errors
     /// `Unavailable`, `TimedOut` and the like.
     pub async fn namespaces(&self) -> Result<Vec<reply::Namespace>, Error> {
-        match self.ask(&Ask::Namespaces).await? {
-            Reply::Namespaces(namespaces) => Ok(namespaces),
-            other => Err(unexpected(&other)),
+        let (mut all, mut from) = (Vec::new(), String::new());
+        loop {
+            let listing = Listing { from, limit: 0 };
+            match self.ask(&Ask::Namespaces(listing)).await? {
+                Reply::Namespaces { namespaces, next } => {
+                    all.extend(namespaces);
+                    match next {
+                        Some(next) => from = next,
+                        None => return Ok(all),
+                    }
+                }
+                other => return Err(unexpected(&other)),
+            }
         }
     }
 
-    /// The nodes, and the namespaces with where they live, as the node at the other end sees them.
+    /// The nodes, and all namespaces with where they live, as the node at the other end sees them.
+    /// The namespaces are read page by page.
     ///
     /// # Errors
     /// `Unavailable`, `TimedOut` and the like.
     pub async fn cluster(&self) -> Result<Cluster, Error> {
-        let mut cluster = self.cluster_at(ShardId::DIRECTORY).await?;
+        let mut cluster = self.cluster_page("", 0).await?;
+        while let Some(from) = cluster.next.take() {
+            let page = self.cluster_page(&from, 0).await?;
+            cluster.namespaces.extend(page.namespaces);
+            cluster.next = page.next;
+        }
+        Ok(cluster)
+    }
+
+    /// The same with a page of the namespaces, in the order of their names: those that are not
+    /// before `from`, and at most `limit` of them; 0: the default of 1,000. There may be fewer,
+    /// though more follow: [`Cluster::next`] tells it.
+    ///
+    /// # Errors
+    /// `TooLarge` when `limit` is above 10,000, `BadName`, and as [`Client::cluster`].
+    pub async fn cluster_page(&self, from: &str, limit: u32) -> Result<Cluster, Error> {
+        let listing = Listing { from: from.to_owned(), limit };
+        let mut cluster = self.cluster_at(ShardId::DIRECTORY, &listing).await?;
         // Each part of a node knows the leaders and replicas of its own shards.
         for at in 0..cluster.namespaces.len() {
             if !cluster.namespaces[at].replicas.is_empty() {
                 continue;
             }
-            let seen = self.cluster_at(cluster.namespaces[at].shard).await?;
+            let seen = self.cluster_at(cluster.namespaces[at].shard, &listing).await?;
             let known = seen.namespaces.into_iter().filter(|seen| !seen.replicas.is_empty());
             for seen in known {
                 let same = cluster.namespaces.iter_mut().find(|known| known.shard == seen.shard);
@@ -127,15 +157,14 @@ impl Client {
         Ok(cluster)
     }
 
-    async fn cluster_at(&self, shard: ShardId) -> Result<Cluster, Error> {
-        match self.ask_at(shard, &Ask::Cluster).await? {
-            Reply::Cluster { nodes, namespaces } => Ok(Cluster { nodes, namespaces }),
+    async fn cluster_at(&self, shard: ShardId, listing: &Listing) -> Result<Cluster, Error> {
+        match self.ask_at(shard, &Ask::Cluster(listing.clone())).await? {
+            Reply::Cluster { nodes, namespaces, next } => Ok(Cluster { nodes, namespaces, next }),
             other => Err(unexpected(&other)),
         }
     }
 
-    /// Makes a namespace. When its reply is lost, the outcome is unknown: look with
-    /// [`Client::namespaces`].
+    /// Makes a namespace, exactly once: a retry of the client's own does not meet its own work.
     ///
     /// # Errors
     /// `NamespaceExists`, `BadName`, `BadArgument`, `LimitReached` and the like.
@@ -144,15 +173,62 @@ impl Client {
         name: &str,
         options: NamespaceOptions,
     ) -> Result<Offset, Error> {
-        self.direct(Control::CreateNamespace { name: name.to_owned(), options }).await
+        self.create_namespace_as(name, options, Identity::Client).await
     }
 
-    /// Removes a namespace and everything in it.
+    /// The same, under an identity of the caller's choice: its session is one of
+    /// [`Client::open_session`].
+    ///
+    /// # Errors
+    /// As [`Client::create_namespace`], `SessionExpired` and `SequenceOutOfWindow`.
+    pub async fn create_namespace_as(
+        &self,
+        name: &str,
+        options: NamespaceOptions,
+        identity: Identity,
+    ) -> Result<Offset, Error> {
+        let control = Control::CreateNamespace { name: name.to_owned(), options };
+        self.set(About::Directory, control, identity).await
+    }
+
+    /// Removes a namespace and everything in it, exactly once.
     ///
     /// # Errors
     /// `NamespaceNotFound`, `BadArgument` and the like.
     pub async fn delete_namespace(&self, name: &str) -> Result<Offset, Error> {
-        self.direct(Control::DeleteNamespace(name.to_owned())).await
+        self.delete_namespace_as(name, Identity::Client).await
+    }
+
+    /// The same, under an identity of the caller's choice: its session is one of
+    /// [`Client::open_session`].
+    ///
+    /// # Errors
+    /// As [`Client::delete_namespace`], `SessionExpired` and `SequenceOutOfWindow`.
+    pub async fn delete_namespace_as(
+        &self,
+        name: &str,
+        identity: Identity,
+    ) -> Result<Offset, Error> {
+        self.set(About::Directory, Control::DeleteNamespace(name.to_owned()), identity).await
+    }
+
+    /// Opens a session of the directory, for a caller that counts himself what he makes and removes
+    /// there; see [`Identity::Explicit`]. Sessions for commits are
+    /// [of namespaces](Namespace::open_session). It ends after `ttl_ms` of log time without use; 0:
+    /// after the default.
+    ///
+    /// # Errors
+    /// `BadArgument` when `ttl_ms` is too long, and the like.
+    pub async fn open_session(&self, ttl_ms: u64) -> Result<SessionId, Error> {
+        self.session(About::Directory, ttl_ms).await
+    }
+
+    /// Ends a session of the directory.
+    ///
+    /// # Errors
+    /// `SessionExpired` when there is none, and the like.
+    pub async fn close_session(&self, session: SessionId) -> Result<Offset, Error> {
+        self.end_session(About::Directory, session).await
     }
 
     /// Has a node join the cluster, or tells it a new name or address of one. Doing it twice is the
@@ -162,7 +238,8 @@ impl Client {
     /// `BadArgument` when another node has the name; `LimitReached`, `BadName` and the like.
     pub async fn set_node(&self, node: NodeId, name: &str, address: &str) -> Result<Offset, Error> {
         let (name, address) = (name.to_owned(), address.to_owned());
-        self.direct(Control::SetNode { node, name, address }).await
+        let control = Control::SetNode { node, name, address };
+        self.set(About::Directory, control, Identity::Client).await
     }
 
     /// Has a node leave the cluster for good. Its replicas move to others, one after the other.
@@ -170,7 +247,7 @@ impl Client {
     /// # Errors
     /// `BadArgument` when there is no such node, or no quorum without it.
     pub async fn remove_node(&self, node: NodeId) -> Result<Offset, Error> {
-        self.direct(Control::RemoveNode(node)).await
+        self.set(About::Directory, Control::RemoveNode(node), Identity::Client).await
     }
 
     /// Has the leadership of a namespace handed over to a node, which takes a moment and may fail:
@@ -209,17 +286,49 @@ impl Client {
         .await
     }
 
-    async fn direct(&self, control: Control) -> Result<Offset, Error> {
-        control.check()?;
-        let request = self.request(Kind::Control, About::Directory, Repeat::WhenNotDone);
-        let reply = self.exchange(request, |_, out| {
-            control.encode(out);
-            Ok(())
-        });
-        match reply.await? {
+    /// A control entry that is answered with the offset it was applied at.
+    pub(crate) async fn set(
+        &self,
+        about: About,
+        control: Control,
+        identity: Identity,
+    ) -> Result<Offset, Error> {
+        let request = self.request(Kind::Control, about, repeat_of(&identity));
+        match self.control(Request { identity, ..request }, control).await? {
             Reply::Done(offset) => Ok(offset),
             other => Err(unexpected(&other)),
         }
+    }
+
+    pub(crate) async fn session(&self, about: About, ttl_ms: u64) -> Result<SessionId, Error> {
+        // A second one, should the reply be lost, is used by nobody and ends by itself.
+        let request = self.request(Kind::Control, about, Repeat::Always);
+        let open = Control::OpenSession { ttl_ms, nonce: draw_nonce() };
+        match self.control(request, open).await? {
+            Reply::Session(session) => Ok(session),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    pub(crate) async fn end_session(
+        &self,
+        about: About,
+        session: SessionId,
+    ) -> Result<Offset, Error> {
+        let request = self.request(Kind::Control, about, Repeat::Always);
+        match self.control(request, Control::CloseSession(session)).await? {
+            Reply::Done(offset) => Ok(offset),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn control(&self, request: Request, control: Control) -> Result<Reply, Error> {
+        control.check()?;
+        let encode = |numbers: &Numbers, out: &mut Vec<u8>| {
+            control.encode_numbered(numbers, out);
+            Ok(())
+        };
+        self.exchange(request, encode).await
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -237,6 +346,14 @@ impl Client {
     {
         let body = Exchange::new(self.shared(), request, encode).await?;
         decode(&body)
+    }
+}
+
+/// Whether what is asked under an identity may be asked again when its reply was lost.
+pub(crate) fn repeat_of(identity: &Identity) -> Repeat {
+    match identity {
+        Identity::None | Identity::Explicit { session: SessionId::NONE, .. } => Repeat::WhenNotDone,
+        Identity::Client | Identity::Explicit { .. } => Repeat::Always,
     }
 }
 

@@ -1,15 +1,16 @@
 //! Commits: collecting one, and sending it.
 
-use crate::client::{decode, unexpected};
-use crate::core::{Identity, Numbers, Repeat, Request};
-use crate::exchange::Exchange;
+use crate::client::{decode, repeat_of, unexpected};
+use crate::core::{Identity, Numbers, Request};
+use crate::exchange::{Driven, Exchange};
+use crate::shared::Encode;
 use crate::{Error, IntoBytes, Namespace};
 use bytes::Bytes;
+use naust_wire::Offset;
 use naust_wire::commit::Draft;
 use naust_wire::message::Refusal;
 use naust_wire::packet::Kind;
 use naust_wire::reply::{Committed, Reply};
-use naust_wire::{Offset, SessionId};
 use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
@@ -160,12 +161,15 @@ impl Namespace {
         committed(&body)
     }
 
-    /// Sends a commit at once, before anybody awaits it, if the connection, the session and its
-    /// window allow; else when it is first awaited. So one thread can keep many under way: submit
-    /// them all, then await them one by one.
+    /// Sends a commit before anybody awaits it: at once, if the connection, the session and its
+    /// window allow, else as soon as they do. When a connection is lost, or a server refuses it for
+    /// now, it is sent again by itself. So one thread can keep many under way: submit them all,
+    /// then await them one by one.
     ///
-    /// What is wrong with it is told when it is awaited. Dropping what this returns gives up the
-    /// reply, not the commit.
+    /// A session has a window of [`SESSION_WINDOW_MAX`](naust_wire::limits::SESSION_WINDOW_MAX)
+    /// commits whose replies were not taken: those beyond are sent as the first ones are awaited.
+    /// What is wrong with a commit is told when it is awaited. Dropping what this returns gives up
+    /// the reply, not the commit, unless it was not sent yet.
     pub fn submit(&self, commit: Commit<'static>) -> Submitted {
         let draft = match commit.into_draft() {
             Ok(draft) => draft,
@@ -173,22 +177,15 @@ impl Namespace {
         };
         let request = self.commit_request(Identity::Client);
         let encode: Encode = Box::new(move |numbers, out| encode_commit(&draft, numbers, out));
-        let mut exchange = Exchange::new(self.client().shared(), request, encode);
-        let state = match exchange.start() {
-            Some(result) => Progress::Ended(Some(result)),
-            None => Progress::Running { exchange, _namespace: self.clone() },
+        let state = match Driven::new(self.client().shared(), request, encode) {
+            Ok(driven) => Progress::Running { driven, _namespace: self.clone() },
+            Err(error) => Progress::Ended(Some(Err(error))),
         };
         Submitted { state }
     }
 
     fn commit_request(&self, identity: Identity) -> Request {
-        let repeat = match identity {
-            Identity::None => Repeat::WhenNotDone,
-            Identity::Client => Repeat::Always,
-            Identity::Explicit { session: SessionId::NONE, .. } => Repeat::WhenNotDone,
-            Identity::Explicit { .. } => Repeat::Always,
-        };
-        Request { identity, ..self.request(Kind::Commit, repeat) }
+        Request { identity, ..self.request(Kind::Commit, repeat_of(&identity)) }
     }
 }
 
@@ -203,8 +200,6 @@ pub(crate) fn committed(body: &[u8]) -> Result<Committed, Error> {
     }
 }
 
-type Encode = Box<dyn FnMut(&Numbers, &mut Vec<u8>) -> Result<(), Refusal> + Send>;
-
 /// A commit that was [submitted](Namespace::submit): the future of its reply.
 #[must_use = "the reply says whether it happened"]
 pub struct Submitted {
@@ -212,7 +207,7 @@ pub struct Submitted {
 }
 
 enum Progress {
-    Running { exchange: Exchange<Encode>, _namespace: Namespace },
+    Running { driven: Driven, _namespace: Namespace },
     Ended(Option<Result<Bytes, Error>>),
 }
 
@@ -221,7 +216,7 @@ impl Future for Submitted {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let result = match &mut self.state {
-            Progress::Running { exchange, .. } => match Pin::new(exchange).poll(context) {
+            Progress::Running { driven, .. } => match Pin::new(driven).poll(context) {
                 Poll::Ready(result) => result,
                 Poll::Pending => return Poll::Pending,
             },

@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::core::{Numbers, Request, Ticket};
-use crate::shared::Shared;
+use crate::shared::{Encode, Shared};
 use bytes::Bytes;
 use naust_wire::message::Refusal;
 use std::future::Future;
@@ -29,15 +29,6 @@ where
         Exchange { shared: Arc::clone(shared), request, encode, ticket: None }
     }
 
-    /// Sends without waiting, if it can be sent now. What fails at once is told when the future is
-    /// polled.
-    pub(crate) fn start(&mut self) -> Option<Result<Bytes, Error>> {
-        match self.poll_once(Waker::noop()) {
-            Poll::Ready(result) => Some(result),
-            Poll::Pending => None,
-        }
-    }
-
     fn poll_once(&mut self, waker: &Waker) -> Poll<Result<Bytes, Error>> {
         let polled = self.shared.poll(&mut self.ticket, self.request, waker, &mut self.encode);
         if polled.is_ready() {
@@ -55,6 +46,45 @@ where
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         self.poll_once(context.waker())
+    }
+}
+
+/// One request that is under way whether it is awaited or not.
+pub(crate) struct Driven {
+    shared: Arc<Shared>,
+    ticket: Option<Ticket>,
+}
+
+impl Driven {
+    /// Begins it; it is sent at once if it may be.
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        request: Request,
+        encode: Encode,
+    ) -> Result<Driven, Error> {
+        let ticket = shared.drive(request, encode)?;
+        Ok(Driven { shared: Arc::clone(shared), ticket: Some(ticket) })
+    }
+}
+
+impl Future for Driven {
+    type Output = Result<Bytes, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let ticket = self.ticket.expect("a future is not polled after its end");
+        let polled = self.shared.poll_driven(ticket, context.waker());
+        if polled.is_ready() {
+            self.ticket = None;
+        }
+        polled
+    }
+}
+
+impl Drop for Driven {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            self.shared.abandon(ticket);
+        }
     }
 }
 

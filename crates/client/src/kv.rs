@@ -1,7 +1,7 @@
 //! A keyspace: an ordered map from bytes to bytes.
 
 use crate::client::unexpected;
-use crate::{Error, IntoBytes, Namespace};
+use crate::{Error, Identity, IntoBytes, Namespace};
 use naust_wire::Offset;
 use naust_wire::control::Control;
 use naust_wire::options::KeyspaceOptions;
@@ -47,12 +47,25 @@ impl Kv {
         &self.name
     }
 
-    /// Makes it, or changes its options.
+    /// Makes it, or changes, exactly once, its options.
     ///
     /// # Errors
     /// `OptionsConflict` when what exists can't be changed in this way, `BadArgument` and the like.
     pub async fn set_options(&self, options: KeyspaceOptions) -> Result<Offset, Error> {
-        self.namespace.set(Control::SetKeyspace { name: self.name.to_string(), options }).await
+        self.set_options_as(options, Identity::Client).await
+    }
+
+    /// The same, under an identity of the caller's choice.
+    ///
+    /// # Errors
+    /// As [`Kv::set_options`], `SessionExpired` and `SequenceOutOfWindow`.
+    pub async fn set_options_as(
+        &self,
+        options: KeyspaceOptions,
+        identity: Identity,
+    ) -> Result<Offset, Error> {
+        let control = Control::SetKeyspace { name: self.name.to_string(), options };
+        self.namespace.set(control, identity).await
     }
 
     /// The value of a key now, linearizably.

@@ -22,10 +22,11 @@
 //! # Exactly once
 //!
 //! The client opens one session in each namespace that it commits to, and numbers its commits
-//! there. When a reply is lost the commit is sent again under the same number, and answered again,
-//! not applied again. An error whose [`outcome`](Error::outcome) is `Unknown` is left for the
-//! caller only when the deadline passes, the session has ended while a reply was lost, or the
-//! commit was made without a session.
+//! there; so it does with what sets options, and, in a session of the directory, with what makes
+//! and removes namespaces and nodes. When a reply is lost the request is sent again under the same
+//! number, and answered again, not applied again. An error whose [`outcome`](Error::outcome) is
+//! `Unknown` is left for the caller only when the deadline passes, the session has ended while a
+//! reply was lost, or the request was made without a session.
 
 mod bytes_of;
 mod client;
@@ -47,7 +48,7 @@ pub use commit::{Commit, Submitted};
 pub use error::Error;
 pub use kv::{Found, Kv, Page, Row, Scan, after_prefix};
 pub use namespace::{Description, Frames, Namespace};
-pub use naust_wire::read::Level;
+pub use naust_wire::read::{Level, Named};
 pub use naust_wire::reply::{Committed, Entry, RangeDeleted, Record, Refused};
 pub use naust_wire::{Code, NodeId, Offset, Outcome, Sequence, SessionId};
 pub use stream::{Cursor, Follow, ReadOptions, Records, Stream};

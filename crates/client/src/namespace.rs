@@ -1,11 +1,11 @@
 //! A namespace: everything in it shares one order and can be committed together.
 
-use crate::client::{draw_nonce, unexpected};
-use crate::core::{About, NamespaceKey, Repeat, Request};
+use crate::client::unexpected;
+use crate::core::{About, Identity, NamespaceKey, Repeat, Request};
 use crate::{Client, Error, Kv, Stream, Transaction};
 use naust_wire::control::Control;
 use naust_wire::packet::Kind;
-use naust_wire::read::{Level, Query, Read};
+use naust_wire::read::{Level, Named, Query, Read};
 use naust_wire::reply::{self, Reply};
 use naust_wire::{Offset, SessionId};
 use std::sync::Arc;
@@ -40,6 +40,8 @@ pub struct Description {
     pub keyspaces: Vec<reply::Keyspace>,
     /// Its streams.
     pub streams: Vec<reply::Stream>,
+    /// What the following page begins with, if there is one.
+    pub next: Option<Named>,
 }
 
 /// A piece of the log: whole committed frames.
@@ -94,14 +96,37 @@ impl Namespace {
         Transaction::new(self)
     }
 
-    /// Its keyspaces and streams.
+    /// All its keyspaces and streams, read page by page: each as it was when its page was read, and
+    /// none is missing that was there before. `at` and `floor` are the last page's.
     ///
     /// # Errors
     /// `NamespaceNotFound` and the like.
     pub async fn describe(&self) -> Result<Description, Error> {
-        match self.read(Level::Linearizable, Query::Describe).await? {
-            Reply::Described { at, floor, keyspaces, streams } => {
-                Ok(Description { at, floor, keyspaces, streams })
+        let mut all = self.describe_page(None, 0).await?;
+        while let Some(from) = all.next.take() {
+            let page = self.describe_page(Some(from), 0).await?;
+            all.keyspaces.extend(page.keyspaces);
+            all.streams.extend(page.streams);
+            (all.at, all.floor, all.next) = (page.at, page.floor, page.next);
+        }
+        Ok(all)
+    }
+
+    /// A page of its keyspaces and then its streams, each in the order in which they were made:
+    /// from `from` on (`None`: from the first), at most `limit` of both together; 0: the default of
+    /// 1,000. There may be fewer, though more follow: [`Description::next`] tells it.
+    ///
+    /// # Errors
+    /// `KeyspaceNotFound` or `StreamNotFound` when there is no `from`, `TooLarge` when `limit` is
+    /// above 10,000, `NamespaceNotFound` and the like.
+    pub async fn describe_page(
+        &self,
+        from: Option<Named>,
+        limit: u32,
+    ) -> Result<Description, Error> {
+        match self.read(Level::Linearizable, Query::Describe { from, limit }).await? {
+            Reply::Described { at, floor, keyspaces, streams, next } => {
+                Ok(Description { at, floor, keyspaces, streams, next })
             }
             other => Err(unexpected(&other)),
         }
@@ -143,11 +168,7 @@ impl Namespace {
     /// # Errors
     /// `BadArgument` when `ttl_ms` is too long, and the like.
     pub async fn open_session(&self, ttl_ms: u64) -> Result<SessionId, Error> {
-        let nonce = draw_nonce();
-        match self.control(Control::OpenSession { ttl_ms, nonce }).await? {
-            Reply::Session(session) => Ok(session),
-            other => Err(unexpected(&other)),
-        }
+        self.client().session(self.about(), ttl_ms).await
     }
 
     /// Ends a session.
@@ -155,25 +176,12 @@ impl Namespace {
     /// # Errors
     /// `SessionExpired` when there is none, and the like.
     pub async fn close_session(&self, session: SessionId) -> Result<Offset, Error> {
-        self.set(Control::CloseSession(session)).await
+        self.client().end_session(self.about(), session).await
     }
 
     /// A control entry that is answered with the offset it was applied at.
-    pub(crate) async fn set(&self, control: Control) -> Result<Offset, Error> {
-        match self.control(control).await? {
-            Reply::Done(offset) => Ok(offset),
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    async fn control(&self, control: Control) -> Result<Reply, Error> {
-        control.check()?;
-        let request = self.request(Kind::Control, Repeat::Always);
-        let encode = |_: &_, out: &mut Vec<u8>| {
-            control.encode(out);
-            Ok(())
-        };
-        self.client().exchange(request, encode).await
+    pub(crate) async fn set(&self, control: Control, identity: Identity) -> Result<Offset, Error> {
+        self.client().set(self.about(), control, identity).await
     }
 
     pub(crate) async fn read(&self, level: Level, query: Query) -> Result<Reply, Error> {
@@ -193,6 +201,10 @@ impl Namespace {
     }
 
     pub(crate) fn request(&self, kind: Kind, repeat: Repeat) -> Request {
-        self.client().request(kind, About::Namespace(self.handle.key), repeat)
+        self.client().request(kind, self.about(), repeat)
+    }
+
+    fn about(&self) -> About {
+        About::Namespace(self.handle.key)
     }
 }

@@ -13,6 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 
+/// Puts the bytes of a request behind others; see [`Core::poll`].
+pub(crate) type Encode = Box<dyn FnMut(&Numbers, &mut Vec<u8>) -> Result<(), Refusal> + Send>;
+
 /// See the module.
 pub(crate) struct Shared {
     inner: Mutex<Inner>,
@@ -28,6 +31,9 @@ struct Inner {
     core: Core,
     /// By the index of a ticket.
     wakers: Vec<Option<Waker>>,
+    /// Of requests that are sent, and sent again, though nobody awaits them; by the index of their
+    /// tickets.
+    drivers: Vec<Option<(Ticket, Encode)>>,
     /// The far side knows that there is something to take.
     notified: bool,
 }
@@ -35,7 +41,7 @@ struct Inner {
 impl Shared {
     pub(crate) fn new(core: Core, notify: Arc<dyn Notify>) -> Shared {
         let (timeout_ms, stays) = (core.options().timeout_ms, core.options().stays);
-        let inner = Inner { core, wakers: Vec::new(), notified: false };
+        let inner = Inner { core, wakers: Vec::new(), drivers: Vec::new(), notified: false };
         Shared { inner: Mutex::new(inner), notify, gone: AtomicBool::new(false), timeout_ms, stays }
     }
 
@@ -43,10 +49,7 @@ impl Shared {
     fn with<R>(&self, work: impl FnOnce(&mut Inner) -> R) -> R {
         let mut inner = self.inner.lock().expect("the core does not panic under its lock");
         let result = work(&mut inner);
-        let Inner { core, wakers, .. } = &mut *inner;
-        let ready = core.take_ready();
-        let woken: Vec<Waker> =
-            ready.filter_map(|ticket| wakers.get_mut(ticket.index())?.take()).collect();
+        let woken = inner.move_on();
         let notify = inner.core.has_outgoing() && !std::mem::replace(&mut inner.notified, true);
         if !inner.core.has_outgoing() {
             inner.notified = false;
@@ -88,9 +91,47 @@ impl Shared {
         })
     }
 
+    /// Begins a request that is sent as soon as it may be, and again if need be, whether anybody
+    /// awaits it or not.
+    pub(crate) fn drive(&self, request: Request, mut encode: Encode) -> Result<Ticket, Error> {
+        self.with(|inner| {
+            let ticket = inner.core.begin(request)?;
+            inner.core.drive(ticket, &mut encode);
+            let index = ticket.index();
+            if index >= inner.drivers.len() {
+                inner.drivers.resize_with(index + 1, || None);
+            }
+            inner.drivers[index] = Some((ticket, encode));
+            Ok(ticket)
+        })
+    }
+
+    /// Polls a request that was begun by [`Shared::drive`]. Once it is ready its ticket has ended.
+    pub(crate) fn poll_driven(&self, ticket: Ticket, waker: &Waker) -> Poll<Result<Bytes, Error>> {
+        self.with(|inner| {
+            let driver = inner.drivers[ticket.index()].as_mut();
+            let (_, encode) = driver.expect("a ticket has its driver until it ends");
+            match inner.core.poll(ticket, encode) {
+                Some(result) => {
+                    inner.drivers[ticket.index()] = None;
+                    Poll::Ready(result)
+                }
+                None => {
+                    inner.register(ticket, waker);
+                    Poll::Pending
+                }
+            }
+        })
+    }
+
     pub(crate) fn abandon(&self, ticket: Ticket) {
         self.with(|inner| {
             inner.core.abandon(ticket);
+            if let Some(driver) = inner.drivers.get_mut(ticket.index())
+                && driver.as_ref().is_some_and(|(of, _)| *of == ticket)
+            {
+                *driver = None;
+            }
             if let Some(waker) = inner.wakers.get_mut(ticket.index()) {
                 *waker = None;
             }
@@ -145,6 +186,11 @@ impl Shared {
         self.with(|inner| inner.core.close());
     }
 
+    /// The server is none, or none for this client: everything ends, now and later.
+    pub(crate) fn refuse(&self, error: Error) {
+        self.with(|inner| inner.core.close_for(error));
+    }
+
     pub(crate) fn take_hint(&self) -> Option<String> {
         self.with(|inner| inner.core.take_hint())
     }
@@ -177,6 +223,24 @@ impl Shared {
 }
 
 impl Inner {
+    /// Sends what became ready and is driven; gives those who wait for the rest.
+    fn move_on(&mut self) -> Vec<Waker> {
+        let mut woken = Vec::new();
+        let mut ready: Vec<Ticket> = self.core.take_ready().collect();
+        while !ready.is_empty() {
+            for ticket in ready.drain(..) {
+                if let Some(Some((of, encode))) = self.drivers.get_mut(ticket.index())
+                    && *of == ticket
+                {
+                    self.core.drive(ticket, encode);
+                }
+                woken.extend(self.wakers.get_mut(ticket.index()).and_then(Option::take));
+            }
+            ready.extend(self.core.take_ready());
+        }
+        woken
+    }
+
     fn register(&mut self, ticket: Ticket, waker: &Waker) {
         let index = ticket.index();
         if index >= self.wakers.len() {

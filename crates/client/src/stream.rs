@@ -1,7 +1,7 @@
 //! A stream: a durable, append-only sequence of records.
 
 use crate::client::unexpected;
-use crate::{Error, IntoBytes, Namespace};
+use crate::{Error, Identity, IntoBytes, Namespace};
 use naust_wire::Offset;
 use naust_wire::control::Control;
 use naust_wire::limits::WAIT_MS_MAX;
@@ -54,12 +54,25 @@ impl Stream {
         &self.name
     }
 
-    /// Makes it, or changes what it keeps.
+    /// Makes it, or changes, exactly once, what it keeps.
     ///
     /// # Errors
     /// `BadName`, `LimitReached` and the like.
     pub async fn set_options(&self, options: StreamOptions) -> Result<Offset, Error> {
-        self.namespace.set(Control::SetStream { name: self.name.to_string(), options }).await
+        self.set_options_as(options, Identity::Client).await
+    }
+
+    /// The same, under an identity of the caller's choice.
+    ///
+    /// # Errors
+    /// As [`Stream::set_options`], `SessionExpired` and `SequenceOutOfWindow`.
+    pub async fn set_options_as(
+        &self,
+        options: StreamOptions,
+        identity: Identity,
+    ) -> Result<Offset, Error> {
+        let control = Control::SetStream { name: self.name.to_string(), options };
+        self.namespace.set(control, identity).await
     }
 
     /// Appends a record; gives its id.

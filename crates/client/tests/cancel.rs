@@ -182,7 +182,8 @@ fn a_dropped_wait_for_a_place_lets_the_next_in() {
     let mut full: Vec<_> =
         (0..window).map(|_| namespace.submit(Commit::new().append("orders", "1"))).collect();
     let mut waiting: Vec<_> =
-        (0..3).map(|_| namespace.submit(Commit::new().append("orders", "2"))).collect();
+        (0..3).map(|_| Box::pin(namespace.commit(|c| c.append("orders", "2")))).collect();
+    assert!(waiting.iter_mut().all(|commit| world.poll(commit).is_pending()));
     drop(waiting.remove(0));
     world.pump();
     assert!(world.poll(&mut full.remove(0)).is_ready());

@@ -7,12 +7,14 @@ mod fake;
 
 use fake::{Fault, World};
 use naust_client::{
-    Code, Commit, Error, Identity, Level, Offset, OnOverload, Options, Outcome, ReadOptions,
+    Code, Commit, Error, Identity, Level, Named, Offset, OnOverload, Options, Outcome, ReadOptions,
     Sequence,
 };
 use naust_wire::commit::Draft;
-use naust_wire::limits::SESSION_WINDOW_MAX;
+use naust_wire::control::Control;
+use naust_wire::limits::{CLIENT_REPLY_BYTES_MAX, SESSION_WINDOW_MAX, VALUE_BYTES_MAX};
 use naust_wire::options::{KeyspaceOptions, NamespaceOptions, StreamOptions};
+use naust_wire::packet::Kind;
 use naust_wire::reply::Failure;
 use std::pin::pin;
 use std::task::Poll;
@@ -157,6 +159,96 @@ fn a_lost_reply_is_asked_for_again_and_applied_once() {
 }
 
 #[test]
+fn what_makes_and_sets_is_asked_for_again_and_done_once() {
+    let mut world = world();
+    let client = world.client.clone();
+    let make = |name: &'static str| client.create_namespace(name, NamespaceOptions::default());
+    // The session of the directory is there; then the reply of the second is lost.
+    world.run(make("one")).unwrap();
+    world.fake.other_faults.push_back(Fault::LoseReply);
+    {
+        let mut made = pin!(make("two"));
+        assert!(world.poll(&mut made).is_pending());
+        world.pump();
+        world.reconnect();
+        world.run(made).unwrap();
+    }
+    let made = |world: &World| {
+        let made = world.fake.directory.done.iter();
+        made.filter(|control| matches!(control, Control::CreateNamespace { .. })).count()
+    };
+    assert_eq!(made(&world), 2);
+    world.fake.other_faults.push_back(Fault::LoseReply);
+    {
+        let mut gone = pin!(client.delete_namespace("two"));
+        assert!(world.poll(&mut gone).is_pending());
+        world.pump();
+        world.reconnect();
+        world.run(gone).unwrap();
+    }
+    assert_eq!(
+        end(world.run(client.delete_namespace("two"))),
+        (Code::NamespaceNotFound, Outcome::NotDone)
+    );
+    // Options of streams: what another client set meanwhile is not undone by a late retry.
+    let stream = client.namespace("default").stream("orders");
+    world.run(stream.set_options(StreamOptions::default())).unwrap();
+    world.fake.other_faults.push_back(Fault::LoseReply);
+    {
+        let mut set = pin!(stream.set_options(StreamOptions::default()));
+        assert!(world.poll(&mut set).is_pending());
+        world.pump();
+        world.reconnect();
+        world.run(set).unwrap();
+    }
+    let done = world.fake.shard().done.iter();
+    assert_eq!(done.filter(|control| matches!(control, Control::SetStream { .. })).count(), 2);
+}
+
+#[test]
+fn a_callers_own_session_of_the_directory_is_passed_through() {
+    let mut world = world();
+    let client = world.client.clone();
+    let session = world.run(client.open_session(0)).unwrap();
+    let identity = Identity::Explicit { session, sequence: Sequence(7), acked_below: Sequence(1) };
+    let make = || client.create_namespace_as("shop", NamespaceOptions::default(), identity);
+    let first = world.run(make()).unwrap();
+    assert_eq!(world.run(make()).unwrap(), first);
+    let other = Identity::Explicit { session, sequence: Sequence(8), acked_below: Sequence(1) };
+    let again = client.create_namespace_as("shop", NamespaceOptions::default(), other);
+    assert_eq!(end(world.run(again)), (Code::NamespaceExists, Outcome::NotDone));
+    world.run(client.close_session(session)).unwrap();
+    assert_eq!(end(world.run(make())), (Code::SessionExpired, Outcome::Unknown));
+}
+
+#[test]
+fn lists_are_read_page_by_page() {
+    let mut world = world();
+    let client = world.client.clone();
+    for name in ["a", "b", "c", "d"] {
+        world.run(client.create_namespace(name, NamespaceOptions::default())).unwrap();
+        world.run(client.namespace("default").kv(name).put("k", "v")).unwrap();
+    }
+    let names = ["a", "b", "c", "d", "default"];
+    let listed = world.run(client.namespaces()).unwrap();
+    assert!(listed.iter().map(|namespace| &namespace.name).eq(names));
+    let listed = world.run(client.cluster()).unwrap();
+    assert!(listed.namespaces.iter().map(|namespace| &namespace.name).eq(names));
+    assert_eq!((listed.nodes.len(), listed.next), (1, None));
+    let page = world.run(client.cluster_page("b", 2)).unwrap();
+    assert!(page.namespaces.iter().map(|namespace| &namespace.name).eq(["b", "c"]));
+    assert_eq!(page.next.as_deref(), Some("d"));
+    let shop = client.namespace("default");
+    let described = world.run(shop.describe()).unwrap();
+    assert!(described.keyspaces.iter().map(|keyspace| &keyspace.name).eq(["a", "b", "c", "d"]));
+    assert_eq!(described.next, None);
+    let page = world.run(shop.describe_page(Some(Named::Keyspace("b".into())), 0)).unwrap();
+    assert_eq!((page.keyspaces.len(), page.next), (2, Some(Named::Keyspace("d".into()))));
+    let bad = world.run(shop.describe_page(None, 10_001));
+    assert_eq!(end(bad), (Code::TooLarge, Outcome::NotDone));
+}
+
+#[test]
 fn without_a_session_a_lost_reply_is_never_asked_for_again() {
     let mut world = world();
     let shop = world.client.namespace("default");
@@ -276,6 +368,80 @@ fn the_cores_own_questions_are_asked_again() {
     world.fake.other_faults.extend([Fault::None, refuse(Code::DiskFull)]);
     assert_eq!(end(world.run(kv.put("a", "1"))), (Code::DiskFull, Outcome::NotDone));
     world.run(kv.put("a", "1")).unwrap();
+}
+
+/// Nobody polls while they are lost, refused and sent again: they come back together, not one round
+/// trip after the other.
+#[test]
+fn submitted_commits_are_sent_again_by_themselves() {
+    let mut world = world();
+    let shop = world.client.namespace("default");
+    world.run(shop.kv("users").put("a", "0")).unwrap();
+    let append = |i: usize| shop.submit(Commit::new().append("orders", vec![i as u8]));
+    let commits: Vec<_> = (0..2 * SESSION_WINDOW_MAX).map(append).collect();
+    // They are done, and all replies are lost with the connection.
+    let mut bytes = Vec::new();
+    assert!(world.link.take(&mut bytes));
+    drop(world.fake.handle(&bytes));
+    world.fake.faults.extend((0..SESSION_WINDOW_MAX).map(|_| refuse(Code::NotLeader)));
+    world.reconnect();
+    while world.pump() {}
+    assert_eq!(world.fake.seen.len(), 1 + 2 * SESSION_WINDOW_MAX);
+    world.tick(10);
+    world.tick(1_000);
+    while world.pump() {}
+    assert_eq!(world.fake.seen.len(), 1 + 3 * SESSION_WINDOW_MAX);
+    for commit in commits {
+        world.run(commit).unwrap();
+    }
+    assert_eq!(world.fake.seen.len(), 1 + 4 * SESSION_WINDOW_MAX);
+    assert_eq!(world.fake.shard().records("orders"), 2 * SESSION_WINDOW_MAX);
+    // What was never received is received in the order in which it was submitted.
+    let commits: Vec<_> = (0..200).map(append).collect();
+    assert!(world.link.take(&mut bytes));
+    world.reconnect();
+    for commit in commits {
+        world.run(commit).unwrap();
+    }
+    let values = world.fake.shard().values("orders");
+    let last = &values[2 * SESSION_WINDOW_MAX..];
+    assert!(last.iter().map(|value| value[0]).eq(0..200));
+    // What can't be sent is told to whoever awaits it, and stops nothing.
+    let bad = shop.submit(Commit::new().put("users", "", "no key"));
+    let good = append(0);
+    assert_eq!(end(world.run(bad)), (Code::KeySize, Outcome::NotDone));
+    world.run(good).unwrap();
+    // Dropped before it was sent, it never is.
+    world.link.down("a test");
+    let sent = world.fake.seen.len();
+    drop(append(1));
+    world.link.up();
+    while world.pump() {}
+    assert_eq!(world.fake.seen.len(), sent);
+}
+
+#[test]
+fn replies_that_nobody_takes_are_dropped_and_asked_for_again() {
+    let mut world = world();
+    let kv = world.client.namespace("default").kv("files");
+    world.run(kv.put("large", vec![7; VALUE_BYTES_MAX])).unwrap();
+    let fit = CLIENT_REPLY_BYTES_MAX / VALUE_BYTES_MAX;
+    let mut reads: Vec<_> = (0..fit + 3).map(|_| Box::pin(kv.get("large"))).collect();
+    for read in &mut reads {
+        assert!(world.poll(read).is_pending());
+    }
+    while world.pump() {}
+    let asked = |world: &World| world.fake.kinds.iter().filter(|kind| **kind == Kind::Read).count();
+    assert_eq!(asked(&world), fit + 3);
+    // The newest are there, at once; the oldest have to be asked for again.
+    for read in &mut reads[3..] {
+        assert!(world.poll(read).is_ready());
+    }
+    for read in reads.drain(..3) {
+        assert_eq!(world.run(read).unwrap().map(|value| value.len()), Some(VALUE_BYTES_MAX));
+    }
+    assert_eq!(asked(&world), fit + 6);
+    assert!(!world.link.is_busy());
 }
 
 #[test]

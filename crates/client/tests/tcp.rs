@@ -6,7 +6,7 @@
 mod fake;
 
 use fake::Fake;
-use naust_client::{Client, Code, Error};
+use naust_client::{Client, Code, Error, Outcome};
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
@@ -65,6 +65,25 @@ fn commits_survive_connections() {
     let mut fake = fake.lock().unwrap();
     assert_eq!(fake.shard().records("orders"), 101);
     assert!(fake.seen.len() > 101, "some were sent again");
+}
+
+/// Why: the port of HTTP is the next one, and easily taken for this.
+#[test]
+fn who_does_not_speak_the_protocol_is_told_from_who_is_slow() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            stream.unwrap().write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+        }
+    });
+    let error = run(async {
+        let client = Client::connect([address.clone()]).await?;
+        client.namespace("default").kv("users").get("ada").await
+    });
+    let error = error.unwrap_err();
+    assert_eq!((error.code, error.outcome), (Code::Malformed, Outcome::NotDone), "{error:?}");
+    assert!(error.detail.contains(&address), "{}", error.detail);
 }
 
 #[test]

@@ -45,6 +45,10 @@ pub fn commit(body: &[u8]) -> Result<CommitRequest, Problem> {
 
 /// The same, of what was already read.
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    // Without this a list would be taken for the fields of an object in their order.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Problem::malformed("bad JSON: the body is no object: {…}"));
+    }
     serde_json::from_slice(body).map_err(|error| Problem::malformed(format!("bad JSON: {error}")))
 }
 
@@ -356,6 +360,7 @@ mod tests {
     fn what_is_no_commit_is_refused() {
         let bodies = [
             "",
+            "[null, null, [], []]",
             r#"{"d": []}"#,
             r#"{"seq": 7}"#,
             r#"{"session": "x", "seq": 7}"#,
@@ -370,8 +375,8 @@ mod tests {
         let told: Vec<String> = bodies.iter().map(|body| told(body)).collect();
         let told = told.join("\n");
         expect![[r#"
-            bad JSON: EOF while parsing a value
-              at line 1 column 0
+            bad JSON: the body is no object: {…}
+            bad JSON: the body is no object: {…}
             bad JSON: unknown field `d`
               expected one of `session`, `seq`, `if`, `do`
               at line 1 column 4

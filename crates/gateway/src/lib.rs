@@ -32,4 +32,5 @@ pub mod server;
 
 pub use bytes_in_text::base64;
 pub use problem::Problem;
+pub use routes::describe::{keyspace_json, stream_json};
 pub use server::{Gateway, Hooks, serve};

@@ -20,6 +20,10 @@ pub enum Place {
     OpenApi,
     /// `/v1/cluster`
     Cluster,
+    /// `/v1/cluster/sessions`
+    ClusterSessions,
+    /// `/v1/cluster/sessions/SESSION`
+    ClusterSession(SessionId),
     /// `/v1/namespaces`
     Namespaces,
     /// `/v1/namespaces/NS`
@@ -31,6 +35,8 @@ pub enum Place {
 /// What a path names in a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Inner {
+    /// Nothing more: the namespace itself.
+    All,
     /// `kv/KEYSPACE`
     Keyspace(String),
     /// `kv/KEYSPACE/KEY`: everything after the slash, further slashes too.
@@ -69,8 +75,13 @@ impl Place {
         match rest.split_once('/') {
             None if rest == "cluster" => Ok(Place::Cluster),
             None if rest == "namespaces" => Ok(Place::Namespaces),
-            None => Err(Problem::no_route()),
+            None if rest.is_empty() || rest == "topics" => Err(Problem::no_route()),
+            None => Ok(Place::In(segment(rest)?, Inner::All)),
             Some(("namespaces", name)) => Ok(Place::Namespace(segment(name)?)),
+            Some(("cluster", "sessions")) => Ok(Place::ClusterSessions),
+            Some(("cluster", inner)) if inner.starts_with("sessions/") => {
+                Ok(Place::ClusterSession(session(&inner["sessions/".len()..])?))
+            }
             Some(("cluster" | "topics", _)) => Err(Problem::no_route()),
             Some((namespace, inner)) => Ok(Place::In(segment(namespace)?, Inner::parse(inner)?)),
         }
@@ -83,13 +94,14 @@ impl Place {
             Place::Index | Place::Health | Place::Ready | Place::Metrics => "GET, HEAD",
             Place::OpenApi | Place::Cluster => "GET, HEAD",
             Place::Namespaces => "GET, HEAD, POST",
-            Place::Namespace(_) => "DELETE",
+            Place::Namespace(_) | Place::ClusterSession(_) => "DELETE",
+            Place::ClusterSessions => "POST",
             Place::In(_, Inner::Keyspace(_) | Inner::Cursor(..)) => "GET, HEAD, PUT",
             Place::In(_, Inner::Row(..)) => "GET, HEAD, PUT, DELETE",
             Place::In(_, Inner::Commit | Inner::Sessions) => "POST",
             Place::In(_, Inner::Session(_)) => "DELETE",
             Place::In(_, Inner::Stream(_)) => "GET, HEAD, POST, PUT",
-            Place::In(_, Inner::Log) => "GET, HEAD",
+            Place::In(_, Inner::Log | Inner::All) => "GET, HEAD",
         }
     }
 }
@@ -172,7 +184,14 @@ mod tests {
             ("/v1/ns/streams/s/cursors/c", inner(Inner::Cursor(name("s"), name("c")))),
             ("", None),
             ("/v2/ns/commit", None),
-            ("/v1/ns", None),
+            ("/v1/ns", inner(Inner::All)),
+            ("/v1/cluster/sessions", Some(Place::ClusterSessions)),
+            ("/v1/cluster/sessions/12", Some(Place::ClusterSession(SessionId(12)))),
+            ("/v1/", None),
+            ("/v1/topics", None),
+            ("/v1/cluster/", None),
+            ("/v1/cluster/sessions/", None),
+            ("/v1/cluster/sessions/x", None),
             ("/v1/cluster/x", None),
             ("/v1/topics/x", None),
             ("/v1/namespaces/a/b", None),

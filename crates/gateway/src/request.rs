@@ -89,7 +89,7 @@ impl Request {
         }
     }
 
-    /// Who commits: `Idempotency-Key: SESSION/SEQ`, or the gateway itself.
+    /// Who asks: `Idempotency-Key: SESSION/SEQ`, or the gateway itself.
     ///
     /// # Errors
     /// `Malformed`.
@@ -103,8 +103,8 @@ impl Request {
         Ok(Some((session(id)?, Sequence(number("seq", sequence)?))))
     }
 
-    /// For what changes something and is no commit: a session remembers only commits, and whoever
-    /// asks for more than can be kept is told so.
+    /// For what opens and ends sessions: no session remembers that, and whoever asks for more than
+    /// can be kept is told so.
     ///
     /// # Errors
     /// `BadArgument` when there is an `Idempotency-Key`.
@@ -112,8 +112,8 @@ impl Request {
         match self.header("idempotency-key")? {
             None => Ok(()),
             Some(_) => Err(Problem::bad_argument(
-                "Idempotency-Key belongs to commits: no session remembers namespaces, sessions or \
-                 options; send this without it, and look first after an unknown outcome",
+                "no session remembers sessions: send this without Idempotency-Key; a session that \
+                 nobody uses ends by itself",
             )),
         }
     }

@@ -277,29 +277,102 @@ fn commits_and_sessions() {
     assert_eq!(once, twice);
     let differs = web.ask("POST", commit, &[("Idempotency-Key", &key)], body.as_bytes());
     assert_eq!(differs.problem(), not_done(400, "bad_argument"));
-    // What is no commit is remembered by no session, and says so.
+    // Options are set once, too.
+    for (number, path) in [(3, "/v1/default/kv/acct"), (4, "/v1/default/streams/ledger")] {
+        let key = format!("{session}/{number}");
+        let once = web.ask("PUT", path, &[("Idempotency-Key", &key)], b"{}").offset();
+        assert_eq!(web.ask("PUT", path, &[("Idempotency-Key", &key)], b"{}").offset(), once);
+        let other = format!("{session}/{}", number + 10);
+        assert_ne!(web.ask("PUT", path, &[("Idempotency-Key", &other)], b"{}").offset(), once);
+    }
+    // Sessions are remembered by no session, and that is said.
     let close = format!("/v1/default/sessions/{session}");
-    for (method, path, body) in [
-        ("POST", "/v1/namespaces", r#"{"name": "shop"}"#),
-        ("DELETE", "/v1/namespaces/shop", ""),
-        ("POST", "/v1/default/sessions", ""),
-        ("DELETE", &close, ""),
-        ("PUT", "/v1/default/kv/acct", "{}"),
-        ("PUT", "/v1/default/streams/ledger", "{}"),
+    let close_other = format!("/v1/cluster/sessions/{session}");
+    for (method, path) in [
+        ("POST", "/v1/default/sessions"),
+        ("DELETE", &close),
+        ("POST", "/v1/cluster/sessions"),
+        ("DELETE", &close_other),
     ] {
-        let told = web.ask(method, path, &[("Idempotency-Key", &key)], body.as_bytes());
+        let told = web.ask(method, path, &[("Idempotency-Key", &key)], b"");
         assert_eq!(told.problem(), not_done(400, "bad_argument"), "{method} {path}");
     }
     web.ask("DELETE", &close, &[], b"").offset();
     let gone = web.post(commit, &body).problem();
     assert_eq!(gone, (410, "session_expired".to_owned(), "unknown".to_owned()));
 
-    for bad in ["", "{", r#"{"do": [{"put": {}}]}"#, r#"{"doo": []}"#, r#"{"session": "1"}"#] {
+    for bad in [
+        "",
+        "{",
+        "[]",
+        "[null, null, [], []]",
+        "7",
+        r#"{"do": [{"put": {}}]}"#,
+        r#"{"doo": []}"#,
+        r#"{"session": "1"}"#,
+    ] {
         assert_eq!(web.post(commit, bad).problem(), not_done(400, "malformed"), "{bad}");
     }
     let long =
         json!({"do": [{"delete": {"keyspace": "a", "key": "k".repeat(40_000)}}]}).to_string();
     assert_eq!(web.post(commit, long).problem(), not_done(400, "key_size"));
+}
+
+#[test]
+fn namespaces_are_made_and_removed_once_in_a_session_of_the_directory() {
+    let web = web();
+    let opened = web.post("/v1/cluster/sessions?ttl_ms=60000", "");
+    assert_eq!(opened.status, 201);
+    let session = opened.json()["session"].as_str().unwrap().to_owned();
+    let of = |number: u64| format!("{session}/{number}");
+    let make = |key: &str| {
+        let body = br#"{"name": "shop"}"#;
+        web.ask("POST", "/v1/namespaces", &[("Idempotency-Key", key)], body)
+    };
+    let remove =
+        |key: &str| web.ask("DELETE", "/v1/namespaces/shop", &[("Idempotency-Key", key)], b"");
+    let made = make(&of(1)).json();
+    assert_eq!(make(&of(1)).json(), made);
+    assert_eq!(make(&of(2)).problem(), not_done(409, "namespace_exists"));
+    let removed = remove(&of(3)).offset();
+    assert_eq!(remove(&of(3)).offset(), removed);
+    assert_eq!(make(&of(1)).json(), made);
+    assert_eq!(remove(&of(4)).problem(), not_done(404, "namespace_not_found"));
+    web.ask("DELETE", &format!("/v1/cluster/sessions/{session}"), &[], b"").offset();
+    let gone = make(&of(1)).problem();
+    assert_eq!(gone, (410, "session_expired".to_owned(), "unknown".to_owned()));
+    assert_eq!(make("x/1").problem(), not_done(400, "malformed"));
+}
+
+#[test]
+fn lists_have_pages() {
+    let web = web();
+    for name in ["a", "b", "c"] {
+        assert_eq!(web.post("/v1/namespaces", json!({ "name": name }).to_string()).status, 201);
+        web.put(&format!("/v1/default/kv/{name}/k"), "v").offset();
+    }
+    let page = web.get("/v1/namespaces?limit=2").json();
+    assert_eq!((&page["namespaces"][1]["name"], &page["next"]), (&json!("b"), &json!("c")));
+    let page = web.get("/v1/cluster?from=c&limit=9").json();
+    let names = page["namespaces"].as_array().unwrap().iter().map(|one| &one["name"]);
+    assert!(names.eq(["c", "default"]));
+    assert!(page["nodes"][0]["name"] == "fake" && page.get("next").is_none());
+    let page = web.get("/v1/default?from=kv/b").json();
+    assert_eq!(page["keyspaces"][0]["name"], "b");
+    assert_eq!(page["keyspaces"][0]["options"]["compaction"], "levelled");
+    assert_eq!(web.get("/v1/default").json()["next"], "kv/c");
+    for (path, status, code) in [
+        ("/v1/default?from=b", 400, "malformed"),
+        ("/v1/default?from=streams/", 400, "bad_name"),
+        ("/v1/default?limit=10001", 413, "too_large"),
+        ("/v1/namespaces?limit=-1", 400, "malformed"),
+        ("/v1/namespaces?limit=10001", 413, "too_large"),
+        ("/v1/namespaces?before=b", 400, "malformed"),
+        ("/v1/nowhere", 404, "namespace_not_found"),
+        ("/v1/topics", 404, "route_not_found"),
+    ] {
+        assert_eq!(web.get(path).problem(), not_done(status, code), "{path}");
+    }
 }
 
 #[test]

@@ -30,8 +30,8 @@ fn it_lists_the_routes_and_their_methods() {
             assert!(shared.iter().any(|p| p["$ref"] == reference.as_str()), "{path}");
         }
     }
-    // Nine kinds of places, eight of them in a namespace.
-    assert_eq!(paths.len(), 8 + 8);
+    // Ten kinds of places of the node or the cluster, and nine in a namespace.
+    assert_eq!(paths.len(), 10 + 9);
 }
 
 #[test]

@@ -21,17 +21,22 @@ use naust_wire::limits::{FRAME_HEADER_BYTES, RECENT_WRITES_LOG_BYTES, UNCHANGED_
 use naust_wire::message::{Message, Refusal};
 use naust_wire::options::{KeyspaceOptions, StreamOptions};
 use naust_wire::reply::Refused;
-use naust_wire::{Code, Offset, SessionId};
+use naust_wire::{Code, Numbers, Offset, SessionId};
 use std::ops::ControlFlow;
 
 /// What became of a frame, before it borrows from the plan.
 pub(crate) enum Verdict {
     Nothing,
-    Committed { offset: Offset, duplicate: bool },
+    Committed {
+        offset: Offset,
+        duplicate: bool,
+    },
     Refused(Refused),
     Failed(Refusal),
     Session(SessionId),
     Done,
+    /// It was done before, at this offset.
+    DoneBefore(Offset),
     Directory(Change),
 }
 
@@ -80,6 +85,7 @@ impl<T: Tables> Machine<T> {
             Verdict::Failed(refusal) => Applied::Failed(refusal),
             Verdict::Session(session) => Applied::Session(session),
             Verdict::Done => Applied::Done(mark.applied),
+            Verdict::DoneBefore(offset) => Applied::Done(offset),
             Verdict::Directory(change) => Applied::Directory(mark.applied, change),
         })
     }
@@ -144,19 +150,33 @@ impl<T: Tables> Machine<T> {
         frame: &Frame<'_>,
     ) -> Result<Verdict, Fault> {
         self.plan.clear(names_len(commit));
-        let (id, sequence) = (commit.session(), commit.sequence());
+        let numbers = Numbers {
+            session: commit.session(),
+            sequence: commit.sequence(),
+            acked_below: commit.acked_below(),
+        };
+        self.once(&numbers, |machine| machine.evaluate(commit, frame))
+    }
+
+    /// Carries out what a session has numbered, unless that was done before: then it is answered
+    /// again. Without a session it is carried out.
+    pub(crate) fn once(
+        &mut self,
+        numbers: &Numbers,
+        carry_out: impl FnOnce(&mut Machine<T>) -> Result<Verdict, Fault>,
+    ) -> Result<Verdict, Fault> {
+        let Numbers { session: id, sequence, .. } = *numbers;
         if id == SessionId::NONE {
-            return self.evaluate(commit, frame);
+            return carry_out(self);
         }
-        let acked = commit.acked_below();
         let (at, time) = (self.state.mark.applied, self.state.mark.time);
-        let slot: Slot = match self.state.sessions.turn(id, sequence, acked, at, time) {
+        let slot: Slot = match self.state.sessions.turn(numbers, at, time) {
             Turn::Fresh(slot) => slot,
             Turn::Again(answer) => return again(answer, &mut self.plan),
             Turn::Expired => {
                 let detail = format!(
                     "session {id} is unknown or expired; open another one, and find out by \
-                     reading what became of earlier commits"
+                     reading what became of earlier requests"
                 );
                 return Ok(Refusal::new(Code::SessionExpired, detail).into());
             }
@@ -168,17 +188,18 @@ impl<T: Tables> Machine<T> {
                 return Ok(Refusal::new(Code::SequenceOutOfWindow, detail).into());
             }
         };
-        let verdict = self.evaluate(commit, frame)?;
+        let verdict = carry_out(self)?;
         let answer = match &verdict {
             Verdict::Committed { offset, .. } => {
                 Answer::committed(*offset, &self.plan.ids, &self.plan.ranges)
             }
+            Verdict::Done | Verdict::Directory(_) => Answer::Committed(at),
             Verdict::Refused(refused) => Answer::More(Box::new(More::Refused(*refused))),
             Verdict::Failed(Refusal { code, detail }) => {
                 let more = More::Failed { code: *code, detail: detail.clone() };
                 Answer::More(Box::new(more))
             }
-            _ => return Ok(verdict),
+            Verdict::Nothing | Verdict::Session(_) | Verdict::DoneBefore(_) => return Ok(verdict),
         };
         self.state.sessions.keep(slot, sequence, answer);
         Ok(verdict)

@@ -16,10 +16,19 @@ use std::ops::ControlFlow;
 
 impl<T: Tables> Machine<T> {
     pub(crate) fn control(&mut self, frame: &Frame<'_>) -> Result<Verdict, Fault> {
-        let control = match Control::decode(frame.body) {
-            Ok(control) => control,
+        let (numbers, control) = match Control::decode_numbered(frame.body) {
+            Ok(read) => read,
             Err(refusal) => return Ok(refusal.into()),
         };
+        self.plan.clear(0);
+        let verdict = self.once(&numbers, |machine| machine.carry_out(frame, control))?;
+        Ok(match verdict {
+            Verdict::Committed { offset, .. } => Verdict::DoneBefore(offset),
+            verdict => verdict,
+        })
+    }
+
+    fn carry_out(&mut self, frame: &Frame<'_>, control: Control) -> Result<Verdict, Fault> {
         match control {
             Control::OpenSession { ttl_ms, nonce } => {
                 let id = SessionId::opened(frame.header.offset, nonce);

@@ -5,13 +5,15 @@
 //! cursor that was never moved is `None`; keyspaces read as empty (see [`crate::reader`]).
 
 use crate::chunk::Place;
+use crate::keyspaces::Keyspace;
 use crate::machine::Machine;
 use crate::rows::StreamId;
 use crate::streams::Stream;
 use crate::tables::{Fault, Tables, TreeId};
-use naust_wire::limits::{DESCRIBED_CURSORS_MAX, PAGE_ROWS_MAX};
+use naust_wire::limits::{PAGE_BYTES_MAX, PAGE_ROWS_MAX};
 use naust_wire::message::Refusal;
 use naust_wire::planted::{self, Bug};
+use naust_wire::read::Named;
 use naust_wire::{Code, Offset, reply};
 use std::ops::{ControlFlow, Range};
 
@@ -39,6 +41,35 @@ pub struct LogNeeded {
     pub records_from: Option<Offset>,
     /// Streams with records that live: their first and their last one.
     pub streams: Vec<(StreamId, Offset, Offset)>,
+}
+
+/// Bytes of a keyspace, or of a stream, in a description beside its names: about as many as the
+/// reply takes.
+const NAMED_BYTES: usize = 128;
+/// The same, of a cursor.
+const CURSOR_BYTES: usize = 24;
+
+/// A page of a description that is being filled.
+struct Described {
+    left: usize,
+    bytes: usize,
+    next: Option<Named>,
+}
+
+impl Described {
+    /// Takes one of so many bytes in, or notes that the next page begins with it.
+    fn takes(&mut self, bytes: usize, name: impl FnOnce() -> Named) -> bool {
+        if self.next.is_some() {
+            return false;
+        }
+        if self.left == 0 || self.bytes >= PAGE_BYTES_MAX {
+            self.next = Some(name());
+            return false;
+        }
+        self.left -= 1;
+        self.bytes += NAMED_BYTES + bytes;
+        true
+    }
 }
 
 impl<T: Tables> Machine<T> {
@@ -102,40 +133,67 @@ impl<T: Tables> Machine<T> {
         Ok(self.stream(stream)?.cursors.get(cursor).map(|cursor| cursor.offset))
     }
 
-    /// The keyspaces and streams, with at most [`DESCRIBED_CURSORS_MAX`] cursors in all.
-    #[must_use]
-    pub fn describe(&self) -> reply::Reply {
-        let keyspaces = self.state.keyspaces.iter().map(|keyspace| {
-            let (bytes, rows_estimate) = self.tables.size(keyspace.tree);
-            reply::Keyspace {
-                name: keyspace.name.to_string(),
-                options: keyspace.options,
-                rows_estimate,
-                bytes,
-                floor: keyspace.floor,
-            }
+    /// The keyspaces and then the streams, from `from` on, each in the order in which they were
+    /// made, and never fewer than one if there is one: at most `limit` of them (and no more than a
+    /// page has), and no more once they take [`PAGE_BYTES_MAX`]; the last one may pass it, with all
+    /// of its cursors.
+    ///
+    /// # Errors
+    /// `KeyspaceNotFound` or `StreamNotFound`, when there is no `from`.
+    pub fn describe(&self, from: Option<&Named>, limit: usize) -> Result<reply::Reply, Refusal> {
+        let mut page = Described { left: limit.clamp(1, PAGE_ROWS_MAX), bytes: 0, next: None };
+        let (first_keyspace, first_stream) = match from {
+            None => (0, 0),
+            Some(Named::Keyspace(name)) => (self.keyspace_number(name)?, 0),
+            Some(Named::Stream(name)) => (usize::MAX, self.stream(name)?.id.0 as usize),
+        };
+        let keyspaces = self.state.keyspaces.iter().skip(first_keyspace);
+        let keyspaces = keyspaces.take_while(|keyspace| {
+            page.takes(keyspace.name.len(), || Named::Keyspace(keyspace.name.to_string()))
         });
-        let (end, mut left) = (self.state.mark.next, DESCRIBED_CURSORS_MAX);
-        let streams = self.state.streams.iter().map(|stream| {
-            let cursors = stream.cursors.iter().take(left);
-            let cursors: Vec<_> =
-                cursors.map(|(name, cursor)| (name.to_string(), cursor.offset)).collect();
-            left -= cursors.len();
-            reply::Stream {
-                name: stream.name.to_string(),
-                options: stream.options,
-                first: stream.first_live().unwrap_or(end),
-                end,
-                records: stream.records,
-                bytes: stream.bytes,
-                cursors,
-            }
+        let keyspaces: Vec<_> = keyspaces.map(|keyspace| self.described(keyspace)).collect();
+        let end = self.state.mark.next;
+        let streams = self.state.streams.iter().skip(first_stream).take_while(|stream| {
+            let cursors = stream.cursors.keys();
+            let bytes = cursors.map(|name| name.len() + CURSOR_BYTES).sum::<usize>();
+            page.takes(stream.name.len() + bytes, || Named::Stream(stream.name.to_string()))
         });
-        reply::Reply::Described {
-            at: self.state.mark.applied,
-            floor: self.state.floor,
-            keyspaces: keyspaces.collect(),
-            streams: streams.collect(),
+        let streams = streams.map(|stream| reply::Stream {
+            name: stream.name.to_string(),
+            options: stream.options,
+            first: stream.first_live().unwrap_or(end),
+            end,
+            records: stream.records,
+            bytes: stream.bytes,
+            cursors: stream
+                .cursors
+                .iter()
+                .map(|(name, at)| (name.to_string(), at.offset))
+                .collect(),
+        });
+        let streams = streams.collect();
+        // There was nothing before the beginning of the log.
+        let floor = self.state.floor.max(Offset::FIRST);
+        let (at, next) = (self.state.mark.applied, page.next);
+        Ok(reply::Reply::Described { at, floor, keyspaces, streams, next })
+    }
+
+    fn keyspace_number(&self, name: &str) -> Result<usize, Refusal> {
+        let tree = self.state.keyspaces.find(name).ok_or_else(|| {
+            let detail = format!("there is no keyspace {name:?}; it is made by its first put");
+            Refusal::new(Code::KeyspaceNotFound, detail)
+        })?;
+        Ok(tree.0 as usize - 1)
+    }
+
+    fn described(&self, keyspace: &Keyspace) -> reply::Keyspace {
+        let (bytes, rows_estimate) = self.tables.size(keyspace.tree);
+        reply::Keyspace {
+            name: keyspace.name.to_string(),
+            options: keyspace.options,
+            rows_estimate,
+            bytes,
+            floor: keyspace.floor,
         }
     }
 

@@ -105,8 +105,10 @@ impl Shared {
     fn check(&self, at: Offset) -> Result<(), Refusal> {
         let floor = self.floor.load(Ordering::Acquire);
         if at.0 < floor && !planted::has(Bug::ReadBelowFloor) {
+            // There was nothing before the beginning of the log.
+            let begin = floor.max(Offset::FIRST.0);
             let detail =
-                format!("history before {floor} is gone; read at a later offset than {at}");
+                format!("history before {begin} is gone; read at a later offset than {at}");
             return Err(Refusal::new(Code::OffsetTrimmed, detail));
         }
         let applied = self.applied.load(Ordering::Acquire);

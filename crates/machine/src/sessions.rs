@@ -1,9 +1,9 @@
 //! Sessions: who may be answered again, and with what.
 //!
 //! A session keeps the answers of the sequences in *acked below .. acked below + window*; a commit
-//! within it that was seen is answered again, any other is applied, in whatever order commits
-//! arrive. Sessions expire in log time, and the one longest unused goes when there are too many or
-//! their answers grow too large. All of it follows from the log alone.
+//! or control entry within it that was seen is answered again, any other is applied, in whatever
+//! order they arrive. Sessions expire in log time, and the one longest unused goes when there are
+//! too many or their answers grow too large. All of it follows from the log alone.
 //!
 //! ```text
 //! row: last used u64 | last time u64 | ttl ms u64 | nonce u64 | acked below u64 | count u32
@@ -27,7 +27,7 @@ use naust_wire::limits::{
     SESSION_TTL_MS_DEFAULT, SESSION_WINDOW_MAX, SESSIONS_PER_SHARD_MAX, SESSIONS_REPLY_BYTES_MAX,
 };
 use naust_wire::planted::{self, Bug};
-use naust_wire::{LogTime, Offset, Sequence, SessionId};
+use naust_wire::{LogTime, Numbers, Offset, Sequence, SessionId};
 use rustc_hash::FxHashMap;
 
 /// Where a session lies in the list. Valid until the session ends.
@@ -127,15 +127,9 @@ impl Sessions {
         lived
     }
 
-    /// A commit of a session comes: what now?
-    pub(crate) fn turn(
-        &mut self,
-        id: SessionId,
-        sequence: Sequence,
-        acked_below: Sequence,
-        at: Offset,
-        time: LogTime,
-    ) -> Turn<'_> {
+    /// A commit or control entry of a session comes: what now?
+    pub(crate) fn turn(&mut self, numbers: &Numbers, at: Offset, time: LogTime) -> Turn<'_> {
+        let Numbers { session: id, sequence, acked_below } = *numbers;
         let Some(slot) = self.ids.get(&id).copied() else { return Turn::Expired };
         if self.slots[slot.0 as usize].is_expired(time) {
             self.end_slot(slot);

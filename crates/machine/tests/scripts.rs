@@ -11,12 +11,14 @@ mod support;
 use naust_machine::{KeyRange, Machine, MachineOptions, MemTables, Page, ReadError, Tables};
 use naust_wire::commit::Draft;
 use naust_wire::control::{Control, Floor, Floored};
+use naust_wire::limits::PAGE_ROWS_MAX;
 use naust_wire::message::Refusal;
 use naust_wire::options::{
     Compaction, Compression, KeyspaceOptions, NamespaceOptions, StreamOptions,
 };
+use naust_wire::read::Named;
 use naust_wire::reply::Reply;
-use naust_wire::{Offset, SessionId, ShardId};
+use naust_wire::{Numbers, Offset, Sequence, SessionId, ShardId};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use support::{Log, Logged, Outcome, crash, open, open_with, work};
@@ -243,7 +245,12 @@ impl Story {
             ["drop-namespace", _] => Control::DeleteNamespace(name.into()),
             _ => panic!("no such control entry"),
         };
-        let logged = self.log.control(&control);
+        let numbers = Numbers {
+            session: words.pairs.get("session").map_or(SessionId::NONE, |s| self.sessions[*s]),
+            sequence: Sequence(words.number("seq")),
+            acked_below: Sequence(words.number("acked")),
+        };
+        let logged = self.log.control_of(&control, &numbers);
         if words.plain[0] == "session" {
             self.sessions.insert(name.into(), SessionId(logged.header.offset.0));
         }
@@ -337,13 +344,23 @@ impl Story {
                 let records = needed.records_from.map_or("none".into(), |from| self.show(from));
                 format!("tables from {} records from {records}", self.show(needed.persisted))
             }
-            _ => self.describe(),
+            _ => self.describe(words),
         }
     }
 
-    fn describe(&self) -> String {
-        let Reply::Described { keyspaces, streams, .. } = self.machine.describe() else {
-            panic!("a description describes")
+    fn describe(&self, words: &Words<'_>) -> String {
+        let from = words.pairs.get("from").map(|from| match from.split_once('/').unwrap() {
+            ("kv", name) => Named::Keyspace(name.into()),
+            (_, name) => Named::Stream(name.into()),
+        });
+        let limit = match words.number("limit") {
+            0 => PAGE_ROWS_MAX,
+            limit => limit as usize,
+        };
+        let (keyspaces, streams, next) = match self.machine.describe(from.as_ref(), limit) {
+            Ok(Reply::Described { keyspaces, streams, next, .. }) => (keyspaces, streams, next),
+            Ok(_) => panic!("a description describes"),
+            Err(refusal) => return self.refusal(&refusal),
         };
         let mut out = Vec::new();
         for keyspace in keyspaces {
@@ -361,6 +378,9 @@ impl Story {
                 self.show(stream.first),
                 cursors.collect::<String>()
             ));
+        }
+        if let Some(next) = next {
+            out.push(format!("next {next:?}"));
         }
         out.join("\n")
     }

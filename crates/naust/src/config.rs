@@ -231,6 +231,12 @@ impl Config {
         if self.data.as_os_str().is_empty() {
             return Err(ConfigError::Value { option: "data", what: "is empty".to_owned() });
         }
+        if !self.name.is_empty()
+            && let Err(refusal) = naust_wire::name::check(&self.name)
+        {
+            let what = format!("is no name: {}", refusal.detail);
+            return Err(ConfigError::Value { option: "name", what });
+        }
         let native = self.native_address()?;
         self.http_address()?;
         self.check_cluster(native)
@@ -356,9 +362,17 @@ fn default_table() -> toml::Table {
 
 fn parse(text: &str, layer: &str) -> Result<toml::Table, ConfigError> {
     let table: toml::Table = text.parse().map_err(|error| malformed(layer, &error))?;
-    // Unknown options are found here, where the file can still be named.
-    Config::deserialize(table.clone()).map_err(|error| malformed(layer, &error))?;
+    check_layer(&table, layer)?;
     Ok(table)
+}
+
+/// Finds unknown options and values of the wrong kind where it can still be named where they stand:
+/// `layer` says that.
+///
+/// # Errors
+/// [`ConfigError::Malformed`].
+pub fn check_layer(table: &toml::Table, layer: &str) -> Result<(), ConfigError> {
+    Config::deserialize(table.clone()).map(drop).map_err(|error| malformed(layer, &error))
 }
 
 /// Lays `over` on `table`, section by section.
@@ -437,6 +451,7 @@ mod tests {
             ("", &[], "listen = 'nowhere'", "the option listen is \"nowhere\""),
             ("", &[], "http = '0.0.0.0:7421'", "needs --insecure"),
             ("", &[], "data = ''", "the option data is empty"),
+            ("", &[], "name = 'a/b'", "the option name is no name"),
             ("", &[("NAUST_JOIN", "a:1,b")], "", "the option join has \"b\""),
             ("", &[], "join = ['a:1']\nbootstrap = true", "the option bootstrap starts"),
             ("", &[], "join = ['a:1']\nlisten = ''", "the option listen is empty"),

@@ -353,6 +353,9 @@ fn make_directory(path: &Path) -> Result<(), DataError> {
     if path.is_dir() {
         return Ok(());
     }
+    if path.exists() {
+        return Err(failed("use as a directory", path)(io::ErrorKind::NotADirectory.into()));
+    }
     fs::create_dir_all(path).map_err(failed("make the directory", path))?;
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => sync_directory(parent),

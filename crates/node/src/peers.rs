@@ -279,11 +279,12 @@ impl Peers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use naust_wire::ask::Listing;
 
     #[test]
     fn strangers_are_bounded_and_who_is_known_is_not_refused() {
         let hello = Said::Alive;
-        let mut peers = Peers::new(NodeId(1), hello, &Ask::Cluster);
+        let mut peers = Peers::new(NodeId(1), hello, &Ask::Cluster(Listing::default()));
         let mut effects = Vec::new();
         let mut strangers = (2..).map(NodeId);
         while let Some(node) = strangers.next().filter(|node| peers.may_learn(*node)) {

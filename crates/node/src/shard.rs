@@ -569,8 +569,10 @@ impl Shard {
     /// Whether the read asks for what can't be.
     pub(crate) fn check_read(&self, read: &Read) -> Result<(), Failure> {
         let (Level::AtLeast(at) | Level::Exactly(at)) = read.level else { return Ok(()) };
-        let of_now =
-            matches!(read.query, Query::Records { .. } | Query::Cursor { .. } | Query::Describe);
+        let of_now = matches!(
+            read.query,
+            Query::Records { .. } | Query::Cursor { .. } | Query::Describe { .. }
+        );
         if of_now && matches!(read.level, Level::Exactly(_)) {
             let detail = "records, cursors and descriptions are told as they are now: only rows \
                           and the log can be read at exactly an offset";
@@ -685,7 +687,7 @@ fn dispatch(shard: ShardId, asked: Asked, end: Offset, effects: &mut Vec<Effect>
             let job = answer::Job::new(asked, shard, end);
             effects.push(Effect::Read { shard, job });
         }
-        Query::Records { .. } | Query::Cursor { .. } | Query::Describe => {
+        Query::Records { .. } | Query::Cursor { .. } | Query::Describe { .. } => {
             let waiter = Waiter { connection: asked.to, request: asked.request };
             let Asked { read: Read { query: question, .. }, deadline_ms, .. } = asked;
             let job = views::Job::Query(views::Query { waiter, question, deadline_ms });

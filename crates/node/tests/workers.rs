@@ -3,7 +3,7 @@
 use naust_node::event::{DirectoryChange, Told};
 use naust_node::views::Waiter;
 use naust_node::{Config, ConnectionId, Effect, Event, Node, Now, Pace};
-use naust_wire::ask::Ask;
+use naust_wire::ask::{Ask, Listing};
 use naust_wire::options::NamespaceOptions;
 use naust_wire::packet::{self, Kind};
 use naust_wire::reply::{Failure, Reply};
@@ -119,7 +119,7 @@ fn what_was_not_told_yet_may_exist() {
     let from = ConnectionId(2);
     let mut namespaces = Vec::new();
     let mut body = Vec::new();
-    Ask::Namespaces.encode(&mut body);
+    Ask::Namespaces(Listing::default()).encode(&mut body);
     packet::write(Kind::Ask, RequestId(1), ShardId(0), &body, &mut namespaces);
     let DirectoryChange::Created { shard, options, .. } = created(3) else { unreachable!() };
     let first = DirectoryChange::Created {
@@ -151,7 +151,7 @@ fn lists_of_one_turn_are_bounded() {
     }
     handle(&mut node, Event::Directory(always()));
     let (mut body, mut bytes) = (Vec::new(), Vec::new());
-    Ask::Namespaces.encode(&mut body);
+    Ask::Namespaces(Listing::default()).encode(&mut body);
     packet::write(Kind::Ask, RequestId(1), ShardId(0), &body, &mut bytes);
     for _ in 0..100 {
         node.handle(Now::default(), Event::Packets { from, bytes: &bytes }, &mut effects);

@@ -467,7 +467,7 @@ impl World {
 fn everything(model: &Model, chance: &mut Generator) -> Vec<Read> {
     let query = |query| Read { level: Level::Linearizable, query };
     let mut reads = vec![
-        query(Query::Describe),
+        query(Query::Describe { from: None, limit: 0 }),
         query(Query::Log { from: Offset::FIRST, max_bytes: 0, wait_ms: 0 }),
     ];
     let offsets: Vec<Offset> = model.verdicts.keys().copied().collect();

@@ -337,8 +337,10 @@ fn a_description_that_counts_wrongly_is_seen() {
         floor: Offset::ZERO,
         keyspaces,
         streams: Vec::new(),
+        next: None,
     };
-    let number = story.ask(read(Query::Describe), described(vec![keyspace.clone()], second));
+    let describe = read(Query::Describe { from: None, limit: 0 });
+    let number = story.ask(describe, described(vec![keyspace.clone()], second));
     assert_eq!(story.judge(), [""; 0]);
     let floored = reply::Keyspace { floor: first, ..keyspace.clone() };
     for lie in [vec![], vec![floored], vec![keyspace.clone(), keyspace]] {

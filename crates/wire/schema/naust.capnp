@@ -59,7 +59,15 @@ struct Control {
     setNode :group { node @11 :UInt64; nodeName @12 :Text; nodeAddress @13 :Text; }
     # a node joins, or has another address; shard 0 only
     removeNode @14 :UInt64;                  # shard 0 only
+    numbered @15 :Numbered;                  # an entry of a session, done exactly once
   }
+}
+
+struct Numbered {
+  session @0 :UInt64;
+  sequence @1 :UInt64;       # counts a session's commits and entries from 1
+  ackedBelow @2 :UInt64;     # as in a commit
+  control @3 :Control;       # what makes, sets or removes something
 }
 
 struct Floor {
@@ -120,7 +128,11 @@ struct Read {
     cursor :group { cursorStream @18 :Text; cursorName @19 :Text; }
     log :group { logFrom @20 :UInt64; logBytes @21 :UInt32; logWaitMs @22 :UInt32; }
     # whole committed frames, raw
-    describe @23 :Void;      # the namespace: its keyspaces, streams, ends
+    describe :group {
+      unused @23 :Void; describeFrom @24 :Text; describeStreams @25 :Bool; describeLimit @26 :UInt32;
+    }
+    # the namespace: its keyspaces, then its streams, by name: from this keyspace on, or with
+    # describeStreams from this stream on
   }
 }
 
@@ -129,8 +141,11 @@ struct Ask {
   union {
     hello :group { token @0 :Text; client @1 :Text; }
     resolve @2 :Text;        # a namespace's name -> its shard
-    namespaces @3 :Void;
-    cluster @4 :Void;
+    namespaces :group {
+      unused @3 :Void; namespacesFrom @7 :Text; namespacesLimit @8 :UInt32;
+    }
+    cluster :group { unused @4 :Void; clusterFrom @9 :Text; clusterLimit @10 :UInt32; }
+    # both list the namespaces by name, from this one on
     transfer :group { namespace @5 :Text; to @6 :UInt64; }
     # hand the leadership of a namespace over to this node
   }
@@ -210,12 +225,17 @@ struct Reply {
     done @30 :UInt64;        # a control frame was applied; its offset
     hello :group { node @31 :UInt64; version @32 :Text; cluster @42 :UInt64; }
     resolved :group { shard @33 :UInt32; leader @34 :UInt64; }
-    namespaces @35 :List(Namespace);
-    cluster :group { nodes @36 :List(Node); clusterNamespaces @37 :List(Namespace); }
+    namespaces :group { page @35 :List(Namespace); moreNamespaces @43 :Bool; }
+    cluster :group {
+      nodes @36 :List(Node); clusterNamespaces @37 :List(Namespace); moreInCluster @44 :Bool;
+    }
     described :group {
       describedAt @38 :UInt64; floor @39 :UInt64;
       keyspaces @40 :List(Keyspace); streams @41 :List(Stream);
+      moreDescribed @45 :Bool;
     }
+    # more…: of the last namespace, stream, or keyspace if there is no stream, only the name is told:
+    # the following page begins with it
   }
 }
 

@@ -1,7 +1,7 @@
 //! Questions to a node rather than to a shard. Not logged.
 
 use crate::ids::NodeId;
-use crate::limits::{NAME_BYTES_MAX, TEXT_BYTES_MAX};
+use crate::limits::{NAME_BYTES_MAX, PAGE_ROWS_MAX, TEXT_BYTES_MAX};
 use crate::message::{Message, Refusal, bounded, build, text};
 use crate::name;
 use crate::naust_capnp as schema;
@@ -14,12 +14,28 @@ pub enum Ask {
     Hello { token: String, client: String },
     /// The shard of a namespace.
     Resolve(String),
-    /// All namespaces.
-    Namespaces,
-    /// Nodes and namespaces.
-    Cluster,
+    /// Namespaces.
+    Namespaces(Listing),
+    /// All nodes, and namespaces.
+    Cluster(Listing),
     /// Hand the leadership of a namespace over to a node. Answered by whoever leads it.
     Transfer { namespace: String, to: NodeId },
+}
+
+/// Which namespaces to list, in the order of their names: a page of them.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Listing {
+    /// The page begins with the first name that is not before this one; empty: with the first.
+    pub from: String,
+    /// How many at most; 0: the default.
+    pub limit: u32,
+}
+
+impl Listing {
+    fn check(&self) -> Result<(), Refusal> {
+        bounded("namespaces in a page", self.limit as usize, PAGE_ROWS_MAX)?;
+        if self.from.is_empty() { Ok(()) } else { name::check(&self.from) }
+    }
 }
 
 impl Ask {
@@ -37,7 +53,7 @@ impl Ask {
             Ask::Resolve(namespace) | Ask::Transfer { namespace, .. } => {
                 name::check_namespace(namespace)
             }
-            Ask::Namespaces | Ask::Cluster => Ok(()),
+            Ask::Namespaces(listing) | Ask::Cluster(listing) => listing.check(),
         }
     }
 
@@ -50,8 +66,16 @@ impl Ask {
                 to.set_client(client);
             }
             Ask::Resolve(namespace) => root.set_resolve(namespace),
-            Ask::Namespaces => root.set_namespaces(()),
-            Ask::Cluster => root.set_cluster(()),
+            Ask::Namespaces(listing) => {
+                let mut to = root.init_namespaces();
+                to.set_namespaces_from(&listing.from);
+                to.set_namespaces_limit(listing.limit);
+            }
+            Ask::Cluster(listing) => {
+                let mut to = root.init_cluster();
+                to.set_cluster_from(&listing.from);
+                to.set_cluster_limit(listing.limit);
+            }
             Ask::Transfer { namespace, to } => {
                 let mut asked = root.init_transfer();
                 asked.set_namespace(namespace);
@@ -74,8 +98,14 @@ impl Ask {
                 client: text(from.get_client()?, TEXT_BYTES_MAX)?,
             },
             Which::Resolve(namespace) => Ask::Resolve(text(namespace?, NAME_BYTES_MAX)?),
-            Which::Namespaces(()) => Ask::Namespaces,
-            Which::Cluster(()) => Ask::Cluster,
+            Which::Namespaces(of) => Ask::Namespaces(Listing {
+                from: text(of.get_namespaces_from()?, NAME_BYTES_MAX)?,
+                limit: of.get_namespaces_limit(),
+            }),
+            Which::Cluster(of) => Ask::Cluster(Listing {
+                from: text(of.get_cluster_from()?, NAME_BYTES_MAX)?,
+                limit: of.get_cluster_limit(),
+            }),
             Which::Transfer(from) => Ask::Transfer {
                 namespace: text(from.get_namespace()?, NAME_BYTES_MAX)?,
                 to: NodeId(from.get_to()),

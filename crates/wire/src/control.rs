@@ -2,7 +2,7 @@
 //! body.
 
 use crate::code::Code;
-use crate::ids::{NodeId, Offset, SessionId};
+use crate::ids::{NodeId, Numbers, Offset, Sequence, SessionId};
 use crate::limits::{
     COMMIT_BODY_BYTES_MAX, FLOORS_PER_CONTROL_MAX, NAME_BYTES_MAX, SESSION_TTL_MS_MAX,
     TEXT_BYTES_MAX,
@@ -100,9 +100,34 @@ impl Control {
         }
     }
 
-    /// Appends the entry's bytes to `out`: a packet's body and a frame's.
+    /// Whether a session may number it, to have it done exactly once: what opens and ends sessions
+    /// and what leaders propose is not numbered.
+    #[must_use]
+    pub fn is_numbered(&self) -> bool {
+        !matches!(self, Control::OpenSession { .. } | Control::CloseSession(_) | Control::Floors(_))
+    }
+
+    /// Appends the entry's bytes to `out`, without a session: a packet's body and a frame's.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        build::<schema::control::Owned>(self.words(), out, |mut root| match self {
+        self.encode_numbered(&Numbers::NONE, out);
+    }
+
+    /// The same, as number so many of a session.
+    pub fn encode_numbered(&self, numbers: &Numbers, out: &mut Vec<u8>) {
+        build::<schema::control::Owned>(self.words(), out, |root| {
+            if numbers.session == SessionId::NONE {
+                return self.write(root);
+            }
+            let mut numbered = root.init_numbered();
+            numbered.set_session(numbers.session.0);
+            numbered.set_sequence(numbers.sequence.0);
+            numbered.set_acked_below(numbers.acked_below.0);
+            self.write(numbered.init_control());
+        });
+    }
+
+    fn write(&self, mut root: schema::control::Builder<'_>) {
+        match self {
             Control::OpenSession { ttl_ms, nonce } => {
                 let mut to = root.init_open_session();
                 to.set_ttl_ms(*ttl_ms);
@@ -143,7 +168,7 @@ impl Control {
                 to.set_node_address(address);
             }
             Control::RemoveNode(node) => root.set_remove_node(node.0),
-        });
+        }
     }
 
     fn words(&self) -> usize {
@@ -153,16 +178,45 @@ impl Control {
         }
     }
 
-    /// Reads an entry from its bytes, and checks it.
+    /// Reads an entry from its bytes, and checks it. Who it is of is told by
+    /// [`Control::decode_numbered`].
     ///
     /// # Errors
-    /// `Malformed`, `UnknownKind`, or as [`Control::check`].
+    /// As there.
     pub fn decode(body: &[u8]) -> Result<Control, Refusal> {
-        use schema::control::Which;
+        Ok(Control::decode_numbered(body)?.1)
+    }
+
+    /// Reads an entry from its bytes, with the session that numbered it, and checks both.
+    ///
+    /// # Errors
+    /// `Malformed`, `UnknownKind`, `BadArgument` for a number of what is not numbered, or as
+    /// [`Control::check`].
+    pub fn decode_numbered(body: &[u8]) -> Result<(Numbers, Control), Refusal> {
         bounded("bytes in an entry", body.len(), COMMIT_BODY_BYTES_MAX)?;
         let message = Message::once(body)?;
         let root: schema::control::Reader<'_> = message.root()?;
-        let control = match root.which()? {
+        let (numbers, control) = match root.which()? {
+            schema::control::Which::Numbered(from) => {
+                let from = from?;
+                let numbers = Numbers {
+                    session: SessionId(from.get_session()),
+                    sequence: Sequence(from.get_sequence()),
+                    acked_below: Sequence(from.get_acked_below()),
+                };
+                let control = Control::read(from.get_control()?)?;
+                check_numbers(&numbers, &control)?;
+                (numbers, control)
+            }
+            _ => (Numbers::NONE, Control::read(root)?),
+        };
+        control.check()?;
+        Ok((numbers, control))
+    }
+
+    fn read(root: schema::control::Reader<'_>) -> Result<Control, Refusal> {
+        use schema::control::Which;
+        Ok(match root.which()? {
             Which::OpenSession(from) => {
                 Control::OpenSession { ttl_ms: from.get_ttl_ms(), nonce: from.get_nonce() }
             }
@@ -191,10 +245,25 @@ impl Control {
                 address: text(from.get_node_address()?, TEXT_BYTES_MAX)?,
             },
             Which::RemoveNode(node) => Control::RemoveNode(NodeId(node)),
-        };
-        control.check()?;
-        Ok(control)
+            Which::Numbered(_) => {
+                return Err(Refusal::new(Code::Malformed, "a numbered entry within another one"));
+            }
+        })
     }
+}
+
+fn check_numbers(numbers: &Numbers, control: &Control) -> Result<(), Refusal> {
+    if numbers.session == SessionId::NONE {
+        return Err(Refusal::new(Code::BadArgument, "there is no session zero"));
+    }
+    if numbers.sequence == Sequence(0) {
+        return Err(Refusal::new(Code::BadArgument, "the sequences of a session begin at 1"));
+    }
+    if !control.is_numbered() {
+        let detail = "what opens or ends a session is not numbered by one";
+        return Err(Refusal::new(Code::BadArgument, detail));
+    }
+    Ok(())
 }
 
 fn read_floor(from: schema::floor::Reader<'_>) -> Result<Floor, Refusal> {

@@ -102,10 +102,10 @@ fn generated_op(from: schema::op::Reader<'_>) -> Result<Op<'_>, Refusal> {
 /// Any bytes as each of the other messages: what is decoded is encoded and decoded to the same
 /// again.
 pub fn messages(body: &[u8]) {
-    if let Ok(control) = Control::decode(body) {
+    if let Ok((numbers, control)) = Control::decode_numbered(body) {
         let mut out = Vec::new();
-        control.encode(&mut out);
-        assert_eq!(Control::decode(&out), Ok(control));
+        control.encode_numbered(&numbers, &mut out);
+        assert_eq!(Control::decode_numbered(&out), Ok((numbers, control)));
     }
     if let Ok(read) = Read::decode(body) {
         let mut out = Vec::new();

@@ -115,6 +115,23 @@ impl SessionId {
     }
 }
 
+/// Which number of which session a request is, so that it is done exactly once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Numbers {
+    /// The session, or [`SessionId::NONE`].
+    pub session: SessionId,
+    /// The request's number in it.
+    pub sequence: Sequence,
+    /// The replies of all sequences below this one were had.
+    pub acked_below: Sequence,
+}
+
+impl Numbers {
+    /// Of what belongs to no session.
+    pub const NONE: Numbers =
+        Numbers { session: SessionId::NONE, sequence: Sequence(0), acked_below: Sequence(0) };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

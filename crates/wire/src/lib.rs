@@ -41,7 +41,9 @@ pub mod reply;
 mod view;
 
 pub use code::{Code, Outcome};
-pub use ids::{Index, LogTime, NodeId, Offset, RequestId, Sequence, SessionId, ShardId, Term};
+pub use ids::{
+    Index, LogTime, NodeId, Numbers, Offset, RequestId, Sequence, SessionId, ShardId, Term,
+};
 
 /// Code generated from `schema/naust.capnp` by `cargo xtask codegen`.
 #[allow(missing_docs, unused_qualifications)]

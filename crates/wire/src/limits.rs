@@ -41,7 +41,8 @@ pub const RANGE_DELETE_KEYS_MAX: usize = 10_000;
 /// Log bytes of recent writes that `unchanged` conditions can look back on.
 pub const RECENT_WRITES_LOG_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Rows in one page of a scan, and records in one read of a stream.
+/// Rows in one page of a scan, records in one read of a stream, and names in one page of a list of
+/// namespaces or of what a namespace has.
 pub const PAGE_ROWS_MAX: usize = 10_000;
 /// Rows in one page when the caller names no limit.
 pub const PAGE_ROWS_DEFAULT: usize = 1_000;
@@ -197,6 +198,21 @@ const _: () = {
         PAGE_BYTES_MAX + VALUE_BYTES_MAX + 2 * KEY_BYTES_MAX + 40 * PAGE_ROWS_MAX + 1024
             <= PACKET_BODY_BYTES_MAX
     );
+    // A page of a description: its names, the stream that passes its bytes with all its cursors,
+    // each with 24 bytes of layout, and 64 bytes of layout more a name than are counted.
+    assert!(
+        PAGE_BYTES_MAX + 64 * PAGE_ROWS_MAX + CURSORS_PER_STREAM_MAX * (NAME_BYTES_MAX + 24) + 1024
+            <= PACKET_BODY_BYTES_MAX
+    );
+    // A page of namespaces: the last one may have as many replicas as a shard may, and all nodes
+    // may stand beside it.
+    assert!(
+        PAGE_BYTES_MAX
+            + 64 * PAGE_ROWS_MAX
+            + REPLICAS_PER_SHARD_MAX * 24
+            + NODES_MAX * (NAME_BYTES_MAX + TEXT_BYTES_MAX + 64)
+            <= PACKET_BODY_BYTES_MAX
+    );
     assert!(SESSION_WINDOW_MAX <= REQUESTS_PER_CONNECTION_MAX);
     // A connection is not read any more long before it is closed, and one alone can't use up what
     // all may have.
@@ -214,6 +230,12 @@ pub const CLIENT_REQUESTS_MAX: usize = 65_536;
 /// Bytes of packets that wait for a client's connection; past it requests wait. The last packet may
 /// pass it.
 pub const CLIENT_OUTGOING_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Bytes of replies that a client holds for futures that do not take them; past it those of reads
+/// that came first are dropped, and asked for again when their futures are polled.
+pub const CLIENT_REPLY_BYTES_MAX: usize = 128 * 1024 * 1024;
+
+const _: () = assert!(CLIENT_REPLY_BYTES_MAX >= 4 * PACKET_BODY_BYTES_MAX);
 
 // The machine.
 
@@ -241,8 +263,6 @@ pub const HISTORY_BYTES_MIN: u64 = 1024 * 1024;
 pub const TIME_POINTS_MAX: usize = 4_096;
 /// Units of memtables that are rotated but not yet flushed; the next rotation waits.
 pub const ROTATIONS_UNFLUSHED_MAX: usize = 8;
-/// Cursors that a description of a namespace lists; it is cut there.
-pub const DESCRIBED_CURSORS_MAX: usize = 10_000;
 /// Rows of a stream's index that one look at its retention reads.
 pub const RETENTION_CHUNKS_MAX: usize = 1_024;
 

@@ -55,8 +55,41 @@ pub enum Query {
     Cursor { stream: String, cursor: String },
     /// Whole committed frames from `from` on, raw; waits up to `wait_ms` for the first.
     Log { from: Offset, max_bytes: u32, wait_ms: u32 },
-    /// The namespace's keyspaces and streams.
-    Describe,
+    /// The namespace's keyspaces and then its streams, each in the order in which they were made:
+    /// a page of them, which begins with `from` (`None`: with the first). `limit` 0: the default.
+    Describe { from: Option<Named>, limit: u32 },
+}
+
+/// A keyspace or a stream, by its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// A keyspace.
+    Keyspace(String),
+    /// A stream.
+    Stream(String),
+}
+
+impl Named {
+    /// The name alone.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Named::Keyspace(name) | Named::Stream(name) => name,
+        }
+    }
+
+    /// Reads one that may be missing: then its name is empty.
+    pub(crate) fn read(
+        name: capnp::text::Reader<'_>,
+        is_stream: bool,
+    ) -> Result<Option<Named>, Refusal> {
+        let name = text(name, NAME_BYTES_MAX)?;
+        Ok(match (name.is_empty(), is_stream) {
+            (true, _) => None,
+            (false, true) => Some(Named::Stream(name)),
+            (false, false) => Some(Named::Keyspace(name)),
+        })
+    }
 }
 
 impl Read {
@@ -89,7 +122,10 @@ impl Read {
                 bounded("bytes asked of the log", *max_bytes as usize, LOG_READ_BYTES_MAX)?;
                 check_wait(*wait_ms)
             }
-            Query::Describe => Ok(()),
+            Query::Describe { from, limit } => {
+                bounded("names in a page", *limit as usize, PAGE_ROWS_MAX)?;
+                from.as_ref().map_or(Ok(()), |from| name::check(from.name()))
+            }
         }
     }
 
@@ -151,7 +187,7 @@ fn check_wait(wait_ms: u32) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn write_query(query: &Query, mut root: schema::read::Builder<'_>) {
+fn write_query(query: &Query, root: schema::read::Builder<'_>) {
     match query {
         Query::Get { keyspace, key } => {
             let mut to = root.init_get();
@@ -187,7 +223,12 @@ fn write_query(query: &Query, mut root: schema::read::Builder<'_>) {
             to.set_log_bytes(*max_bytes);
             to.set_log_wait_ms(*wait_ms);
         }
-        Query::Describe => root.set_describe(()),
+        Query::Describe { from, limit } => {
+            let mut to = root.init_describe();
+            to.set_describe_from(from.as_ref().map_or("", Named::name));
+            to.set_describe_streams(matches!(from, Some(Named::Stream(_))));
+            to.set_describe_limit(*limit);
+        }
     }
 }
 
@@ -222,7 +263,10 @@ fn read_query(root: schema::read::Reader<'_>) -> Result<Query, Refusal> {
             max_bytes: from.get_log_bytes(),
             wait_ms: from.get_log_wait_ms(),
         },
-        Which::Describe(()) => Query::Describe,
+        Which::Describe(from) => Query::Describe {
+            from: Named::read(from.get_describe_from()?, from.get_describe_streams())?,
+            limit: from.get_describe_limit(),
+        },
     })
 }
 

@@ -13,6 +13,7 @@ pub use pages::{RecordsWriter, RowsWriter};
 use crate::code::{Code, Outcome};
 use crate::ids::{NodeId, Offset, SessionId, ShardId};
 use crate::options::{KeyspaceOptions, NamespaceOptions, StreamOptions};
+use crate::read::Named;
 
 /// A reply.
 #[allow(missing_docs)]
@@ -44,12 +45,18 @@ pub enum Reply {
     Hello { node: NodeId, version: String, cluster: u64 },
     /// Answer to `Resolve`.
     Resolved { shard: ShardId, leader: NodeId },
-    /// Answer to `Namespaces`.
-    Namespaces(Vec<Namespace>),
-    /// Answer to `Cluster`.
-    Cluster { nodes: Vec<Node>, namespaces: Vec<Namespace> },
-    /// Answer to `Describe`.
-    Described { at: Offset, floor: Offset, keyspaces: Vec<Keyspace>, streams: Vec<Stream> },
+    /// Answer to `Namespaces`. `next`: the `from` of the following page.
+    Namespaces { namespaces: Vec<Namespace>, next: Option<String> },
+    /// Answer to `Cluster`. `next`: the `from` of the following page.
+    Cluster { nodes: Vec<Node>, namespaces: Vec<Namespace>, next: Option<String> },
+    /// Answer to `Describe`. `next`: the `from` of the following page.
+    Described {
+        at: Offset,
+        floor: Offset,
+        keyspaces: Vec<Keyspace>,
+        streams: Vec<Stream>,
+        next: Option<Named>,
+    },
 }
 
 /// A failed request.

@@ -50,6 +50,18 @@ proptest! {
     }
 
     #[test]
+    fn controls_of_sessions_are_decoded(
+        (control, numbers) in (strategies::control(), strategies::numbers()),
+    ) {
+        let read = Control::decode_numbered(&body(|out| control.encode_numbered(&numbers, out)));
+        if control.is_numbered() {
+            prop_assert_eq!(read, Ok((numbers, control)));
+        } else {
+            prop_assert_eq!(read.unwrap_err().code, Code::BadArgument);
+        }
+    }
+
+    #[test]
     fn reads_are_decoded(read in strategies::read()) {
         prop_assert_eq!(Read::decode(&body(|out| read.encode(out))), Ok(read));
     }
@@ -245,7 +257,13 @@ fn a_reply_over_the_limit_becomes_an_error() {
         cursors,
     };
     let streams = vec![stream; 20];
-    let reply = Reply::Described { at: Offset(1), floor: Offset(1), keyspaces: vec![], streams };
+    let reply = Reply::Described {
+        at: Offset(1),
+        floor: Offset(1),
+        keyspaces: vec![],
+        streams,
+        next: None,
+    };
     let mut out = vec![1];
     write(REQUEST, SHARD, &reply, &mut out);
     assert!(matches!(reply_in(&out, 1), Reply::Error(failure) if failure.code == Code::TooLarge));
@@ -392,6 +410,6 @@ fn a_message_can_not_grow_by_leading_to_the_same_bytes() {
 #[test]
 fn nodes_are_listed_with_their_namespaces() {
     let node = Node { id: NodeId(1), name: "one".into(), address: "a:1".into(), up: true };
-    let reply = Reply::Cluster { nodes: vec![node], namespaces: vec![] };
+    let reply = Reply::Cluster { nodes: vec![node], namespaces: vec![], next: None };
     assert_eq!(Reply::decode(&body(|out| reply.encode(out))), Ok(reply));
 }

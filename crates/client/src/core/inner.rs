@@ -8,7 +8,7 @@ use super::places::{Route, Session};
 use super::request::{About, For, Identity, Owner, Repeat, Request, State};
 use super::{Connection, Core, OnOverload, Window, failure_of, retry};
 use crate::Error;
-use naust_wire::ask::Ask;
+use naust_wire::ask::{Ask, Listing};
 use naust_wire::control::Control;
 use naust_wire::packet::{self, Kind};
 use naust_wire::reply::{self, Reply};
@@ -57,7 +57,10 @@ impl Core {
     /// Asks for the nodes of the cluster, to know where else to connect to.
     pub fn ask_cluster(&mut self) {
         if matches!(self.connection, Connection::Up) {
-            self.send_inner(Owner::Cluster, About::Node, Kind::Ask, |out| Ask::Cluster.encode(out));
+            // Nodes are told on every page; of the namespaces those are wanted that are in use.
+            let from = self.places.first_name().unwrap_or_default().to_owned();
+            let ask = Ask::Cluster(Listing { from, limit: 0 });
+            self.send_inner(Owner::Cluster, About::Node, Kind::Ask, |out| ask.encode(out));
         }
     }
 
@@ -110,7 +113,7 @@ impl Core {
             (Owner::Caller | Owner::Nobody, _) => {}
             (Owner::Hello, answer) => self.greeted(answer),
             (Owner::Resolve(key), Ok(Reply::Resolved { shard, .. })) => self.resolved(key, shard),
-            (Owner::Cluster, Ok(Reply::Cluster { nodes, namespaces })) => {
+            (Owner::Cluster, Ok(Reply::Cluster { nodes, namespaces, .. })) => {
                 self.seen(&nodes, &namespaces);
             }
             (Owner::OpenSession(key), Ok(Reply::Session(session))) => {

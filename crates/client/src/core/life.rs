@@ -9,7 +9,7 @@ use super::{
 };
 use crate::Error;
 use bytes::Bytes;
-use naust_wire::limits::{CLIENT_OUTGOING_BYTES_MAX, CLIENT_REQUESTS_MAX};
+use naust_wire::limits::{CLIENT_OUTGOING_BYTES_MAX, CLIENT_REPLY_BYTES_MAX, CLIENT_REQUESTS_MAX};
 use naust_wire::message::Refusal;
 use naust_wire::packet::{self, Kind};
 use naust_wire::{Code, Outcome, SessionId, ShardId};
@@ -54,13 +54,13 @@ impl Core {
             self.enqueue(key, ticket, For::Route);
             return State::Waiting(For::Route);
         }
-        if request.kind != Kind::Commit || request.identity != Identity::Client {
+        if request.identity != Identity::Client {
             return State::Granted;
         }
         self.next_numbered(key, ticket)
     }
 
-    /// The same, for a commit in the client's own session whose namespace has a route.
+    /// The same, for what is numbered in the client's own session and has a route.
     fn next_numbered(&mut self, key: NamespaceKey, ticket: Ticket) -> State {
         if let Some((session, _)) = self.slot(ticket).number {
             if self.places.get(key).window_of(session).is_some() {
@@ -159,7 +159,8 @@ impl Core {
         let key = match request.about {
             About::Namespace(key) => key,
             About::Part(shard) => return (shard, Numbers::NONE),
-            About::Node | About::Directory => return (ShardId::DIRECTORY, Numbers::NONE),
+            About::Node => return (ShardId::DIRECTORY, Numbers::NONE),
+            About::Directory => unreachable!("it is a place since it was taken in"),
         };
         let place = self.places.get(key);
         let Route::Known(shard) = place.route else { panic!("what is granted has a route") };
@@ -184,14 +185,54 @@ impl Core {
         }
         match slot.owner {
             Owner::Caller => {
+                let is_read = matches!(slot.request.kind, Kind::Read | Kind::Ask);
+                let bytes = reply.len();
                 slot.state = State::Answered(reply);
+                self.unread.bytes += bytes;
                 self.ready.push(ticket);
+                if is_read {
+                    self.unread.reads.push_back(ticket);
+                }
+                self.bound_unread();
             }
             owner => {
                 self.end(ticket);
                 self.answered_inner(owner, &reply);
             }
         }
+    }
+
+    /// Drops replies of reads that nobody took, the oldest first and never the newest, until few
+    /// enough bytes are left.
+    fn bound_unread(&mut self) {
+        while self.unread.bytes > CLIENT_REPLY_BYTES_MAX && self.unread.reads.len() > 1 {
+            let Some(ticket) = self.unread.reads.pop_front() else { return };
+            if self.drop_reply(ticket) {
+                let detail = format!(
+                    "its reply was dropped: more than {CLIENT_REPLY_BYTES_MAX} bytes of replies \
+                     waited for somebody to take them; poll what was begun"
+                );
+                let slot = self.slot(ticket);
+                slot.last = Some(Error::new(Code::Overloaded, detail));
+                slot.state = State::Granted;
+            }
+        }
+        if self.unread.reads.len() > 2 * CLIENT_REQUESTS_MAX {
+            let slots = &self.slots;
+            self.unread.reads.retain(|ticket| {
+                let slot = slots.get(ticket.index());
+                slot.is_some_and(|slot| slot.generation == ticket.generation)
+            });
+        }
+    }
+
+    /// Takes the reply out of a request that was answered, if it was: its state is to be set.
+    pub(super) fn drop_reply(&mut self, ticket: Ticket) -> bool {
+        let Some(slot) = self.find(ticket) else { return false };
+        let State::Answered(reply) = &mut slot.state else { return false };
+        let bytes = std::mem::take(reply).len();
+        self.unread.bytes -= bytes;
+        true
     }
 
     /// An attempt of a caller's request was answered with an error: decides what follows.
@@ -209,11 +250,12 @@ impl Core {
             Verdict::Pause => self.pause(ticket, error),
             Verdict::Reroute => {
                 slot.rerouted = true;
-                if let About::Namespace(key) = about {
-                    self.forget_route(key);
-                    self.advance(ticket);
-                } else {
-                    slot.state = State::Failed(error);
+                match about {
+                    About::Namespace(key) if !self.places.is_directory(key) => {
+                        self.forget_route(key);
+                        self.advance(ticket);
+                    }
+                    _ => self.slot(ticket).state = State::Failed(error),
                 }
             }
             Verdict::Renumber => {
@@ -263,6 +305,9 @@ impl Core {
     }
 
     pub(super) fn forget_route(&mut self, key: NamespaceKey) {
+        if self.places.is_directory(key) {
+            return;
+        }
         let place = self.places.get(key);
         if let Route::Known(_) = place.route {
             place.route = Route::Unknown;

@@ -23,6 +23,8 @@
 //!
 //! * Requests under way, bytes to be sent and unsettled sequences of a session are bounded; past a
 //!   bound requests wait, or are refused with `Overloaded`.
+//! * Replies of reads that nobody takes are bounded in bytes: past the bound those that came first
+//!   are dropped, and asked for again when somebody polls. Those of commits are small, and kept.
 //! * A sequence that was taken is settled exactly once: when its reply was read, or when nobody
 //!   will ask for it again. So futures that are dropped never stop a window for ever.
 //! * A commit keeps its session and sequence through all its attempts. It gets new ones only after
@@ -38,7 +40,8 @@ pub mod request;
 mod retry;
 pub mod window;
 
-pub use request::{About, Identity, NamespaceKey, Numbers, Repeat, Request, Ticket};
+pub use naust_wire::Numbers;
+pub use request::{About, Identity, NamespaceKey, Repeat, Request, Ticket};
 pub use retry::OnOverload;
 pub use window::Window;
 
@@ -51,6 +54,7 @@ use naust_wire::{Code, Outcome, Sequence, naust_capnp as schema};
 use places::Places;
 use request::{For, Owner, Slot, State};
 use slab::Slab;
+use std::collections::VecDeque;
 
 /// How a client behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +101,14 @@ enum Connection {
     Closed(Error),
 }
 
+/// Replies that came and that nobody has taken yet.
+#[derive(Debug, Default)]
+struct Unread {
+    bytes: usize,
+    /// Of reads, the oldest first; some may have been taken, or have ended, meanwhile.
+    reads: VecDeque<Ticket>,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Core {
@@ -109,6 +121,7 @@ pub struct Core {
     ready: Vec<Ticket>,
     /// Tickets that wait for room in the buffer.
     roomless: Vec<Ticket>,
+    unread: Unread,
     now_ms: u64,
     hint: Option<String>,
     /// The server of this connection takes no new requests any more.
@@ -135,6 +148,7 @@ impl Core {
             outgoing: Vec::new(),
             ready: Vec::new(),
             roomless: Vec::new(),
+            unread: Unread::default(),
             now_ms: 0,
             hint: None,
             leaves: false,
@@ -173,7 +187,11 @@ impl Core {
             );
             return Err(Error::new(Code::Overloaded, detail));
         }
-        let ticket = self.insert(request, Owner::Caller);
+        let about = match request.about {
+            About::Directory => About::Namespace(self.places.directory()),
+            about => about,
+        };
+        let ticket = self.insert(Request { about, ..request }, Owner::Caller);
         let state = self.next_state(ticket);
         self.slot(ticket).state = state;
         Ok(ticket)
@@ -203,6 +221,7 @@ impl Core {
                 },
                 State::Answered(reply) => {
                     let reply = std::mem::take(reply);
+                    self.unread.bytes -= reply.len();
                     match failure_of(&reply) {
                         None => {
                             self.leaderless_since_ms = None;
@@ -218,6 +237,32 @@ impl Core {
                     };
                     return Some(Err(error));
                 }
+            }
+        }
+    }
+
+    /// Moves a request on as far as it goes without its reply being taken: sends it, or sends it
+    /// again. To be called when it was begun, and whenever it is ready; then it is under way
+    /// although nobody polls it.
+    pub fn drive<E>(&mut self, ticket: Ticket, mut encode: E)
+    where
+        E: FnMut(&Numbers, &mut Vec<u8>) -> Result<(), Refusal>,
+    {
+        while let Some(slot) = self.find(ticket) {
+            match &slot.state {
+                State::Granted => {
+                    if let Err(refusal) = self.send(ticket, &mut encode) {
+                        self.slot(ticket).state = State::Failed(refusal.into());
+                    }
+                }
+                State::Answered(reply) => match failure_of(reply) {
+                    None => return,
+                    Some((error, hint)) => {
+                        self.drop_reply(ticket);
+                        self.refused(ticket, error, hint);
+                    }
+                },
+                State::Waiting(_) | State::Sent | State::Failed(_) => return,
             }
         }
     }
@@ -344,7 +389,7 @@ impl Core {
 
     /// Takes a request out of the table and settles its number.
     fn end(&mut self, ticket: Ticket) -> Slot {
-        self.slot(ticket);
+        self.drop_reply(ticket);
         let slot = self.slots.remove(ticket.index());
         if let (About::Namespace(key), Some((session, sequence))) =
             (slot.request.about, slot.number)
@@ -394,8 +439,8 @@ fn in_doubt(slot: &Slot, error: Error) -> Error {
 fn session_in_doubt() -> Error {
     Error::new(
         Code::SessionExpired,
-        "the session ended while the reply of this commit was lost: whether it happened can't be \
-         told; read what it would have written. Later commits use a new session",
+        "the session ended while the reply of this request was lost: whether it happened can't be \
+         told; read what it would have written. Later requests use a new session",
     )
 }
 

@@ -4,6 +4,7 @@ use super::request::{For, Owner, State, Ticket};
 use super::{Connection, Core, in_doubt, retry};
 use crate::Error;
 use naust_wire::{Code, Outcome};
+use std::cmp::Reverse;
 
 impl Core {
     /// The connection stands: greets, and sends again what waited for it.
@@ -63,6 +64,10 @@ impl Core {
     }
 
     /// The same, with the reason.
+    pub fn close_for(&mut self, error: Error) {
+        self.close_with(error);
+    }
+
     pub(super) fn close_with(&mut self, error: Error) {
         if matches!(self.connection, Connection::Closed(_)) {
             return;
@@ -116,6 +121,7 @@ impl Core {
                 _ => {}
             }
         }
+        self.sort(&mut paused);
         for ticket in paused {
             self.advance(ticket);
         }
@@ -171,11 +177,21 @@ impl Core {
         }
     }
 
+    /// Those of callers in a state, in the order in which they were begun: so they are sent again.
     fn tickets(&self, which: impl Fn(&State) -> bool) -> Vec<Ticket> {
-        self.slots
+        let mut tickets: Vec<Ticket> = self
+            .slots
             .iter()
             .filter(|(_, slot)| slot.owner == Owner::Caller && which(&slot.state))
             .map(|(key, slot)| Ticket { key: key as u32, generation: slot.generation })
-            .collect()
+            .collect();
+        self.sort(&mut tickets);
+        tickets
+    }
+
+    /// The oldest first. Generations wrap, but long after what they count has ended.
+    fn sort(&self, tickets: &mut [Ticket]) {
+        let age = |ticket: &Ticket| self.generation.wrapping_sub(ticket.generation);
+        tickets.sort_unstable_by_key(|ticket| Reverse(age(ticket)));
     }
 }

@@ -102,10 +102,35 @@ impl Place {
 pub(super) struct Places {
     all: Slab<Place>,
     by_name: BTreeMap<Arc<str>, NamespaceKey>,
+    /// The directory's, which has no name and is always where it is.
+    directory: Option<NamespaceKey>,
     generation: u64,
 }
 
 impl Places {
+    /// The place of the directory.
+    pub(super) fn directory(&mut self) -> NamespaceKey {
+        if let Some(key) = self.directory {
+            return key;
+        }
+        self.generation += 1;
+        let mut place = Place::new("".into(), self.generation);
+        place.handles = 1;
+        place.route = Route::Known(ShardId::DIRECTORY);
+        let key = NamespaceKey { index: self.all.insert(place), generation: self.generation };
+        self.directory = Some(key);
+        key
+    }
+
+    pub(super) fn is_directory(&self, key: NamespaceKey) -> bool {
+        self.directory == Some(key)
+    }
+
+    /// The namespace whose name comes first, if there is any.
+    pub(super) fn first_name(&self) -> Option<&str> {
+        self.by_name.keys().next().map(|name| &**name)
+    }
+
     /// The key of a name, with one more handle.
     pub(super) fn hold(&mut self, name: &str) -> NamespaceKey {
         let key = match self.by_name.get(name) {
@@ -151,7 +176,7 @@ impl Places {
 
     /// The keys of all.
     pub(super) fn keys(&self) -> Vec<NamespaceKey> {
-        self.by_name.values().copied().collect()
+        self.by_name.values().chain(&self.directory).copied().collect()
     }
 
     /// All places.

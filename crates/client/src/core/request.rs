@@ -14,7 +14,7 @@ pub struct Request {
     pub about: About,
     /// Whether it may be sent again when it is not known what became of it.
     pub repeat: Repeat,
-    /// Who commits.
+    /// Who asks, if it is to be done exactly once.
     pub identity: Identity,
     /// Milliseconds that it may take, all its attempts together.
     pub timeout_ms: u64,
@@ -50,10 +50,12 @@ pub enum Repeat {
     WhenNotDone,
 }
 
-/// Who commits: whether, and how, a commit that is sent again is told from a new one.
+/// Who commits, makes or sets something: whether, and how, a request that is sent again is told
+/// from a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Identity {
-    /// The client's own session in the namespace, opened when it is first needed: exactly once.
+    /// The client's own session in the namespace, or in the directory, opened when it is first
+    /// needed: exactly once.
     #[default]
     Client,
     /// No session: after a lost reply the outcome is unknown.
@@ -62,28 +64,11 @@ pub enum Identity {
     Explicit {
         /// The session.
         session: SessionId,
-        /// The commit's number in it, from 1.
+        /// The request's number in it, from 1.
         sequence: Sequence,
         /// The caller has the replies of all sequences below this one.
         acked_below: Sequence,
     },
-}
-
-/// What an encoder has to put into the bytes of a commit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Numbers {
-    /// The session, or none.
-    pub session: SessionId,
-    /// The commit's number in it.
-    pub sequence: Sequence,
-    /// The replies of all sequences below this one were had.
-    pub acked_below: Sequence,
-}
-
-impl Numbers {
-    /// Of what is no commit of a session.
-    pub const NONE: Numbers =
-        Numbers { session: SessionId::NONE, sequence: Sequence(0), acked_below: Sequence(0) };
 }
 
 /// A request's place in the table; never reused while its reply may still come.

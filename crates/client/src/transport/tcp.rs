@@ -117,6 +117,15 @@ impl Dialer {
                     why
                 }
                 End::Left => format!("{} is about to end", self.current),
+                End::Foreign(bad) if self.addrs.len() > 1 => bad.to_string(),
+                End::Foreign(bad) => {
+                    let detail = format!(
+                        "what answers at {} does not speak Naust's native protocol ({bad}): HTTP \
+                         has a port of its own",
+                        self.current
+                    );
+                    return link.shared.refuse(Error::new(Code::Malformed, detail));
+                }
             };
             if link.is_welcome() {
                 pause = ROUND_PAUSE_MIN;
@@ -148,6 +157,8 @@ enum End {
     Redirected(String),
     /// The server is about to end, and there are others.
     Left,
+    /// What came first is no packet.
+    Foreign(packet::Bad),
 }
 
 /// How a connection is.
@@ -239,6 +250,9 @@ async fn read(reader: &mut OwnedReadHalf, link: &Link, pulse: &Pulse) -> End {
         if !packets.is_empty()
             && let Err(bad) = link.deliver(packets)
         {
+            if !link.is_welcome() && matches!(bad, packet::Bad::Magic) {
+                return End::Foreign(bad);
+            }
             return End::Lost(io::Error::new(io::ErrorKind::InvalidData, bad));
         }
         buffer.reserve(packet::wanted(&buffer).saturating_sub(buffer.len()).max(READ_BYTES));

@@ -5,17 +5,17 @@
 //! be.
 
 use naust_client::{Client, Link, Options};
-use naust_wire::ask::Ask;
+use naust_wire::ask::{Ask, Listing};
 use naust_wire::commit::{Commit, Condition, Op};
 use naust_wire::control::Control;
 use naust_wire::message::Message;
 use naust_wire::options::{KeyspaceOptions, NamespaceOptions, StreamOptions};
 use naust_wire::packet::{self, Kind, Packet};
-use naust_wire::read::{Level, Query, Read};
+use naust_wire::read::{Level, Named, Query, Read};
 use naust_wire::reply::{
     self, Committed, Entry, Failure, Namespace, Node, RangeDeleted, Record, Refused, Replica, Reply,
 };
-use naust_wire::{Code, NodeId, Offset, Sequence, SessionId, ShardId};
+use naust_wire::{Code, NodeId, Numbers, Offset, Sequence, SessionId, ShardId};
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::pin::pin;
@@ -53,6 +53,8 @@ pub struct Shard {
     streams: BTreeMap<String, (StreamOptions, Vec<Record>)>,
     cursors: BTreeMap<(String, String), Offset>,
     pub sessions: BTreeMap<SessionId, Session>,
+    /// Control entries that were carried out.
+    pub done: Vec<Control>,
 }
 
 /// The replies of a session from a sequence on.
@@ -60,12 +62,18 @@ pub struct Shard {
 pub struct Session {
     acked_below: u64,
     replies: BTreeMap<Sequence, Committed>,
+    controls: BTreeMap<Sequence, Result<Reply, Failure>>,
 }
+
+/// Names in a page when the client names no limit.
+const PAGE: usize = 2;
 
 /// See the module.
 pub struct Fake {
     pub namespaces: BTreeMap<String, ShardId>,
     pub shards: BTreeMap<ShardId, Shard>,
+    /// What shard 0 remembers beside the namespaces.
+    pub directory: Shard,
     /// For the next commits, in order.
     pub faults: VecDeque<Fault>,
     /// For the next packets of other kinds, `Hello` excepted.
@@ -83,6 +91,7 @@ impl Default for Fake {
         let mut fake = Fake {
             namespaces: BTreeMap::new(),
             shards: BTreeMap::new(),
+            directory: Shard { next: Offset::FIRST.0, ..Shard::default() },
             faults: VecDeque::new(),
             other_faults: VecDeque::new(),
             seen: Vec::new(),
@@ -161,14 +170,28 @@ impl Fake {
         match packet.kind {
             Kind::Ask => self.ask(Ask::decode(packet.body).unwrap()),
             Kind::Control if packet.shard == ShardId::DIRECTORY => {
-                self.direct(Control::decode(packet.body).unwrap())
+                let (numbers, control) = Control::decode_numbered(packet.body).unwrap();
+                if let Some(answer) = self.directory.again(&numbers)? {
+                    return answer;
+                }
+                let answer = self.direct(control);
+                self.directory.keep(&numbers, &answer);
+                answer
             }
             _ => {
                 let gone = || Failure::new(Code::NamespaceNotFound, "there is no such shard");
                 let shard = self.shards.get_mut(&packet.shard).ok_or_else(gone)?;
                 match packet.kind {
                     Kind::Commit => shard.commit(packet.body),
-                    Kind::Control => shard.control(Control::decode(packet.body).unwrap()),
+                    Kind::Control => {
+                        let (numbers, control) = Control::decode_numbered(packet.body).unwrap();
+                        if let Some(answer) = shard.again(&numbers)? {
+                            return answer;
+                        }
+                        let answer = shard.control(control);
+                        shard.keep(&numbers, &answer);
+                        answer
+                    }
                     _ => shard.read(Read::decode(packet.body).unwrap()),
                 }
             }
@@ -188,20 +211,24 @@ impl Fake {
                 Reply::Resolved { shard, leader: NodeId(7) }
             }
             Ask::Transfer { .. } => return Err(Failure::new(Code::BadArgument, "one node")),
-            Ask::Namespaces => Reply::Namespaces(self.list()),
-            Ask::Cluster => Reply::Cluster {
-                nodes: vec![Node {
+            Ask::Namespaces(listing) => {
+                let (namespaces, next) = self.list(&listing);
+                Reply::Namespaces { namespaces, next }
+            }
+            Ask::Cluster(listing) => {
+                let (namespaces, next) = self.list(&listing);
+                let node = Node {
                     id: NodeId(7),
                     name: "fake".to_owned(),
                     address: "127.0.0.1:7420".to_owned(),
                     up: true,
-                }],
-                namespaces: self.list(),
-            },
+                };
+                Reply::Cluster { nodes: vec![node], namespaces, next }
+            }
         })
     }
 
-    fn list(&self) -> Vec<Namespace> {
+    fn list(&self, listing: &Listing) -> (Vec<Namespace>, Option<String>) {
         let describe = |(name, shard): (&String, &ShardId)| Namespace {
             name: name.clone(),
             shard: *shard,
@@ -214,11 +241,18 @@ impl Fake {
             }],
             options: NamespaceOptions::default(),
         };
-        self.namespaces.iter().map(describe).collect()
+        let mut rest = self.namespaces.range(listing.from.clone()..);
+        let limit = if listing.limit == 0 { PAGE } else { listing.limit as usize };
+        let page = rest.by_ref().take(limit).map(describe).collect();
+        (page, rest.next().map(|(name, _)| name.clone()))
     }
 
     fn direct(&mut self, control: Control) -> Result<Reply, Failure> {
+        self.directory.done.push(control.clone());
         match control {
+            Control::OpenSession { .. } | Control::CloseSession(_) => {
+                self.directory.control(control)
+            }
             Control::CreateNamespace { name, .. } if self.namespaces.contains_key(&name) => {
                 Err(Failure::new(Code::NamespaceExists, format!("{name:?} exists")))
             }
@@ -259,6 +293,23 @@ impl Shard {
     pub fn values(&self, stream: &str) -> Vec<Vec<u8>> {
         let records = self.streams.get(stream).into_iter().flat_map(|(_, records)| records);
         records.map(|record| record.value.clone()).collect()
+    }
+
+    /// What an entry of a session was answered before.
+    fn again(&mut self, numbers: &Numbers) -> Result<Option<Result<Reply, Failure>>, Failure> {
+        if numbers.session == SessionId::NONE {
+            return Ok(None);
+        }
+        let expired = || Failure::new(Code::SessionExpired, "there is no such session");
+        let session = self.sessions.get_mut(&numbers.session).ok_or_else(expired)?;
+        session.acked_below = session.acked_below.max(numbers.acked_below.0);
+        Ok(session.controls.get(&numbers.sequence).cloned())
+    }
+
+    fn keep(&mut self, numbers: &Numbers, answer: &Result<Reply, Failure>) {
+        if let Some(session) = self.sessions.get_mut(&numbers.session) {
+            session.controls.insert(numbers.sequence, answer.clone());
+        }
     }
 
     fn commit(&mut self, body: &[u8]) -> Result<Reply, Failure> {
@@ -357,6 +408,7 @@ impl Shard {
 
     fn control(&mut self, control: Control) -> Result<Reply, Failure> {
         let offset = self.step();
+        self.done.push(control.clone());
         match control {
             Control::OpenSession { .. } => {
                 self.sessions.insert(SessionId(offset.0), Session::default());
@@ -409,11 +461,11 @@ impl Shard {
             Query::Log { from, .. } => {
                 Ok(Reply::Frames { first: from, data: vec![1, 2, 3], next: at, end: at })
             }
-            Query::Describe => Ok(self.describe(at)),
+            Query::Describe { from, .. } => Ok(self.describe(at, from.as_ref().map(Named::name))),
         }
     }
 
-    fn describe(&self, at: Offset) -> Reply {
+    fn describe(&self, at: Offset, from: Option<&str>) -> Reply {
         let keyspace =
             |(name, (options, rows)): (&String, &(KeyspaceOptions, Rows))| reply::Keyspace {
                 name: name.clone(),
@@ -422,11 +474,13 @@ impl Shard {
                 bytes: 0,
                 floor: Offset::ZERO,
             };
+        let mut rest = self.keyspaces.range(from.unwrap_or_default().to_owned()..);
         Reply::Described {
             at,
             floor: Offset::FIRST,
-            keyspaces: self.keyspaces.iter().map(keyspace).collect(),
+            keyspaces: rest.by_ref().take(PAGE).map(keyspace).collect(),
             streams: Vec::new(),
+            next: rest.next().map(|(name, _)| Named::Keyspace(name.clone())),
         }
     }
 }

@@ -2,9 +2,11 @@
 
 use super::Answer;
 use crate::json;
-use crate::request::{Request, json as respond};
+use crate::problem::Problem;
+use crate::request::{Request, identity_of, json as respond};
 use crate::server::State;
 use axum::http::StatusCode;
+use naust_client::{Cluster, SessionId};
 use naust_wire::NodeId;
 use naust_wire::reply::{Namespace, Node};
 use serde_json::{Value, json};
@@ -14,40 +16,65 @@ const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// `GET /v1/cluster`
 pub async fn cluster(state: &State, request: Request) -> Answer {
-    request.query.finish()?;
-    let cluster = state.client.cluster().await?;
-    let nodes: Vec<Value> = cluster.nodes.iter().map(node).collect();
-    let name = |id: NodeId| name_of(&cluster.nodes, id);
-    let namespaces: Vec<Value> =
-        cluster.namespaces.iter().map(|namespace| describe(namespace, &name)).collect();
-    Ok(respond(StatusCode::OK, &json!({ "nodes": nodes, "namespaces": namespaces })))
+    let (cluster, mut body) = page(state, request).await?;
+    body["nodes"] = cluster.nodes.iter().map(node).collect();
+    Ok(respond(StatusCode::OK, &body))
 }
 
 /// `GET /v1/namespaces`
 pub async fn list(state: &State, request: Request) -> Answer {
+    let (_, body) = page(state, request).await?;
+    Ok(respond(StatusCode::OK, &body))
+}
+
+/// A page of the namespaces, with all nodes.
+async fn page(state: &State, mut request: Request) -> Result<(Cluster, Value), Problem> {
+    let from = request.query.text("from")?.unwrap_or_default();
+    let limit = request.query.small("limit")?;
     request.query.finish()?;
-    let cluster = state.client.cluster().await?;
+    let cluster = state.client.cluster_page(&from, limit).await?;
     let name = |id: NodeId| name_of(&cluster.nodes, id);
     let namespaces: Vec<Value> =
         cluster.namespaces.iter().map(|namespace| describe(namespace, &name)).collect();
-    Ok(respond(StatusCode::OK, &json!({ "namespaces": namespaces })))
+    let mut body = json!({ "namespaces": namespaces });
+    if let Some(next) = &cluster.next {
+        body["next"] = next.as_str().into();
+    }
+    Ok((cluster, body))
 }
 
 /// `POST /v1/namespaces`
 pub async fn create(state: &State, mut request: Request) -> Answer {
     std::mem::take(&mut request.query).finish()?;
-    request.no_identity()?;
+    let identity = identity_of(request.identity()?);
     let body = request.whole(BODY_BYTES_MAX).await?;
     let (name, options) = json::namespace(&body.bytes)?;
-    let offset = state.client.create_namespace(&name, options).await?;
+    let offset = state.client.create_namespace_as(&name, options, identity).await?;
     Ok(respond(StatusCode::CREATED, &json!({ "name": name, "offset": offset.0 })))
 }
 
 /// `DELETE /v1/namespaces/NS`
 pub async fn delete(state: &State, name: &str, request: Request) -> Answer {
+    let identity = identity_of(request.identity()?);
+    request.query.finish()?;
+    let offset = state.client.delete_namespace_as(name, identity).await?;
+    Ok(respond(StatusCode::OK, &json!({ "offset": offset.0 })))
+}
+
+/// `POST /v1/cluster/sessions`
+pub async fn open_session(state: &State, mut request: Request) -> Answer {
+    request.no_identity()?;
+    let ttl_ms = request.query.number("ttl_ms")?.unwrap_or_default();
+    request.query.finish()?;
+    let session = state.client.open_session(ttl_ms).await?;
+    Ok(respond(StatusCode::CREATED, &json!({ "session": session.to_string() })))
+}
+
+/// `DELETE /v1/cluster/sessions/SESSION`
+pub async fn close_session(state: &State, session: SessionId, request: Request) -> Answer {
     request.no_identity()?;
     request.query.finish()?;
-    let offset = state.client.delete_namespace(name).await?;
+    let offset = state.client.close_session(session).await?;
     Ok(respond(StatusCode::OK, &json!({ "offset": offset.0 })))
 }
 

@@ -99,10 +99,10 @@ async fn commit(namespace: &Namespace, draft: &Draft<'_>, identity: Identity) ->
 /// `PUT /v1/NS/kv/KEYSPACE`
 pub async fn set_options(namespace: &Namespace, keyspace: &str, mut request: Request) -> Answer {
     std::mem::take(&mut request.query).finish()?;
-    request.no_identity()?;
+    let identity = identity_of(request.identity()?);
     let body = request.whole(OPTIONS_BYTES_MAX).await?;
     let options = json::keyspace_options(&body.bytes)?;
-    let offset = namespace.kv(keyspace).set_options(options).await?;
+    let offset = namespace.kv(keyspace).set_options_as(options, identity).await?;
     Ok(respond(StatusCode::OK, &json!({ "offset": offset.0 })))
 }
 

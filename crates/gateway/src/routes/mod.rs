@@ -4,6 +4,7 @@
 
 pub mod cluster;
 pub mod commit;
+pub mod describe;
 pub mod kv;
 pub mod log;
 pub mod plain;
@@ -35,9 +36,14 @@ pub async fn dispatch(state: &State, method: Method, place: Place, request: Requ
         ("GET", Place::Namespaces) => cluster::list(state, request).await,
         ("POST", Place::Namespaces) => cluster::create(state, request).await,
         ("DELETE", Place::Namespace(name)) => cluster::delete(state, name, request).await,
+        ("POST", Place::ClusterSessions) => cluster::open_session(state, request).await,
+        ("DELETE", Place::ClusterSession(session)) => {
+            cluster::close_session(state, *session, request).await
+        }
         (method, Place::In(name, inner)) => {
             let namespace = state.namespace(name)?;
             match (method, inner) {
+                ("GET", Inner::All) => describe::describe(&namespace, request).await,
                 ("GET", Inner::Keyspace(keyspace)) => kv::scan(&namespace, keyspace, request).await,
                 ("PUT", Inner::Keyspace(keyspace)) => {
                     kv::set_options(&namespace, keyspace, request).await

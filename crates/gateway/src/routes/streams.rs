@@ -63,10 +63,10 @@ pub async fn append(namespace: &Namespace, stream: &str, mut request: Request) -
 /// `PUT /v1/NS/streams/STREAM`
 pub async fn set_options(namespace: &Namespace, stream: &str, mut request: Request) -> Answer {
     std::mem::take(&mut request.query).finish()?;
-    request.no_identity()?;
+    let identity = identity_of(request.identity()?);
     let body = request.whole(OPTIONS_BYTES_MAX).await?;
     let options = json::stream_options(&body.bytes)?;
-    let offset = namespace.stream(stream).set_options(options).await?;
+    let offset = namespace.stream(stream).set_options_as(options, identity).await?;
     Ok(respond(StatusCode::OK, &json!({ "offset": offset.0 })))
 }
 

@@ -1,8 +1,8 @@
 //! Sessions, told as short stories: windows, expiry, room, rows.
 
 use super::*;
-use naust_wire::Code;
 use naust_wire::reply::{RangeDeleted, Refused};
+use naust_wire::{Code, Sequence};
 
 const ID: SessionId = SessionId(1 << 32);
 
@@ -19,7 +19,9 @@ fn opened() -> Sessions {
 
 fn turn(sessions: &mut Sessions, sequence: u64, acked: u64, time: u64) -> Result<Slot, String> {
     let at = Offset((1 << 33) + time);
-    match sessions.turn(ID, Sequence(sequence), Sequence(acked), at, LogTime(time)) {
+    let (sequence, acked_below) = (Sequence(sequence), Sequence(acked));
+    let numbers = Numbers { session: ID, sequence, acked_below };
+    match sessions.turn(&numbers, at, LogTime(time)) {
         Turn::Fresh(slot) => Ok(slot),
         Turn::Again(answer) => Err(format!("{answer:?}")),
         other => Err(format!("{other:?}")),
@@ -102,8 +104,9 @@ fn answers_are_bounded_a_session_and_together() {
     assert!(open(&mut sessions, SessionId(16), 1000, 0));
     for sequence in 1..=20 {
         let at = Offset(1 << 34);
-        let id = SessionId(16);
-        match sessions.turn(id, Sequence(sequence), Sequence(1), at, LogTime(1)) {
+        let (session, acked_below) = (SessionId(16), Sequence(1));
+        let numbers = Numbers { session, sequence: Sequence(sequence), acked_below };
+        match sessions.turn(&numbers, at, LogTime(1)) {
             Turn::Fresh(slot) => sessions.keep(slot, Sequence(sequence), large()),
             other => panic!("{other:?}"),
         }

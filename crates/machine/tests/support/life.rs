@@ -12,7 +12,7 @@ use naust_wire::commit::Draft;
 use naust_wire::control::{Control, Floor, Floored};
 use naust_wire::frame::Kind;
 use naust_wire::options::{Compaction, KeyspaceOptions, NamespaceOptions, StreamOptions};
-use naust_wire::{Code, NodeId, Offset, Sequence, SessionId, ShardId};
+use naust_wire::{Code, NodeId, Numbers, Offset, Sequence, SessionId, ShardId};
 use std::borrow::Cow;
 use std::ops::ControlFlow;
 
@@ -48,8 +48,8 @@ struct Client {
     id: SessionId,
     next: u64,
     acked_below: u64,
-    /// Commits that were sent, to be sent again.
-    sent: Vec<(u64, Vec<u8>)>,
+    /// What was sent, to be sent again.
+    sent: Vec<(Kind, Vec<u8>)>,
 }
 
 struct Life<F: Fixture> {
@@ -243,14 +243,18 @@ impl<F: Fixture> Life<F> {
             1 => self.log.push(Kind::Configure, vec![self.random.next() as u8]),
             2 => {
                 let control = self.control();
-                self.log.control(&control)
+                if control.is_numbered() && !self.clients.is_empty() && self.random.one_in(2) {
+                    self.of_client(Some(&control))
+                } else {
+                    self.log.control(&control)
+                }
             }
             3 if self.random.one_in(4) => {
                 let time = self.log.time;
                 let floors = self.machine().floors_due(time).unwrap();
                 self.log.control(&Control::Floors(floors))
             }
-            4..20 if !self.clients.is_empty() => self.commit_of_client(),
+            4..20 if !self.clients.is_empty() => self.of_client(None),
             _ => {
                 let draft = self.draft();
                 self.log.commit(&draft, SessionId::NONE, (0, 0))
@@ -258,13 +262,14 @@ impl<F: Fixture> Life<F> {
         }
     }
 
-    fn commit_of_client(&mut self) -> Logged {
+    /// A control entry, or else a commit, of a session: a new one, or one that was sent before.
+    fn of_client(&mut self, control: Option<&Control>) -> Logged {
         let at = self.random.below(self.clients.len() as u64) as usize;
         let draft = self.draft();
         let (random, client) = (&mut self.random, &mut self.clients[at]);
         if !client.sent.is_empty() && random.one_in(5) {
-            let (_, body) = random.pick(&client.sent).clone();
-            return self.log.push(Kind::Commit, body);
+            let (kind, body) = random.pick(&client.sent).clone();
+            return self.log.push(kind, body);
         }
         let mut sequence = client.next;
         match random.below(30) {
@@ -278,12 +283,23 @@ impl<F: Fixture> Life<F> {
         }
         let mut body = Vec::new();
         let acked_below = Sequence(client.acked_below);
-        draft.encode(client.id, Sequence(sequence), acked_below, &mut body).unwrap();
-        client.sent.push((sequence, body.clone()));
+        let kind = match control {
+            Some(control) => {
+                let (session, sequence) = (client.id, Sequence(sequence));
+                let numbers = Numbers { session, sequence, acked_below };
+                control.encode_numbered(&numbers, &mut body);
+                Kind::Control
+            }
+            None => {
+                draft.encode(client.id, Sequence(sequence), acked_below, &mut body).unwrap();
+                Kind::Commit
+            }
+        };
+        client.sent.push((kind, body.clone()));
         if client.sent.len() > 10 {
             client.sent.remove(0);
         }
-        self.log.push(Kind::Commit, body)
+        self.log.push(kind, body)
     }
 
     fn step(&mut self) {

@@ -10,7 +10,7 @@ use naust_wire::control::Control;
 use naust_wire::frame::{Frame, Header, Kind};
 use naust_wire::message::Refusal;
 use naust_wire::reply::{RangeDeleted, Refused};
-use naust_wire::{Index, LogTime, Offset, Sequence, SessionId, ShardId, Term};
+use naust_wire::{Index, LogTime, Numbers, Offset, Sequence, SessionId, ShardId, Term};
 
 /// A frame of the log.
 #[derive(Clone)]
@@ -94,8 +94,12 @@ impl Log {
     }
 
     pub fn control(&mut self, control: &Control) -> Logged {
+        self.control_of(control, &Numbers::NONE)
+    }
+
+    pub fn control_of(&mut self, control: &Control, numbers: &Numbers) -> Logged {
         let mut body = Vec::new();
-        control.encode(&mut body);
+        control.encode_numbered(numbers, &mut body);
         self.push(Kind::Control, body)
     }
 

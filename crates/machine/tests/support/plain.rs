@@ -13,7 +13,7 @@ use naust_wire::limits::{
 use naust_wire::message::{Message, Refusal};
 use naust_wire::options::{Compaction, KeyspaceOptions, NamespaceOptions, StreamOptions};
 use naust_wire::reply::{RangeDeleted, Refused};
-use naust_wire::{Code, LogTime, NodeId, Offset, SessionId, ShardId};
+use naust_wire::{Code, LogTime, NodeId, Numbers, Offset, SessionId, ShardId};
 use std::collections::BTreeMap;
 
 /// The versions of a key, oldest first.
@@ -91,9 +91,42 @@ impl Plain {
     fn commit(&mut self, frame: &Logged) -> Outcome {
         let message = Message::new(&frame.body).unwrap();
         let commit = Commit::read(&message).unwrap();
-        let (id, sequence) = (commit.session(), commit.sequence().0);
+        let numbers = Numbers {
+            session: commit.session(),
+            sequence: commit.sequence(),
+            acked_below: commit.acked_below(),
+        };
+        let outcome = self.once(&numbers, frame, |plain| plain.evaluate(&commit, frame));
+        match outcome {
+            // A control entry had this number.
+            Outcome::Done(offset) | Outcome::Directory(offset, _) => {
+                let (ids, ranges) = (Vec::new(), Vec::new());
+                Outcome::Committed { offset, ids, ranges, duplicate: true }
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn control(&mut self, frame: &Logged) -> Outcome {
+        let (numbers, control) = Control::decode_numbered(&frame.body).unwrap();
+        let outcome = self.once(&numbers, frame, |plain| plain.carry_out(frame, control));
+        let before = |at: Offset| at != frame.header.offset;
+        match outcome {
+            Outcome::Committed { offset, .. } => Outcome::Done(offset),
+            Outcome::Directory(offset, _) if before(offset) => Outcome::Done(offset),
+            outcome => outcome,
+        }
+    }
+
+    fn once(
+        &mut self,
+        numbers: &Numbers,
+        frame: &Logged,
+        carry_out: impl FnOnce(&mut Plain) -> Outcome,
+    ) -> Outcome {
+        let (id, sequence) = (numbers.session, numbers.sequence.0);
         if id == SessionId::NONE {
-            return self.evaluate(&commit, frame);
+            return carry_out(self);
         }
         let time = frame.header.time;
         let Some(session) = self.sessions.get_mut(&id) else { return failed(Code::SessionExpired) };
@@ -102,7 +135,7 @@ impl Plain {
             return failed(Code::SessionExpired);
         }
         session.last = time;
-        session.acked_below = session.acked_below.max(commit.acked_below().0);
+        session.acked_below = session.acked_below.max(numbers.acked_below.0);
         let acked_below = session.acked_below;
         session.answers.retain(|sequence, _| *sequence >= acked_below);
         if sequence < acked_below || sequence >= acked_below + SESSION_WINDOW_MAX as u64 {
@@ -115,7 +148,7 @@ impl Plain {
             }
             return again;
         }
-        let outcome = self.evaluate(&commit, frame);
+        let outcome = carry_out(self);
         let session = self.sessions.get_mut(&id).unwrap();
         session.answers.insert(sequence, outcome.clone());
         outcome
@@ -262,9 +295,9 @@ impl Plain {
         RangeDeleted { deleted: living.len() as u32, next }
     }
 
-    fn control(&mut self, frame: &Logged) -> Outcome {
+    fn carry_out(&mut self, frame: &Logged, control: Control) -> Outcome {
         let (at, time) = (frame.header.offset, frame.header.time);
-        match Control::decode(&frame.body).unwrap() {
+        match control {
             Control::OpenSession { ttl_ms, nonce } => {
                 let id = SessionId::opened(at, nonce);
                 let ttl_ms = if ttl_ms == 0 { SESSION_TTL_MS_DEFAULT } else { ttl_ms };

@@ -18,20 +18,22 @@ pub struct Bench {
     /// What each request is.
     #[arg(long, value_enum, default_value_t)]
     workload: WorkloadName,
+    /// Connections, each with requests of its own under way.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=4000))]
     connections: u16,
     /// Requests under way on each connection.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=1024))]
     in_flight: u16,
     /// Seconds that are measured.
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: u64,
     /// Seconds before that.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(0..=86_400))]
     warm_up: u64,
     /// Puts and gets draw from so many keys.
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     keys: u64,
+    /// Bytes of each value or record.
     #[arg(long, default_value_t = 128)]
     #[arg(value_parser = clap::value_parser!(u32).range(0..=1_048_576))]
     value_bytes: u32,
@@ -40,8 +42,9 @@ pub struct Bench {
     batch: u16,
     /// Loads so many namespaces (bench-0, bench-1, …) instead of `default`; they are made if need
     /// be.
-    #[arg(long, default_value_t = 0)]
-    namespaces: usize,
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=16_000))]
+    namespaces: u16,
+    /// Draws the keys: the same seed draws the same.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Print JSON.

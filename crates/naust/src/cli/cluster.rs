@@ -1,6 +1,6 @@
 //! `naust cluster`: who is in it, who comes, who goes, who leads.
 
-use super::At;
+use super::AtCluster;
 use super::output::Output;
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
@@ -16,7 +16,7 @@ const LOOK: Duration = Duration::from_millis(50);
 #[derive(Args)]
 pub struct Cluster {
     #[command(flatten)]
-    at: At,
+    at: AtCluster,
     /// Seconds to wait until what was asked for has come about.
     #[arg(long, global = true, default_value_t = 60)]
     wait_s: u64,
@@ -112,6 +112,9 @@ fn find<'a>(seen: &'a Seen, node: &str) -> anyhow::Result<&'a Node> {
 pub async fn remove(seen: &Seen, node: NodeId) -> anyhow::Result<Client> {
     let others = seen.nodes.iter().filter(|other| other.id != node && !other.address.is_empty());
     let (up, down): (Vec<&Node>, Vec<&Node>) = others.partition(|other| other.up);
+    if up.is_empty() && down.is_empty() {
+        bail!("it is the only node: a cluster without nodes has no data");
+    }
     let addresses = up.into_iter().chain(down).map(|other| other.address.clone());
     let options = Options { stays: true, ..Options::default() };
     let rest = Client::connect_with(addresses, options).await.context("no other node answers")?;

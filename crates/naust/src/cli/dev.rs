@@ -59,7 +59,12 @@ impl Dev {
 
     fn config(&self, number: u16) -> anyhow::Result<Config> {
         let port = self.port.checked_add(number * PORTS).filter(|port| *port < u16::MAX);
-        let port = port.context("--port leaves no room for all ports")?;
+        let port = port.with_context(|| {
+            let (first, nodes) = (self.port, self.nodes);
+            format!(
+                "--port {first} leaves no room for the ports of {nodes} nodes: they end at 65535"
+            )
+        })?;
         let (data, name) = match self.nodes {
             1 => (self.data.clone(), String::new()),
             _ => {

@@ -141,8 +141,12 @@ fn print(out: &mut Output, json: bool, frame: &Frame<'_>, ops: bool) -> anyhow::
     let header = &frame.header;
     let steps = match header.kind {
         Kind::Commit => steps(frame.body, ops),
-        Kind::Control => match Control::decode(frame.body) {
-            Ok(control) => vec![format!("{control:?}")],
+        Kind::Control => match Control::decode_numbered(frame.body) {
+            Ok((numbers, control)) => {
+                let of = (numbers.session.0 != 0)
+                    .then(|| format!("session {} sequence {}", numbers.session, numbers.sequence));
+                of.into_iter().chain([format!("{control:?}")]).collect()
+            }
             Err(refusal) => vec![refusal.to_string()],
         },
         _ => Vec::new(),
@@ -212,6 +216,9 @@ fn step(commit: &Commit<'_>, op: Op<'_>) -> Result<String, naust_wire::message::
 }
 
 fn verify(place: &Place) -> anyhow::Result<()> {
+    if !place.data.is_dir() {
+        bail!("there is no data directory {}", place.data.display());
+    }
     let shards = match place.shard {
         Some(shard) => vec![ShardId(shard)],
         None => data::shards(&place.data)?,

@@ -68,11 +68,32 @@ struct At {
     json: bool,
 }
 
+/// Which cluster, for what concerns all of it.
+#[derive(Args)]
+struct AtCluster {
+    /// The native address of any node.
+    #[arg(long, global = true, env = "NAUST_ADDRESS", default_value = "127.0.0.1:7420")]
+    address: String,
+    /// Print JSON, one object a line.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+impl AtCluster {
+    async fn client(&self) -> anyhow::Result<Client> {
+        connect(&self.address).await
+    }
+}
+
+async fn connect(address: &str) -> anyhow::Result<Client> {
+    Client::connect([address])
+        .await
+        .with_context(|| format!("no node answers at {address}; start one with `naust dev`"))
+}
+
 impl At {
     async fn client(&self) -> anyhow::Result<Client> {
-        Client::connect([self.address.clone()]).await.with_context(|| {
-            format!("no node answers at {}; start one with `naust dev`", self.address)
-        })
+        connect(&self.address).await
     }
 
     async fn namespace(&self) -> anyhow::Result<Namespace> {

@@ -2,14 +2,18 @@
 
 use super::kv::done;
 use super::output::Output;
-use super::{At, cluster};
+use super::{AtCluster, cluster};
 use clap::{Args, Subcommand};
+use naust_client::{Client, Named, Namespace};
+use naust_wire::limits::PAGE_ROWS_DEFAULT;
 use naust_wire::options::{Durability, NamespaceOptions};
+use naust_wire::reply::{Keyspace, Stream};
+use serde_json::Value;
 
 #[derive(Args)]
 pub struct Command {
     #[command(flatten)]
-    at: At,
+    at: AtCluster,
     #[command(subcommand)]
     what: What,
 }
@@ -18,6 +22,7 @@ pub struct Command {
 enum What {
     /// Make a namespace: a log of its own, with everything in one order.
     Create {
+        /// Its name: 1 to 255 bytes, without `/` and control characters.
         name: String,
         /// Milliseconds of history that reads may go back; 0: the default.
         #[arg(long, default_value_t = 0)]
@@ -26,14 +31,35 @@ enum What {
         #[arg(long, default_value_t = 0)]
         history_bytes: u64,
         /// Acknowledge before the disk has it and sync every so many milliseconds: a power cut may
-        /// lose the last of it.
+        /// lose the last of it. This release refuses it.
         #[arg(long)]
         interval_ms: Option<u32>,
     },
-    /// List the namespaces.
-    List,
+    /// List the namespaces, in the order of their names.
+    List {
+        /// Begin with this name.
+        #[arg(long, default_value = "")]
+        from: String,
+        /// List at most so many; without it all.
+        #[arg(long)]
+        limit: Option<usize>,
+    },
+    /// What a namespace has: its keyspaces and streams, with their options, sizes and cursors.
+    Describe {
+        /// Its name.
+        name: String,
+        /// Begin with this keyspace, `kv/KEYSPACE`, or this stream, `streams/STREAM`.
+        #[arg(long, value_parser = named)]
+        from: Option<Named>,
+        /// Describe at most so many keyspaces and streams; without it all.
+        #[arg(long)]
+        limit: Option<usize>,
+    },
     /// Remove a namespace and everything in it.
-    Delete { name: String },
+    Delete {
+        /// Its name.
+        name: String,
+    },
 }
 
 impl Command {
@@ -46,14 +72,115 @@ impl Command {
                 let options = NamespaceOptions { history_ms, history_bytes, durability };
                 done(&mut out, self.at.json, client.create_namespace(&name, options).await?)
             }
-            What::List => {
-                let seen = client.cluster().await?;
-                let mut print = |one| cluster::print(&mut out, self.at.json, one, &seen.nodes);
-                seen.namespaces.iter().try_for_each(&mut print)
+            What::List { from, limit } => list(&client, &mut out, self.at.json, from, limit).await,
+            What::Describe { name, from, limit } => {
+                let namespace = client.namespace(&name);
+                describe(&namespace, &mut out, self.at.json, from, limit).await
             }
             What::Delete { name } => {
                 done(&mut out, self.at.json, client.delete_namespace(&name).await?)
             }
         }
     }
+}
+
+/// `kv/KEYSPACE` or `streams/STREAM`.
+fn named(text: &str) -> Result<Named, String> {
+    match text.split_once('/') {
+        Some(("kv", name)) => Ok(Named::Keyspace(name.to_owned())),
+        Some(("streams", name)) => Ok(Named::Stream(name.to_owned())),
+        _ => Err("give kv/KEYSPACE or streams/STREAM".to_owned()),
+    }
+}
+
+/// How many the next page may have, if there is to be one.
+fn page(left: usize) -> Option<u32> {
+    (left > 0).then(|| left.min(PAGE_ROWS_DEFAULT) as u32)
+}
+
+async fn list(
+    client: &Client,
+    out: &mut Output,
+    json: bool,
+    mut from: String,
+    limit: Option<usize>,
+) -> anyhow::Result<()> {
+    let mut left = limit.unwrap_or(usize::MAX);
+    while let Some(limit) = page(left) {
+        let seen = client.cluster_page(&from, limit).await?;
+        for namespace in &seen.namespaces {
+            cluster::print(out, json, namespace, &seen.nodes)?;
+        }
+        left -= seen.namespaces.len();
+        match seen.next {
+            Some(next) => from = next,
+            None => break,
+        }
+    }
+    Ok(())
+}
+
+async fn describe(
+    namespace: &Namespace,
+    out: &mut Output,
+    json: bool,
+    mut from: Option<Named>,
+    limit: Option<usize>,
+) -> anyhow::Result<()> {
+    let mut left = limit.unwrap_or(usize::MAX);
+    while let Some(limit) = page(left) {
+        let seen = namespace.describe_page(from, limit).await?;
+        seen.keyspaces.iter().try_for_each(|one| keyspace(out, json, one))?;
+        seen.streams.iter().try_for_each(|one| stream(out, json, one))?;
+        left -= seen.keyspaces.len() + seen.streams.len();
+        match seen.next {
+            Some(next) => from = Some(next),
+            None => break,
+        }
+    }
+    Ok(())
+}
+
+fn keyspace(out: &mut Output, json: bool, keyspace: &Keyspace) -> anyhow::Result<()> {
+    let mut told = naust_gateway::keyspace_json(keyspace);
+    if json {
+        told["keyspace"] = told["name"].take();
+        return out.json(&without_name(told));
+    }
+    let Keyspace { name, rows_estimate, bytes, .. } = keyspace;
+    let options = settings(&told["options"]);
+    out.line(&format!("keyspace {name} about {rows_estimate} rows, {bytes} bytes on disk{options}"))
+}
+
+fn stream(out: &mut Output, json: bool, stream: &Stream) -> anyhow::Result<()> {
+    let mut told = naust_gateway::stream_json(stream);
+    if json {
+        told["stream"] = told["name"].take();
+        return out.json(&without_name(told));
+    }
+    let Stream { name, records, bytes, first, end, cursors, .. } = stream;
+    let options = settings(&told["options"]);
+    let cursors: String =
+        cursors.iter().map(|(cursor, offset)| format!(", cursor {cursor} at {offset}")).collect();
+    out.line(&format!(
+        "stream {name} {records} records, {bytes} bytes, from {first} to {end}{options}{cursors}"
+    ))
+}
+
+fn without_name(mut told: Value) -> Value {
+    if let Some(object) = told.as_object_mut() {
+        object.remove("name");
+    }
+    told
+}
+
+/// The options that limit or choose something.
+fn settings(options: &Value) -> String {
+    let options = options.as_object().into_iter().flatten();
+    let set = options.filter(|(_, value)| **value != 0);
+    set.map(|(name, value)| match value.as_str() {
+        Some(text) => format!(", {name} {text}"),
+        None => format!(", {name} {value}"),
+    })
+    .collect()
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use clap::Args;
-use naust::config::Config;
+use naust::config::{Config, check_layer};
 use naust::server;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -65,6 +65,9 @@ impl Serve {
         let mut flags = toml::Table::new();
         for text in &self.set {
             set(&mut flags, text)?;
+            let mut alone = toml::Table::new();
+            set(&mut alone, text)?;
+            check_layer(&alone, &format!("--set {text}"))?;
         }
         let mut flag = |name: &str, value: Option<toml::Value>| {
             if let Some(value) = value {

@@ -76,7 +76,11 @@ fn requests_that_make_no_sense() {
         ("POST", "/v1/namespaces", r#"{"name":"topics"}"#, 400, "bad_name"),
         ("POST", "/v1/namespaces", r#"{"name":""}"#, 400, "bad_name"),
         ("GET", "/v1/default/log?from=4294967297", "", 400, "bad_argument"),
-        ("GET", "/v1/nowhere", "", 404, "route_not_found"),
+        ("GET", "/v1/nowhere", "", 404, "namespace_not_found"),
+        ("GET", "/v1/nowhere/here", "", 404, "route_not_found"),
+        ("GET", "/v1/default?from=users", "", 400, "malformed"),
+        ("GET", "/v1/namespaces?limit=10001", "", 413, "too_large"),
+        ("POST", "/v1/default/commit", "[]", 400, "malformed"),
         ("PATCH", "/v1/default/kv/k/a", "", 405, "method_not_allowed"),
         ("DELETE", "/v1/default/commit", "", 405, "method_not_allowed"),
     ];

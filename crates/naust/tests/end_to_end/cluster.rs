@@ -18,14 +18,16 @@ use tokio::task::JoinSet;
 const IN_FLIGHT: usize = 64;
 
 /// Nodes that form a cluster; their directories go with it.
+///
+/// Fields end in their order: the processes before what they stand on, also in a story that fails.
 pub struct Cluster {
-    root: tempfile::TempDir,
     pub nodes: Vec<Member>,
     made: usize,
-    /// The library below the nodes, if there is one.
-    library: Option<tempfile::TempDir>,
     /// More arguments of all nodes.
     arguments: Vec<String>,
+    /// The library below the nodes, if there is one.
+    library: Option<tempfile::TempDir>,
+    root: tempfile::TempDir,
 }
 
 /// One of them.
@@ -257,6 +259,13 @@ pub struct Load {
 }
 
 impl Load {
+    /// Through any node of a cluster; so many commits are acknowledged when this returns.
+    pub fn on(cluster: &Cluster, commits: u64) -> Load {
+        let load = Load::start(cluster.addresses());
+        load.wait_for(commits);
+        load
+    }
+
     /// Through any of these nodes.
     pub fn start(addresses: Vec<String>) -> Load {
         let load = Load {

@@ -27,8 +27,7 @@ fn what_is_put_on_one_node_is_read_on_all() {
 #[test]
 fn a_killed_leader_loses_nothing_and_is_soon_replaced() {
     let mut cluster = Cluster::start(3);
-    let load = Load::start(cluster.addresses());
-    load.wait_for(500);
+    let load = Load::on(&cluster, 500);
     for _ in 0..2 {
         let leader = cluster.leader();
         cluster.nodes[leader].process.kill().unwrap();
@@ -36,8 +35,7 @@ fn a_killed_leader_loses_nothing_and_is_soon_replaced() {
         cluster.nodes[leader].process.restart().unwrap();
         cluster.wait_for_voters(3);
     }
-    let ledger = load.end();
-    cluster.check(&ledger);
+    cluster.check(&load.end());
 }
 
 /// A node that stands still for a while is not waited for, whether it leads or follows, and comes
@@ -45,8 +43,7 @@ fn a_killed_leader_loses_nothing_and_is_soon_replaced() {
 #[test]
 fn a_paused_node_is_not_waited_for() {
     let cluster = Cluster::start(3);
-    let load = Load::start(cluster.addresses());
-    load.wait_for(200);
+    let load = Load::on(&cluster, 200);
     let leader = cluster.leader();
     for paused in [(leader + 1) % 3, leader] {
         cluster.nodes[paused].signal(Signal::STOP);
@@ -54,8 +51,7 @@ fn a_paused_node_is_not_waited_for() {
         cluster.nodes[paused].signal(Signal::CONT);
         cluster.wait_for_voters(3);
     }
-    let ledger = load.end();
-    cluster.check(&ledger);
+    cluster.check(&load.end());
 }
 
 /// A new release is rolled out: each node is told to end and started again, and no request that is
@@ -63,24 +59,21 @@ fn a_paused_node_is_not_waited_for() {
 #[test]
 fn a_rolling_restart_loses_no_request() {
     let mut cluster = Cluster::start(3);
-    let load = Load::start(cluster.addresses());
-    load.wait_for(500);
+    let load = Load::on(&cluster, 500);
     for which in 0..3 {
         cluster.nodes[which].process.terminate().unwrap();
         load.wait_for(200);
         cluster.nodes[which].process.restart().unwrap();
         cluster.wait_for_voters(3);
     }
-    let ledger = load.end();
-    cluster.check(&ledger);
+    cluster.check(&load.end());
 }
 
 /// A machine is gone with its disk: another takes its place.
 #[test]
 fn a_lost_node_is_replaced_under_load() {
     let mut cluster = Cluster::start(3);
-    let load = Load::start(cluster.addresses());
-    load.wait_for(300);
+    let load = Load::on(&cluster, 300);
     let gone = cluster.lose(1);
     load.wait_for(300);
     let new = cluster.join().name.clone();
@@ -88,8 +81,7 @@ fn a_lost_node_is_replaced_under_load() {
     assert_eq!(told, format!("node {gone} is out; node {new} takes part\n"));
     cluster.wait_for_voters(3);
     load.wait_for(100);
-    let ledger = load.end();
-    cluster.check(&ledger);
+    cluster.check(&load.end());
     let told = cluster.naust(1, &["cluster", "transfer", "default", &new]);
     assert_eq!(told, format!("node {new} leads default\n"));
     assert!(cluster.naust(1, &["namespace", "list"]).contains(&format!("leader {new}")));

@@ -1,7 +1,7 @@
 //! Tables that are damaged where only a condition or a compaction looks: that namespace alone is
 //! closed, and says so.
 
-use crate::support::{Ready, SMALL_TABLES, Started, try_start, wait_until};
+use crate::support::{Ready, SMALL_TABLES, Started, spoil_tables, try_start, wait_until};
 use crate::web;
 use crate::wire_client::Wire;
 use naust_client::{Code, Outcome};
@@ -9,7 +9,6 @@ use naust_wire::commit::Draft;
 use naust_wire::packet::Kind;
 use naust_wire::reply::{Failure, Reply};
 use naust_wire::{Sequence, SessionId};
-use std::fs;
 use std::path::Path;
 
 /// Rows that are there before the damage: about a MiB.
@@ -64,17 +63,8 @@ fn put(wire: &mut Wire, number: u64, is_absent: bool) -> Result<(), Failure> {
 /// Spoils the rows of a shard's keyspace, in all tables; what stands around them is needed to open
 /// it.
 fn damage(data: &Path, shard: u32) {
-    let mut spoilt = 0;
-    for entry in fs::read_dir(data.join(format!("shards/{shard:08x}/tables"))).unwrap() {
-        let path = entry.unwrap().path();
-        let mut bytes = fs::read(&path).unwrap();
-        if bytes.len() > 100_000 {
-            let rows = bytes.len() * 3 / 4;
-            bytes[..rows].iter_mut().step_by(512).for_each(|byte| *byte ^= 0x10);
-            fs::write(&path, &bytes).unwrap();
-            spoilt += bytes.len();
-        }
-    }
+    let tables = data.join(format!("shards/{shard:08x}/tables"));
+    let spoilt = spoil_tables(&tables, 100_000);
     assert!(spoilt > 500_000, "{spoilt} bytes");
 }
 

@@ -1,7 +1,7 @@
 //! Disks that rot under a cluster: what one node can't read any more, the others give it back.
 
 use crate::cluster::{Cluster, Load};
-use crate::support::{block_on, naust, wait_until};
+use crate::support::{block_on, naust, spoil_tables, wait_until};
 use naust_client::{Client, Code, Level, Offset, Options};
 use std::fs;
 use std::os::unix::fs::FileExt as _;
@@ -45,17 +45,7 @@ fn rot_log(data: &Path) {
 
 /// Spoils all tables of `default` where their rows are.
 fn rot_tables(data: &Path) {
-    let mut spoilt = 0;
-    for entry in fs::read_dir(shard(data, "tables")).unwrap() {
-        let path = entry.unwrap().path();
-        let mut bytes = fs::read(&path).unwrap();
-        if bytes.len() > 50_000 {
-            let rows = bytes.len() * 3 / 4;
-            bytes[..rows].iter_mut().step_by(512).for_each(|byte| *byte ^= 0x10);
-            fs::write(&path, &bytes).unwrap();
-            spoilt += bytes.len();
-        }
-    }
+    let spoilt = spoil_tables(&shard(data, "tables"), 50_000);
     assert!(spoilt > 100_000, "{spoilt} bytes");
 }
 
@@ -71,16 +61,14 @@ fn verify(data: &Path) {
 #[test]
 fn rot_in_a_log_is_mended_under_load() {
     let mut cluster = Cluster::start_with(3, &OPTIONS);
-    let load = Load::start(cluster.addresses());
-    load.wait_for(1500);
+    let load = Load::on(&cluster, 1500);
     let leader = cluster.leader();
     for which in [(leader + 1) % 3, leader] {
         rot_log(&cluster.directory(which));
         wait_for(&cluster, which, "the log was mended");
     }
     load.wait_for(200);
-    let ledger = load.end();
-    cluster.check(&ledger);
+    cluster.check(&load.end());
     for which in 0..3 {
         cluster.nodes[which].process.terminate().unwrap();
         verify(&cluster.directory(which));
@@ -91,8 +79,7 @@ fn rot_in_a_log_is_mended_under_load() {
 #[test]
 fn rotten_tables_are_made_anew_under_load() {
     let mut cluster = Cluster::start_with(3, &OPTIONS);
-    let load = Load::start(cluster.addresses());
-    load.wait_for(4000);
+    let load = Load::on(&cluster, 4000);
     let which = (cluster.leader() + 1) % 3;
     cluster.nodes[which].process.terminate().unwrap();
     rot_tables(&cluster.directory(which));
@@ -110,15 +97,13 @@ fn rotten_tables_are_made_anew_under_load() {
 #[test]
 fn a_node_that_joins_late_gets_a_copy_under_load() {
     let mut cluster = Cluster::start_with(2, &OPTIONS);
-    let load = Load::start(cluster.addresses());
-    load.wait_for(2000);
+    let load = Load::on(&cluster, 2000);
     // The leader is who feeds it.
     wait_until("the beginning of the log to be trimmed", || is_trimmed(&cluster, cluster.leader()));
     cluster.join();
     cluster.wait_for_voters(3);
     load.wait_for(500);
-    let ledger = load.end();
-    cluster.check(&ledger);
+    cluster.check(&load.end());
     assert!(is_trimmed(&cluster, 2), "it was fed from the beginning of the log");
     let told = cluster.naust(2, &["log", "verify", "--cluster"]);
     assert_eq!(told.matches(": same\n").count(), 3, "{told}");

@@ -200,6 +200,23 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// Spoils bytes among the rows of all tables in a directory that are longer than so many bytes; how
+/// many bytes those have. What stands around the rows is needed to open them.
+pub fn spoil_tables(tables: &Path, longer_than: usize) -> usize {
+    let mut spoilt = 0;
+    for entry in std::fs::read_dir(tables).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        if bytes.len() > longer_than {
+            let rows = bytes.len() * 3 / 4;
+            bytes[..rows].iter_mut().step_by(512).for_each(|byte| *byte ^= 0x10);
+            std::fs::write(&path, &bytes).unwrap();
+            spoilt += bytes.len();
+        }
+    }
+    spoilt
+}
+
 /// Runs a future on a runtime of its own.
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

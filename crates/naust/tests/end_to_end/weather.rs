@@ -18,8 +18,7 @@ const REFUSED: Weather = Weather { refused: true, ..GOOD };
 #[test]
 fn a_node_that_is_cut_off_in_any_way_is_not_waited_for() {
     let (cluster, network) = Cluster::in_weather(3);
-    let load = Load::start(cluster.addresses());
-    load.wait_for(200);
+    let load = Load::on(&cluster, 200);
     for (to, from) in [(HELD_UP, HELD_UP), (HELD_UP, GOOD), (GOOD, HELD_UP), (REFUSED, REFUSED)] {
         let leader = cluster.leader();
         for which in [(leader + 1) % 3, leader] {
@@ -29,8 +28,7 @@ fn a_node_that_is_cut_off_in_any_way_is_not_waited_for() {
             cluster.wait_for_voters(3);
         }
     }
-    let ledger = load.end();
-    cluster.check(&ledger);
+    cluster.check(&load.end());
 }
 
 /// Why: two nodes that don't reach each other, but both reach the third, must not fight over
@@ -38,8 +36,7 @@ fn a_node_that_is_cut_off_in_any_way_is_not_waited_for() {
 #[test]
 fn two_nodes_that_do_not_reach_each_other_go_on_by_the_third() {
     let (cluster, network) = Cluster::in_weather(3);
-    let load = Load::start(cluster.addresses());
-    load.wait_for(200);
+    let load = Load::on(&cluster, 200);
     let leader = cluster.leader();
     let other = (leader + 1) % 3;
     let (one, two) = (&cluster.nodes[leader].name, &cluster.nodes[other].name);
@@ -48,8 +45,7 @@ fn two_nodes_that_do_not_reach_each_other_go_on_by_the_third() {
     load.wait_for(2_000);
     network.heal();
     cluster.wait_for_voters(3);
-    let ledger = load.end();
-    cluster.check(&ledger);
+    cluster.check(&load.end());
 }
 
 /// Why: a node far away, or behind a bad line, is slower than all others, for as long as it lives.
@@ -57,8 +53,7 @@ fn two_nodes_that_do_not_reach_each_other_go_on_by_the_third() {
 #[test]
 fn a_follower_that_lags_for_ever_holds_nobody_up() {
     let (cluster, network) = Cluster::in_weather(3);
-    let load = Load::start(cluster.addresses());
-    load.wait_for(200);
+    let load = Load::on(&cluster, 200);
     let slow = Weather { delay: Duration::from_millis(150), ..GOOD };
     let leader = cluster.leader();
     let behind = (leader + 1) % 3;
@@ -71,50 +66,39 @@ fn a_follower_that_lags_for_ever_holds_nobody_up() {
     load.wait_for(500);
     network.heal();
     cluster.wait_for_voters(3);
-    let ledger = load.end();
-    cluster.check(&ledger);
+    cluster.check(&load.end());
 }
 
 /// Why: a disk that takes half a second for each sync makes a leader that acknowledges twice a
 /// second, though two others could do better.
 #[test]
 fn a_slow_disk_is_ridden_out() {
-    let Some((cluster, shims)) = Cluster::on_bad_disks(3) else {
-        return skip("a_slow_disk_is_ridden_out", "there is no C compiler");
-    };
-    let load = Load::start(cluster.addresses());
-    load.wait_for(200);
-    let leader = cluster.leader();
     let slow = Faults { sync_delay_us: 500_000, ..Faults::default() };
-    for which in [(leader + 1) % 3, leader] {
-        shims[which].set(slow).unwrap();
-        wait_until("the disk to be slow", || shims[which].played().unwrap() > 0);
-        load.wait_for(300);
-        shims[which].set(Faults::default()).unwrap();
-        cluster.wait_for_voters(3);
-    }
-    let ledger = load.end();
-    cluster.check(&ledger);
+    ride_out("a_slow_disk_is_ridden_out", slow, 300);
 }
 
 /// Why: a disk fills on one node of three; the others have space.
 #[test]
 fn a_disk_that_is_full_on_one_node_is_ridden_out() {
+    let full = Faults { write_errno: ENOSPC, ..Faults::default() };
+    ride_out("a_disk_that_is_full_on_one_node_is_ridden_out", full, 1_000);
+}
+
+/// A follower's disk and then the leader's have these faults, each for so many commits under load.
+fn ride_out(story: &str, faults: Faults, commits: u64) {
     let Some((cluster, shims)) = Cluster::on_bad_disks(3) else {
-        return skip("a_disk_that_is_full_on_one_node_is_ridden_out", "there is no C compiler");
+        return skip(story, "there is no C compiler");
     };
-    let load = Load::start(cluster.addresses());
-    load.wait_for(200);
+    let load = Load::on(&cluster, 200);
     let leader = cluster.leader();
     for which in [(leader + 1) % 3, leader] {
-        shims[which].set(Faults { write_errno: ENOSPC, ..Faults::default() }).unwrap();
-        wait_until("the disk to be full", || shims[which].played().unwrap() > 0);
-        load.wait_for(1_000);
+        shims[which].set(faults).unwrap();
+        wait_until("the disk to misbehave", || shims[which].played().unwrap() > 0);
+        load.wait_for(commits);
         shims[which].set(Faults::default()).unwrap();
         cluster.wait_for_voters(3);
     }
-    let ledger = load.end();
-    cluster.check(&ledger);
+    cluster.check(&load.end());
 }
 
 /// Why: clocks are set, by people and by daemons. Nothing that is promised hangs by them.
@@ -123,8 +107,7 @@ fn clocks_that_jump_an_hour_either_way_harm_nothing() {
     let Some((cluster, shims)) = Cluster::on_bad_disks(3) else {
         return skip("clocks_that_jump_an_hour_either_way_harm_nothing", "there is no C compiler");
     };
-    let load = Load::start(cluster.addresses());
-    load.wait_for(200);
+    let load = Load::on(&cluster, 200);
     let leader = cluster.leader();
     for hours in [1, -1, 0] {
         for which in [leader, (leader + 1) % 3] {
@@ -134,6 +117,5 @@ fn clocks_that_jump_an_hour_either_way_harm_nothing() {
         load.wait_for(500);
         assert_eq!(cluster.leader(), leader, "a clock brings nobody down");
     }
-    let ledger = load.end();
-    cluster.check(&ledger);
+    cluster.check(&load.end());
 }

@@ -7,7 +7,8 @@ use crate::event::DirectoryAsk;
 use crate::shard::{Asked, Busy, Question, busy};
 use crate::views::Waiter;
 use crate::{ConnectionId, Effect, Now, replies, views};
-use naust_wire::ask::Ask;
+use naust_wire::ask::{Ask, Listing};
+use naust_wire::limits::{PAGE_BYTES_MAX, PAGE_ROWS_DEFAULT};
 use naust_wire::options::NamespaceOptions;
 use naust_wire::packet::Packet;
 use naust_wire::reply::{self, Failure, Namespace, Reply};
@@ -16,6 +17,10 @@ use naust_wire::{Code, NodeId, Offset, RequestId, ShardId};
 /// Bytes of replies that list namespaces between two flushes; past it such questions are answered
 /// `Overloaded`. The last reply may pass it.
 const LIST_REPLY_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of a namespace in a reply beside its name and its replicas, about.
+const NAMESPACE_BYTES: usize = 128;
+/// The same, of a replica.
+const REPLICA_BYTES: usize = 24;
 
 impl Node {
     pub(super) fn ask(
@@ -128,10 +133,15 @@ impl Node {
                 }
                 shard => Reply::Resolved { shard, leader: self.leader_of(shard) },
             },
-            Ask::Cluster => {
-                Reply::Cluster { nodes: self.nodes(now), namespaces: self.namespaces()? }
+            Ask::Cluster(listing) => {
+                let (namespaces, next) = self.namespaces(&listing)?;
+                Reply::Cluster { nodes: self.nodes(now), namespaces, next }
             }
-            _ => Reply::Namespaces(self.namespaces()?),
+            Ask::Namespaces(listing) => {
+                let (namespaces, next) = self.namespaces(&listing)?;
+                Reply::Namespaces { namespaces, next }
+            }
+            Ask::Hello { .. } | Ask::Transfer { .. } => unreachable!("answered where they came in"),
         };
         let bytes = replies::send(from, request, ShardId::DIRECTORY, &reply, effects);
         if !matches!(reply, Reply::Resolved { .. }) {
@@ -165,10 +175,20 @@ impl Node {
         }
     }
 
-    fn namespaces(&self) -> Result<Vec<Namespace>, Failure> {
+    /// A page of the namespaces, and what the next one begins with.
+    fn namespaces(&self, listing: &Listing) -> Result<(Vec<Namespace>, Option<String>), Failure> {
         self.check_known()?;
-        let all = self.directory.iter();
-        Ok(all.map(|(name, shard, options)| self.namespace(name, shard, options)).collect())
+        let limit = if listing.limit == 0 { PAGE_ROWS_DEFAULT } else { listing.limit as usize };
+        let (mut page, mut bytes) = (Vec::new(), 0);
+        for (name, shard, options) in self.directory.from(&listing.from) {
+            if page.len() == limit || bytes >= PAGE_BYTES_MAX {
+                return Ok((page, Some(name.clone())));
+            }
+            let namespace = self.namespace(name, shard, options);
+            bytes += NAMESPACE_BYTES + name.len() + namespace.replicas.len() * REPLICA_BYTES;
+            page.push(namespace);
+        }
+        Ok((page, None))
     }
 
     fn namespace(&self, name: &str, id: ShardId, options: &NamespaceOptions) -> Namespace {

@@ -14,6 +14,7 @@ use naust_wire::reply::{Failure, Reply};
 use naust_wire::{Code, NodeId, Offset, ShardId};
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 /// Milliseconds after which a repair counts as lasting.
 const LASTS_MS: u64 = 10 * 60 * 1000;
@@ -88,6 +89,15 @@ impl Directory {
     /// Whether the views of shard 0 have told all that there is.
     pub(super) fn is_known(&self) -> bool {
         self.names.contains_key(ALWAYS)
+    }
+
+    /// The namespaces in the order of their names, from this one on.
+    pub(super) fn from(
+        &self,
+        name: &str,
+    ) -> impl Iterator<Item = (&String, ShardId, &NamespaceOptions)> {
+        let names = self.names.range::<str, _>((Bound::Included(name), Bound::Unbounded));
+        names.map(|(name, (shard, options))| (name, *shard, options))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&String, ShardId, &NamespaceOptions)> {

@@ -12,7 +12,7 @@ use naust_wire::options::Durability;
 use naust_wire::packet::{self, Bad, Kind, Packet};
 use naust_wire::read::{Level, Read};
 use naust_wire::reply::Failure;
-use naust_wire::{Code, RequestId, ShardId, frame};
+use naust_wire::{Code, Numbers, RequestId, SessionId, ShardId, frame};
 
 impl Node {
     pub(super) fn packets(
@@ -99,9 +99,9 @@ impl Node {
                 self.write(now, from, packet, frame::Kind::Commit, effects)
             }
             Kind::Control => {
-                let control = Control::decode(packet.body).map_err(refused)?;
+                let (numbers, control) = Control::decode_numbered(packet.body).map_err(refused)?;
                 check_control(&control, packet.shard)?;
-                self.prepare(now, &control)?;
+                self.prepare(now, &numbers, &control)?;
                 self.write(now, from, packet, frame::Kind::Control, effects)
             }
             Kind::Read => self.read(now, from, packet, effects),
@@ -221,7 +221,7 @@ impl Node {
     }
 
     /// What the leader of the directory looks at before nodes come and go.
-    fn prepare(&mut self, now: Now, control: &Control) -> Result<(), Failure> {
+    fn prepare(&mut self, now: Now, numbers: &Numbers, control: &Control) -> Result<(), Failure> {
         let leads = |node: &mut Node| {
             let shard = node.shards.get_mut(&ShardId::DIRECTORY);
             shard.is_some_and(|shard| shard.admit().is_ok())
@@ -235,6 +235,9 @@ impl Node {
                 }
                 self.note_myself(now);
             }
+            // Whoever asks again for what was done is answered by the session that remembers it.
+            Control::RemoveNode(node)
+                if numbers.session != SessionId::NONE && self.directory.node(*node).is_none() => {}
             Control::RemoveNode(node) if leads(self) => self.check_removal(now, *node)?,
             _ => {}
         }
@@ -246,6 +249,8 @@ impl Node {
 fn check_control(control: &Control, shard: ShardId) -> Result<(), Failure> {
     let (is_for_directory, options) = match control {
         Control::CreateNamespace { options, .. } => (true, Some(options)),
+        // Sessions of the directory are for what is made and removed there.
+        Control::OpenSession { .. } | Control::CloseSession(_) => return Ok(()),
         Control::DeleteNamespace(_) | Control::SetNode { .. } | Control::RemoveNode(_) => {
             (true, None)
         }

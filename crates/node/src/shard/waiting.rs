@@ -55,14 +55,16 @@ impl Asked {
 
     /// A question about what the directory says now.
     pub(crate) fn ask(to: ConnectionId, request: RequestId, ask: Ask, now: Now) -> Asked {
-        let read = Read { level: Level::Linearizable, query: Query::Describe };
+        let read =
+            Read { level: Level::Linearizable, query: Query::Describe { from: None, limit: 0 } };
         let question = Some(Question::Ask(Box::new(ask)));
         Asked { question, ..Asked::new(to, request, read, now) }
     }
 
     /// A worker is to know the directory as it was when it asked.
     pub(crate) fn current(ask: DirectoryAsk, now: Now) -> Asked {
-        let read = Read { level: Level::Linearizable, query: Query::Describe };
+        let read =
+            Read { level: Level::Linearizable, query: Query::Describe { from: None, limit: 0 } };
         let Waiter { connection, request } = Waiter::NOBODY;
         let question = Some(Question::Current(ask));
         Asked { question, ..Asked::new(connection, request, read, now) }

@@ -84,7 +84,7 @@ mod tests {
 
     fn query(request: u64, deadline_ms: u64) -> Query {
         let waiter = Waiter { connection: ConnectionId(request % 2), request: RequestId(request) };
-        Query { waiter, question: Question::Describe, deadline_ms }
+        Query { waiter, question: Question::Describe { from: None, limit: 0 }, deadline_ms }
     }
 
     fn requests(queries: Vec<Query>) -> Vec<u64> {

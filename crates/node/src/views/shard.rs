@@ -412,7 +412,13 @@ impl<T: Tables> Shard<T> {
                 Ok(offset) => Reply::Cursor(offset),
                 Err(refusal) => Reply::Error(Failure::new(refusal.code, refusal.detail)),
             },
-            Question::Describe => self.machine.describe(),
+            Question::Describe { from, limit } => {
+                let limit = if *limit == 0 { PAGE_ROWS_DEFAULT } else { *limit as usize };
+                match self.machine.describe(from.as_ref(), limit) {
+                    Ok(page) => page,
+                    Err(refusal) => Reply::Error(Failure::new(refusal.code, refusal.detail)),
+                }
+            }
             Question::Get { .. } | Question::Scan { .. } | Question::Log { .. } => {
                 unreachable!("the worker sends these to the reads threads")
             }

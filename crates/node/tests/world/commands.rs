@@ -4,15 +4,15 @@ use super::World;
 use naust_log::Layout;
 use naust_node::views::Cause;
 use naust_node::{ConnectionId, Event};
-use naust_wire::ask::Ask;
+use naust_wire::ask::{Ask, Listing};
 use naust_wire::commit::Draft;
 use naust_wire::control::Control;
 use naust_wire::limits::PACKET_HEADER_BYTES;
 use naust_wire::options::{Durability, NamespaceOptions, StreamOptions};
 use naust_wire::packet::{self, Kind};
-use naust_wire::read::{Level, Query, Read};
+use naust_wire::read::{Level, Named, Query, Read};
 use naust_wire::reply::Failure;
-use naust_wire::{Code, NodeId, Offset, RequestId, Sequence, SessionId, ShardId};
+use naust_wire::{Code, NodeId, Numbers, Offset, RequestId, Sequence, SessionId, ShardId};
 use std::sync::atomic::Ordering;
 
 impl World {
@@ -125,7 +125,7 @@ impl World {
                 Kind::Ask
             }
             "session" | "create" | "interval" | "delete" | "retain" | "floors" => {
-                control(verb, words).encode(&mut body);
+                control(verb, words).encode_numbered(&numbers(words), &mut body);
                 Kind::Control
             }
             "get" | "scan" | "records" | "cursor" | "log" | "describe" => {
@@ -185,8 +185,11 @@ fn ask(verb: &str, word: &str, to: &str) -> Ask {
         }
         "hello" => Ask::Hello { token: word.to_string(), client: "story".to_string() },
         "resolve" => Ask::Resolve(word.to_string()),
-        "namespaces" => Ask::Namespaces,
-        _ => Ask::Cluster,
+        "namespaces" => {
+            let (from, limit) = word.split_once('/').unwrap_or((word, "0"));
+            Ask::Namespaces(Listing { from: from.to_string(), limit: limit.parse().unwrap() })
+        }
+        _ => Ask::Cluster(Listing::default()),
     }
 }
 
@@ -201,7 +204,7 @@ fn control(verb: &str, words: &[&str]) -> Control {
         "create" => Control::CreateNamespace {
             name: name(),
             options: NamespaceOptions {
-                history_bytes: words.get(1).map_or(0, |word| word.parse().unwrap()),
+                history_bytes: words.get(1).map_or(0, |word| word.parse().unwrap_or(0)),
                 ..quorum
             },
         },
@@ -219,6 +222,16 @@ fn control(verb: &str, words: &[&str]) -> Control {
         },
         _ => Control::Floors(Vec::new()),
     }
+}
+
+/// The last word may be `session+56/3`.
+fn numbers(words: &[&str]) -> Numbers {
+    let last = words.last().and_then(|word| word.strip_prefix("session")?.split_once('/'));
+    last.map_or(Numbers::NONE, |(id, number)| Numbers {
+        session: SessionId(place(id).0),
+        sequence: Sequence(number.parse().unwrap()),
+        acked_below: Sequence(1),
+    })
 }
 
 fn place(word: &str) -> Offset {
@@ -260,7 +273,13 @@ fn read(verb: &str, words: &[&str]) -> Read {
         },
         "cursor" => Query::Cursor { stream: word(1).to_string(), cursor: word(2).to_string() },
         "log" => Query::Log { from: place(word(1)), max_bytes: 0, wait_ms: number(2) },
-        _ => Query::Describe,
+        _ => Query::Describe {
+            from: word(1).split_once('/').map(|(kind, name)| match kind {
+                "kv" => Named::Keyspace(name.to_string()),
+                _ => Named::Stream(name.to_string()),
+            }),
+            limit: number(2),
+        },
     };
     Read { level, query }
 }

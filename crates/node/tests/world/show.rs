@@ -96,17 +96,19 @@ fn show(reply: &Reply) -> String {
         Reply::Done(at) => format!("done {}", offset(*at)),
         Reply::Hello { node, .. } => format!("hello of node {node}"),
         Reply::Resolved { shard, leader } => format!("shard {shard}, led by {leader}"),
-        Reply::Namespaces(namespaces) => {
+        Reply::Namespaces { namespaces, next } => {
             let names = namespaces.iter().map(|n| format!(" {} in {}", n.name, n.shard));
-            format!("namespaces{}", names.collect::<String>())
+            let next = next.iter().map(|next| format!(", next {next}"));
+            format!("namespaces{}", names.chain(next).collect::<String>())
         }
-        Reply::Cluster { nodes, namespaces } => {
+        Reply::Cluster { nodes, namespaces, .. } => {
             format!("{} nodes, {} namespaces", nodes.len(), namespaces.len())
         }
-        Reply::Described { keyspaces, streams, .. } => {
+        Reply::Described { keyspaces, streams, next, .. } => {
             let keyspaces = keyspaces.iter().map(|k| format!(" keyspace {}", k.name));
             let streams = streams.iter().map(|s| format!(" stream {} of {}", s.name, s.records));
-            format!("described{}", keyspaces.chain(streams).collect::<String>())
+            let next = next.iter().map(|next| format!(", next {}", next.name()));
+            format!("described{}", keyspaces.chain(streams).chain(next).collect::<String>())
         }
     }
 }

@@ -59,7 +59,7 @@ fn judge(case: &Case<'_>, request: &Request) -> Result<(), String> {
 /// been told of as committed is one that can be asked for.
 fn askable(read: &Read, reply: &Reply, frontier: Offset) -> Result<(), String> {
     let of_now =
-        matches!(read.query, Query::Records { .. } | Query::Cursor { .. } | Query::Describe);
+        matches!(read.query, Query::Records { .. } | Query::Cursor { .. } | Query::Describe { .. });
     match (read.level, reply) {
         (_, Reply::Error(failure)) if failure.code != Code::BadArgument => Ok(()),
         (Level::Exactly(_), Reply::Error(_)) if of_now => Ok(()),

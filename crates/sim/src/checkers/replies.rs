@@ -63,14 +63,14 @@ fn suits(asked: &Asked, reply: &Reply) -> bool {
                 | (Query::Records { .. }, Reply::Records { .. })
                 | (Query::Cursor { .. }, Reply::Cursor(_))
                 | (Query::Log { .. }, Reply::Frames { .. })
-                | (Query::Describe, Reply::Described { .. })
+                | (Query::Describe { .. }, Reply::Described { .. })
         ),
         Asked::Ask(Ask::Transfer { .. }) => matches!(reply, Reply::Done(_)),
         Asked::Ask(_) => matches!(
             reply,
             Reply::Hello { .. }
                 | Reply::Resolved { .. }
-                | Reply::Namespaces(_)
+                | Reply::Namespaces { .. }
                 | Reply::Cluster { .. }
         ),
         Asked::Garbage => false,

@@ -15,7 +15,7 @@ use super::{commits, keys, questions};
 use crate::generator::Generator;
 use crate::history::{Asked, History};
 use crate::plan::{Plan, RequestKind};
-use naust_wire::ask::Ask;
+use naust_wire::ask::{Ask, Listing};
 use naust_wire::control::Control;
 use naust_wire::options::{Compaction, Compression, KeyspaceOptions, StreamOptions};
 use naust_wire::packet::{self, Kind};
@@ -392,8 +392,8 @@ impl Client {
 
     fn ask(&mut self, plan: &Plan) -> Outgoing {
         let ask = match self.generator.below(3) {
-            0 => Ask::Namespaces,
-            1 => Ask::Cluster,
+            0 => Ask::Namespaces(Listing::default()),
+            1 => Ask::Cluster(Listing::default()),
             _ => Ask::Resolve(keys::namespace(self.generator.below(plan.work.namespaces))),
         };
         self.outgoing(Asked::Ask(ask), ShardId::DIRECTORY, Purpose::Plain)

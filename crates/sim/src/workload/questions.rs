@@ -57,7 +57,7 @@ fn query(generator: &mut Generator, work: &Work, known: &Knowledge, kind: Reques
             max_bytes: limit(generator, 100_000),
             wait_ms: wait_ms(generator),
         },
-        RequestKind::Describe => Query::Describe,
+        RequestKind::Describe => Query::Describe { from: None, limit: 0 },
         other => panic!("{other:?} is no read"),
     }
 }

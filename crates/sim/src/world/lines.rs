@@ -404,7 +404,7 @@ fn mark(reply: &Reply) -> &'static str {
         Reply::Described { .. } => "described",
         Reply::Hello { .. }
         | Reply::Resolved { .. }
-        | Reply::Namespaces(_)
+        | Reply::Namespaces { .. }
         | Reply::Cluster { .. } => "answers of nodes",
     }
 }

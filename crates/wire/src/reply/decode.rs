@@ -9,13 +9,13 @@ use crate::code::{Code, Outcome};
 use crate::ids::{NodeId, Offset, SessionId, ShardId};
 use crate::limits::{
     CURSORS_PER_STREAM_MAX, DETAIL_BYTES_MAX, KEY_BYTES_MAX, KEYSPACES_PER_NAMESPACE_MAX,
-    NAME_BYTES_MAX, NAMESPACES_MAX, NODES_MAX, OPS_PER_COMMIT_MAX, PACKET_BODY_BYTES_MAX,
-    PAGE_ROWS_MAX, RANGE_DELETES_PER_COMMIT_MAX, REPLICAS_PER_SHARD_MAX, STREAMS_PER_NAMESPACE_MAX,
-    TEXT_BYTES_MAX, VALUE_BYTES_MAX,
+    NAME_BYTES_MAX, NODES_MAX, OPS_PER_COMMIT_MAX, PACKET_BODY_BYTES_MAX, PAGE_ROWS_MAX,
+    RANGE_DELETES_PER_COMMIT_MAX, REPLICAS_PER_SHARD_MAX, TEXT_BYTES_MAX, VALUE_BYTES_MAX,
 };
 use crate::message::{Message, Refusal, bounded, data, text};
 use crate::naust_capnp as schema;
 use crate::options::{KeyspaceOptions, NamespaceOptions, StreamOptions};
+use crate::read::Named;
 
 impl Reply {
     /// Reads a reply from its bytes.
@@ -59,11 +59,17 @@ impl Reply {
                 shard: ShardId(from.get_shard()),
                 leader: NodeId(from.get_leader()),
             },
-            Which::Namespaces(list) => Reply::Namespaces(read_namespaces(list?)?),
-            Which::Cluster(from) => Reply::Cluster {
-                nodes: collect("nodes", from.get_nodes()?, NODES_MAX, read_node)?,
-                namespaces: read_namespaces(from.get_cluster_namespaces()?)?,
-            },
+            Which::Namespaces(from) => {
+                let mut namespaces = read_namespaces(from.get_page()?)?;
+                let next = split(from.get_more_namespaces(), &mut namespaces, |last| last.name);
+                Reply::Namespaces { namespaces, next }
+            }
+            Which::Cluster(from) => {
+                let nodes = collect("nodes", from.get_nodes()?, NODES_MAX, read_node)?;
+                let mut namespaces = read_namespaces(from.get_cluster_namespaces()?)?;
+                let next = split(from.get_more_in_cluster(), &mut namespaces, |last| last.name);
+                Reply::Cluster { nodes, namespaces, next }
+            }
             Which::Described(from) => read_described(from)?,
         })
     }
@@ -121,6 +127,11 @@ fn optional_key(present: bool, key: &[u8]) -> Result<Option<Vec<u8>>, Refusal> {
     present.then(|| data(key, KEY_BYTES_MAX)).transpose()
 }
 
+/// Takes the last of a list off, if it is only the name that the following page begins with.
+fn split<T>(more: bool, list: &mut Vec<T>, name: impl Fn(T) -> String) -> Option<String> {
+    if more { list.pop().map(name) } else { None }
+}
+
 fn read_row(from: schema::reply::row::Reader<'_>) -> Result<Reply, Refusal> {
     let row = match from.get_present() {
         true => Some((Offset(from.get_row_offset()), data(from.get_value()?, VALUE_BYTES_MAX)?)),
@@ -153,7 +164,7 @@ fn read_records(from: schema::reply::records::Reader<'_>) -> Result<Reply, Refus
 }
 
 fn read_namespaces(list: ListOf<'_, schema::namespace::Owned>) -> Result<Vec<Namespace>, Refusal> {
-    collect("namespaces", list, NAMESPACES_MAX, |from| {
+    collect("namespaces", list, PAGE_ROWS_MAX + 1, |from| {
         let replicas = from.get_replicas()?;
         Ok(Namespace {
             name: text(from.get_name()?, NAME_BYTES_MAX)?,
@@ -183,21 +194,24 @@ fn read_node(from: schema::node::Reader<'_>) -> Result<Node, Refusal> {
 
 fn read_described(from: schema::reply::described::Reader<'_>) -> Result<Reply, Refusal> {
     let keyspaces = from.get_keyspaces()?;
-    let streams = from.get_streams()?;
-    Ok(Reply::Described {
-        at: Offset(from.get_described_at()),
-        floor: Offset(from.get_floor()),
-        keyspaces: collect("keyspaces", keyspaces, KEYSPACES_PER_NAMESPACE_MAX, |keyspace| {
-            Ok(Keyspace {
-                name: text(keyspace.get_name()?, NAME_BYTES_MAX)?,
-                options: KeyspaceOptions::read(keyspace.get_options()?)?,
-                rows_estimate: keyspace.get_rows_estimate(),
-                bytes: keyspace.get_bytes(),
-                floor: Offset(keyspace.get_floor()),
-            })
-        })?,
-        streams: collect("streams", streams, STREAMS_PER_NAMESPACE_MAX, read_stream)?,
-    })
+    let mut keyspaces = collect("keyspaces", keyspaces, KEYSPACES_PER_NAMESPACE_MAX, |keyspace| {
+        Ok(Keyspace {
+            name: text(keyspace.get_name()?, NAME_BYTES_MAX)?,
+            options: KeyspaceOptions::read(keyspace.get_options()?)?,
+            rows_estimate: keyspace.get_rows_estimate(),
+            bytes: keyspace.get_bytes(),
+            floor: Offset(keyspace.get_floor()),
+        })
+    })?;
+    let mut streams = collect("streams", from.get_streams()?, PAGE_ROWS_MAX + 1, read_stream)?;
+    let more = from.get_more_described();
+    let next = split(more, &mut streams, |last| last.name).map(Named::Stream);
+    let next = match next {
+        Some(next) => Some(next),
+        None => split(more, &mut keyspaces, |last| last.name).map(Named::Keyspace),
+    };
+    let (at, floor) = (Offset(from.get_described_at()), Offset(from.get_floor()));
+    Ok(Reply::Described { at, floor, keyspaces, streams, next })
 }
 
 fn read_stream(from: schema::stream::Reader<'_>) -> Result<Stream, Refusal> {

@@ -12,6 +12,7 @@ use crate::limits::{DETAIL_BYTES_MAX, PACKET_BODY_BYTES_MAX, PACKET_HEADER_BYTES
 use crate::message::build;
 use crate::naust_capnp as schema;
 use crate::packet::{self, Kind};
+use crate::read::Named;
 
 /// Appends a packet with any reply to `out`. One whose body would be over the limit of packets is
 /// replaced by an error that says so.
@@ -170,11 +171,13 @@ impl Reply {
     /// About how many words the generated code will need.
     fn words(&self) -> usize {
         match self {
-            Reply::Namespaces(namespaces) => 32 + namespaces.len() * 32,
-            Reply::Cluster { nodes, namespaces } => 32 + nodes.len() * 16 + namespaces.len() * 32,
+            Reply::Namespaces { namespaces, .. } => 64 + namespaces.len() * 32,
+            Reply::Cluster { nodes, namespaces, .. } => {
+                64 + nodes.len() * 16 + namespaces.len() * 32
+            }
             Reply::Described { keyspaces, streams, .. } => {
                 let cursors: usize = streams.iter().map(|stream| stream.cursors.len()).sum();
-                32 + keyspaces.len() * 16 + streams.len() * 20 + cursors * 6
+                64 + keyspaces.len() * 16 + streams.len() * 20 + cursors * 6
             }
             _ => 64,
         }
@@ -208,20 +211,34 @@ fn write_other(reply: &Reply, mut root: schema::reply::Builder<'_>) {
             to.set_shard(shard.0);
             to.set_leader(leader.0);
         }
-        Reply::Namespaces(namespaces) => {
-            write_namespaces(namespaces, root.init_namespaces(namespaces.len() as u32));
+        Reply::Namespaces { namespaces, next } => {
+            let mut to = root.init_namespaces();
+            to.set_more_namespaces(next.is_some());
+            let list = to.init_page((namespaces.len() + usize::from(next.is_some())) as u32);
+            write_namespaces(namespaces, next.as_deref(), list);
         }
-        Reply::Cluster { nodes, namespaces } => {
+        Reply::Cluster { nodes, namespaces, next } => {
             let mut to = root.init_cluster();
+            to.set_more_in_cluster(next.is_some());
             write_nodes(nodes, to.reborrow().init_nodes(nodes.len() as u32));
-            write_namespaces(namespaces, to.init_cluster_namespaces(namespaces.len() as u32));
+            let count = namespaces.len() + usize::from(next.is_some());
+            let list = to.init_cluster_namespaces(count as u32);
+            write_namespaces(namespaces, next.as_deref(), list);
         }
-        Reply::Described { at, floor, keyspaces, streams } => {
+        Reply::Described { at, floor, keyspaces, streams, next } => {
             let mut to = root.init_described();
+            to.set_more_described(next.is_some());
             to.set_described_at(at.0);
             to.set_floor(floor.0);
-            write_keyspaces(keyspaces, to.reborrow().init_keyspaces(keyspaces.len() as u32));
-            write_streams(streams, to.init_streams(streams.len() as u32));
+            let (next_keyspace, next_stream) = match next {
+                None => (None, None),
+                Some(Named::Keyspace(name)) => (Some(name.as_str()), None),
+                Some(Named::Stream(name)) => (None, Some(name.as_str())),
+            };
+            let count = (keyspaces.len() + usize::from(next_keyspace.is_some())) as u32;
+            write_keyspaces(keyspaces, next_keyspace, to.reborrow().init_keyspaces(count));
+            let count = (streams.len() + usize::from(next_stream.is_some())) as u32;
+            write_streams(streams, next_stream, to.init_streams(count));
         }
         Reply::Committed(_)
         | Reply::Row { .. }
@@ -245,7 +262,15 @@ fn cut(text: &str, max: usize) -> &str {
 
 type ListOf<'a, T> = capnp::struct_list::Builder<'a, T>;
 
-fn write_namespaces(namespaces: &[Namespace], mut list: ListOf<'_, schema::namespace::Owned>) {
+/// `next`, here and below: of the last of the list only the name is told.
+fn write_namespaces(
+    namespaces: &[Namespace],
+    next: Option<&str>,
+    mut list: ListOf<'_, schema::namespace::Owned>,
+) {
+    if let Some(next) = next {
+        list.reborrow().get(namespaces.len() as u32).set_name(next);
+    }
     for (i, namespace) in namespaces.iter().enumerate() {
         let mut to = list.reborrow().get(i as u32);
         to.set_name(&namespace.name);
@@ -273,7 +298,14 @@ fn write_nodes(nodes: &[Node], mut list: ListOf<'_, schema::node::Owned>) {
     }
 }
 
-fn write_keyspaces(keyspaces: &[Keyspace], mut list: ListOf<'_, schema::keyspace::Owned>) {
+fn write_keyspaces(
+    keyspaces: &[Keyspace],
+    next: Option<&str>,
+    mut list: ListOf<'_, schema::keyspace::Owned>,
+) {
+    if let Some(next) = next {
+        list.reborrow().get(keyspaces.len() as u32).set_name(next);
+    }
     for (i, keyspace) in keyspaces.iter().enumerate() {
         let mut to = list.reborrow().get(i as u32);
         to.set_name(&keyspace.name);
@@ -284,7 +316,14 @@ fn write_keyspaces(keyspaces: &[Keyspace], mut list: ListOf<'_, schema::keyspace
     }
 }
 
-fn write_streams(streams: &[Stream], mut list: ListOf<'_, schema::stream::Owned>) {
+fn write_streams(
+    streams: &[Stream],
+    next: Option<&str>,
+    mut list: ListOf<'_, schema::stream::Owned>,
+) {
+    if let Some(next) = next {
+        list.reborrow().get(streams.len() as u32).set_name(next);
+    }
     for (i, stream) in streams.iter().enumerate() {
         let mut to = list.reborrow().get(i as u32);
         to.set_name(&stream.name);

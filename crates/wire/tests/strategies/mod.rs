@@ -2,14 +2,14 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
-use naust_wire::ask::Ask;
+use naust_wire::ask::{Ask, Listing};
 use naust_wire::commit::{Draft, DraftCondition, DraftOp};
 use naust_wire::control::{Control, Floor, Floored};
 use naust_wire::limits::*;
 use naust_wire::options::*;
-use naust_wire::read::{Level, Query, Read};
+use naust_wire::read::{Level, Named, Query, Read};
 use naust_wire::reply::*;
-use naust_wire::{Code, NodeId, Offset, Outcome, SessionId, ShardId};
+use naust_wire::{Code, NodeId, Numbers, Offset, Outcome, Sequence, SessionId, ShardId};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -184,7 +184,8 @@ fn query() -> impl Strategy<Value = Query> {
             max_bytes,
             wait_ms
         }),
-        Just(Query::Describe),
+        (option::of(named()), 0..=PAGE_ROWS_MAX as u32)
+            .prop_map(|(from, limit)| Query::Describe { from, limit }),
     ]
 }
 
@@ -192,9 +193,26 @@ pub fn ask() -> impl Strategy<Value = Ask> {
     prop_oneof![
         ("\\PC{0,30}", "\\PC{0,30}").prop_map(|(token, client)| Ask::Hello { token, client }),
         name().prop_map(Ask::Resolve),
-        Just(Ask::Namespaces),
-        Just(Ask::Cluster),
+        listing().prop_map(Ask::Namespaces),
+        listing().prop_map(Ask::Cluster),
     ]
+}
+
+fn listing() -> impl Strategy<Value = Listing> {
+    let from = option::of(name()).prop_map(Option::unwrap_or_default);
+    (from, 0..=PAGE_ROWS_MAX as u32).prop_map(|(from, limit)| Listing { from, limit })
+}
+
+fn named() -> impl Strategy<Value = Named> {
+    prop_oneof![name().prop_map(Named::Keyspace), name().prop_map(Named::Stream)]
+}
+
+pub fn numbers() -> impl Strategy<Value = Numbers> {
+    (1..u64::MAX, 1..u64::MAX, any::<u64>()).prop_map(|(session, sequence, acked_below)| Numbers {
+        session: SessionId(session),
+        sequence: Sequence(sequence),
+        acked_below: Sequence(acked_below),
+    })
 }
 
 pub fn committed() -> impl Strategy<Value = Committed> {
@@ -310,12 +328,17 @@ pub fn reply() -> impl Strategy<Value = Reply> {
                 .prop_map(|(first, data, next, end)| Reply::Frames { first, data, next, end }),
         ];
     let lists = prop_oneof![
-        vec(namespace(), 0..4).prop_map(Reply::Namespaces),
-        (vec(node(), 0..4), vec(namespace(), 0..4))
-            .prop_map(|(nodes, namespaces)| Reply::Cluster { nodes, namespaces }),
-        (offset(), offset(), vec(keyspace(), 0..4), vec(stream(), 0..4)).prop_map(
-            |(at, floor, keyspaces, streams)| Reply::Described { at, floor, keyspaces, streams }
-        ),
+        (vec(namespace(), 0..4), option::of(name()))
+            .prop_map(|(namespaces, next)| Reply::Namespaces { namespaces, next }),
+        (vec(node(), 0..4), vec(namespace(), 0..4), option::of(name()))
+            .prop_map(|(nodes, namespaces, next)| Reply::Cluster { nodes, namespaces, next }),
+        (offset(), offset(), vec(keyspace(), 0..4), vec(stream(), 0..4), option::of(named()))
+            .prop_map(|(at, floor, keyspaces, mut streams, next)| {
+                if matches!(next, Some(Named::Keyspace(_))) {
+                    streams.clear();
+                }
+                Reply::Described { at, floor, keyspaces, streams, next }
+            }),
     ];
     prop_oneof![small, pages, lists]
 }
