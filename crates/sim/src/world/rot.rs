@@ -56,8 +56,15 @@ impl World {
     }
 
     fn some_shard(&mut self, node: usize) -> Option<ShardId> {
-        let shards: Vec<ShardId> = self.members[node].disks.keys().copied().collect();
+        let shards = self.members[node].disks.keys().copied();
+        let shards: Vec<ShardId> = shards.filter(|shard| self.may_rot(node, *shard)).collect();
         (!shards.is_empty()).then(|| *self.misfortune.pick(&shards))
+    }
+
+    /// Within the promises only what is there is damaged: a replica of a shard that is open.
+    fn may_rot(&self, node: usize, shard: ShardId) -> bool {
+        let is_mendable = self.plan.mode == Mode::Promised && self.members.len() > 1;
+        !is_mendable || self.look(node, shard).is_some()
     }
 
     /// Damage was done.
@@ -185,16 +192,19 @@ impl World {
     }
 
     fn some_tables(&mut self, node: usize) -> Option<ShardId> {
-        let promised = self.plan.mode == Mode::Promised;
         let shards = self.members[node].tables.keys().copied();
-        let shards: Vec<ShardId> =
-            shards.filter(|shard| promised || *shard != ShardId::DIRECTORY).collect();
+        let shards: Vec<ShardId> = match self.plan.mode {
+            Mode::Promised => shards.filter(|shard| self.may_rot(node, *shard)).collect(),
+            Mode::Beyond => shards.filter(|shard| *shard != ShardId::DIRECTORY).collect(),
+        };
         (!shards.is_empty()).then(|| *self.misfortune.pick(&shards))
     }
 
     /// A bit of a file that is no segment rots: one slot of a superblock is enough.
     fn rot_superblock(&mut self, node: usize) {
-        let others = self.members[node].disks.iter().flat_map(|(shard, disk)| {
+        let disks = self.members[node].disks.iter();
+        let disks = disks.filter(|(shard, _)| self.may_rot(node, **shard));
+        let others = disks.flat_map(|(shard, disk)| {
             let files = disk.files().into_iter().filter(|(name, _)| !name.ends_with(".log"));
             files.map(|(name, length)| (*shard, name, length))
         });
