@@ -19,7 +19,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Writes that may wait for one disk thread: every shard has at most one of log bytes and one of
 /// its superblock.
 pub const JOBS_MAX: usize = 4 * naust_wire::limits::NAMESPACES_MAX;
-/// Small writes that share a sync, at least: with fewer, syncs side by side are sooner done.
+/// Small writes under way from which on they share syncs: with fewer, syncs side by side are sooner
+/// done.
 const TOGETHER_MIN: usize = 4;
 
 /// A write and whom to tell.
@@ -78,7 +79,7 @@ pub fn run_together(wiring: &Wiring, queue: &Queue<Job>) {
     let mut jobs = VecDeque::new();
     let mut told: Vec<Vec<Input>> = wiring.workers.iter().map(|_| Vec::new()).collect();
     while queue.wait(None, &mut jobs) {
-        while jobs.len() >= TOGETHER_MIN && !wiring.life.is_ending() {
+        while jobs.len() > 1 && !wiring.life.is_ending() {
             write_together(wiring, &mut jobs, &mut told);
         }
         write_apart(wiring, &mut jobs);
