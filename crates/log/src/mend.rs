@@ -36,7 +36,7 @@ pub struct Mend {
     must_join: bool,
 }
 
-/// Why a place is not mended. Nothing was written.
+/// Why a place is not mended. Nothing was written, if nothing else is said.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MendError {
@@ -46,9 +46,13 @@ pub enum MendError {
     /// There is nothing to be mended: the log is trimmed there, or ends before.
     #[error("the log holds nothing there")]
     Gone,
-    /// The operating system said no.
+    /// The operating system said no. The place was perhaps written to, and is as good as before.
     #[error(transparent)]
     Io(#[from] Fault),
+    /// A sync failed: of what was written to the file, here or by whoever else writes to it,
+    /// nothing may be assumed any more. The node has to stop.
+    #[error(transparent)]
+    Unsynced(Fault),
 }
 
 /// What was mended.
@@ -138,10 +142,13 @@ impl Mend {
             Behind::Open => false,
             Behind::Other(flaw) => return Err(refused(flaw).into()),
         };
-        self.shared.settle()?;
-        self.write(&*file, base, &bytes)?;
+        self.shared.settle().map_err(MendError::Unsynced)?;
+        let name = Layout::name(base);
+        file.write_at(self.at.0 - base.0, &[&bytes]).map_err(Fault::at("mend", &name))?;
+        file.sync().map_err(Fault::at("sync", &name)).map_err(MendError::Unsynced)?;
         if unnamed {
-            self.shared.disk.sync().map_err(Fault::at("sync names of", &Layout::name(base)))?;
+            let named = self.shared.disk.sync().map_err(Fault::at("sync names of", &name));
+            named.map_err(MendError::Unsynced)?;
         }
         Ok(Mended { to: self.at.plus(bytes.len() as u64), joined })
     }
@@ -292,12 +299,6 @@ impl Mend {
             (None, _) if self.must_join => Behind::Open,
             _ => Behind::Joined,
         }
-    }
-
-    fn write(&self, file: &dyn File, base: Offset, bytes: &[u8]) -> Result<(), Fault> {
-        file.write_at(self.at.0 - base.0, &[bytes])
-            .and_then(|()| file.sync())
-            .map_err(Fault::at("mend", &Layout::name(base)))
     }
 }
 

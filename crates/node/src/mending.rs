@@ -187,6 +187,9 @@ impl Mending {
             }
             Ok(_) | Err(MendError::Refused(_)) => self.tried(at),
             Err(MendError::Gone) => drop(self.places.remove(&at)),
+            Err(MendError::Unsynced(fault)) => {
+                effects.push(Effect::Stop(format!("the log of shard {shard}: {fault}")));
+            }
             Err(_) => {
                 if let Some(place) = self.places.get_mut(&at) {
                     (place.again_ms, place.is_told) = (now.monotonic_ms + AGAIN_MS, true);

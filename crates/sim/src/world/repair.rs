@@ -34,7 +34,7 @@ impl World {
     pub(super) fn mend(&mut self, node: (usize, u64), shard: ShardId, mend: naust_log::Mend) {
         let at = mend.at();
         let Some((outcome, late)) = self.on_disk(node, shard, || mend.run()) else { return };
-        if let Err(MendError::Io(fault)) = &outcome {
+        if let Err(MendError::Io(fault) | MendError::Unsynced(fault)) = &outcome {
             let now = self.schedule.now();
             self.trace.note(now, format_args!("node {} shard {shard}: {fault}", node.0));
             self.doubt_mend(node.0, shard, at);
