@@ -34,6 +34,7 @@ pub struct Mend {
     frames: Vec<u8>,
     /// They are taken only if they reach the next good frame.
     must_join: bool,
+    are_committed: bool,
 }
 
 /// Why a place is not mended. Nothing was written, if nothing else is said.
@@ -71,13 +72,14 @@ impl Reader {
     /// tells which padding belongs there, and is not written.
     pub fn mend(&self, at: Offset, frames: Vec<u8>) -> Mend {
         let shared = Arc::clone(self.shared());
-        Mend { reader: self.clone(), shared, at, frames, must_join: false }
+        Mend { reader: self.clone(), shared, at, frames, must_join: false, are_committed: false }
     }
 
     /// What [`Reader::mend`] of another replica takes for the place that begins at `from`: whole
     /// frames up to `to`, of one segment and of at most `max_bytes`, or one that is longer; behind
     /// the last of a segment the first of the next. Nothing, if there is none that ends at or below
-    /// `to`. Blocking.
+    /// `to`. Where this log is trimmed, from the next one on that is left in the segment: what was
+    /// between nobody needs. Blocking.
     ///
     /// # Errors
     /// [`ReadError`].
@@ -88,7 +90,12 @@ impl Reader {
         max_bytes: usize,
     ) -> Result<Vec<u8>, ReadError> {
         let segment_end = self.layout().end(from);
-        let chunk = self.frames(from, to, max_bytes)?;
+        let (from, chunk) = match self.frames(from, to, max_bytes) {
+            Err(ReadError::Trimmed { next: Some(next) }) if next < to.min(segment_end) => {
+                (next, self.frames(next, to, max_bytes)?)
+            }
+            chunk => (from, chunk?),
+        };
         if chunk.from() != from && chunk.from() != segment_end {
             return Ok(Vec::new());
         }
@@ -106,6 +113,12 @@ impl Mend {
     /// are the ones that lay there: for frames that are not known to be committed.
     pub fn only_if_joined(self) -> Mend {
         Mend { must_join: true, ..self }
+    }
+
+    /// They are committed where they come from, and so is what lay here: nothing else can have lain
+    /// here, whether or not a neighbour is left that could tell.
+    pub fn committed(self) -> Mend {
+        Mend { are_committed: true, ..self }
     }
 
     /// The place.
@@ -135,7 +148,7 @@ impl Mend {
         let joined = match self.behind(&mut window, end, last, &range, &mut bytes)? {
             Behind::Joined => true,
             // Nothing says that these are the right ones.
-            Behind::Open if before.is_none() && segment.ranges.is_none() => {
+            Behind::Open if !self.are_committed && before.is_none() && segment.ranges.is_none() => {
                 return Err(refused(Flaw::Chain).into());
             }
             Behind::Open if self.must_join => return Err(refused(Flaw::Chain).into()),

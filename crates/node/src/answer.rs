@@ -27,6 +27,9 @@ pub struct Readers<R: TablesReader> {
 pub struct Job {
     waiter: Waiter,
     shard: ShardId,
+    /// Rows are shown as of this offset or later: so far tables were when it was dispatched. Those
+    /// that took their place since, folded again from the log, may be behind.
+    shown: Offset,
     what: What,
 }
 
@@ -41,7 +44,9 @@ enum What {
 }
 
 impl Job {
-    pub(crate) fn new(asked: Asked, shard: ShardId, end: Offset) -> Job {
+    /// A read, of a log whose committed part ends at `end` and tables that were folded in up to
+    /// `shown`.
+    pub(crate) fn new(asked: Asked, shard: ShardId, end: Offset, shown: Offset) -> Job {
         let waiter = Waiter { connection: asked.to, request: asked.request };
         let what = match asked.read.query {
             Query::Log { from, max_bytes, .. } => {
@@ -57,11 +62,11 @@ impl Job {
                 },
             ),
         };
-        Job { waiter, shard, what }
+        Job { waiter, shard, shown, what }
     }
 
     pub(crate) fn records(waiter: Waiter, shard: ShardId, located: Located) -> Job {
-        Job { waiter, shard, what: What::Records(located) }
+        Job { waiter, shard, shown: Offset::ZERO, what: What::Records(located) }
     }
 
     /// Who is to get what [`run`] returns. After that, the worker is told `Event::Answered`.
@@ -83,6 +88,7 @@ pub fn run<R: TablesReader>(job: &Job, readers: &Readers<R>, out: &mut Vec<u8>) 
     let start = out.len();
     let mut met = None;
     let done = match &job.what {
+        What::Rows(..) if readers.tables.applied() < job.shown => Err(behind()),
         What::Rows(Query::Get { keyspace, key }, at) => get(job, readers, keyspace, key, *at, out),
         What::Rows(Query::Scan { keyspace, from, to, reverse, limit, max_bytes }, at) => {
             let range = KeyRange { from, to: to.as_deref() };
@@ -223,6 +229,11 @@ pub(crate) fn failure(error: naust_machine::ReadError) -> Failure {
         naust_machine::ReadError::Refused(refusal) => Failure::new(refusal.code, refusal.detail),
         error => Failure::new(Code::Corrupt, error.to_string()),
     }
+}
+
+fn behind() -> Failed {
+    let detail = "this replica's tables are made anew from its log; ask again, or another replica";
+    Failed { failure: Failure::new(Code::Unavailable, detail), met: None }
 }
 
 fn tables_failed(error: naust_machine::ReadError) -> Failed {

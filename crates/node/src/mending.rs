@@ -158,13 +158,31 @@ impl Mending {
         if self.asked.take_if(|asked| asked.of == from && asked.at == at).is_none() {
             return;
         }
-        if frames.is_empty() {
+        let Ok((first, _)) = naust_wire::frame::peek(frames) else {
             return self.tried(at);
-        }
+        };
+        let at = self.split(at, first.offset);
         let mend = help.reader.mend(at, frames.to_vec());
-        let mend = if are_committed { mend } else { mend.only_if_joined() };
+        let mend = match (are_committed, help.limit < Offset::MAX) {
+            (true, true) => mend.committed(),
+            // Here a frame may have lain that was never committed.
+            (true, false) => mend,
+            (false, _) => mend.only_if_joined(),
+        };
         self.writing = Some(at);
         effects.push(Effect::Mend { shard: help.shard, mend });
+    }
+
+    /// Another replica has nothing at a place before `first`: there it trimmed what nobody needs.
+    /// Says where to mend now.
+    fn split(&mut self, at: Offset, first: Offset) -> Offset {
+        let place = self.places.get_mut(&at).filter(|place| at < first && first < place.to);
+        let Some(place) = place else { return at };
+        place.tried += 1;
+        let behind = Place { to: place.to, tried: 0, again_ms: 0, is_told: place.is_told };
+        place.to = first;
+        self.places.entry(first).or_insert(behind);
+        first
     }
 
     /// Frames were written, or not.

@@ -518,7 +518,7 @@ impl Shard {
                 self.asks.push(asked);
                 continue;
             }
-            if let Some(asked) = dispatch(self.id, asked, end, effects) {
+            if let Some(asked) = dispatch(self.id, asked, end, applied.applied, effects) {
                 self.waiting.wait_for_log(asked);
             }
         }
@@ -680,11 +680,17 @@ pub(crate) fn busy(why: Busy) -> Failure {
 }
 
 /// Sends a read that may be answered on its way; gives it back if it waits for the log to grow.
-fn dispatch(shard: ShardId, asked: Asked, end: Offset, effects: &mut Vec<Effect>) -> Option<Asked> {
+fn dispatch(
+    shard: ShardId,
+    asked: Asked,
+    end: Offset,
+    shown: Offset,
+    effects: &mut Vec<Effect>,
+) -> Option<Asked> {
     match &asked.read.query {
         Query::Log { from, wait_ms, .. } if *from >= end && *wait_ms > 0 => return Some(asked),
         Query::Get { .. } | Query::Scan { .. } | Query::Log { .. } => {
-            let job = answer::Job::new(asked, shard, end);
+            let job = answer::Job::new(asked, shard, end, shown);
             effects.push(Effect::Read { shard, job });
         }
         Query::Records { .. } | Query::Cursor { .. } | Query::Describe { .. } => {

@@ -200,6 +200,8 @@ pub struct World {
     /// Damage that is not mended yet, and when that was looked at last.
     wounds: Vec<Wound>,
     looked_at_wounds: Moment,
+    /// Logs that were damaged and are as whole as they can be.
+    scars: BTreeSet<(usize, ShardId)>,
     /// Places of logs whose disk failed while they were mended.
     doubtful_mends: Vec<(usize, ShardId, Offset)>,
     /// Commits without an answer, and since when there has been none at all.
@@ -260,6 +262,7 @@ impl World {
             directory: Model::default(),
             wounds: Vec::new(),
             looked_at_wounds: Moment::default(),
+            scars: BTreeSet::new(),
             doubtful_mends: Vec::new(),
             commits_under_way: 0,
             without_commit: None,

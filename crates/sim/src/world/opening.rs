@@ -172,7 +172,11 @@ impl World {
                 Err(naust_log::ReadError::Trimmed { next: Some(next) }) if next > at => at = next,
                 Err(_) if self.excuses.damage || !self.wounds.is_empty() => return,
                 Err(error) => {
-                    return self.broken(format!("slot {slot} shard {id} at {at}: {error}"));
+                    let behind = |damage| self.behind_scar(slot, id, &damage);
+                    let Some(next) = error.damage().and_then(behind) else {
+                        return self.broken(format!("slot {slot} shard {id} at {at}: {error}"));
+                    };
+                    at = next;
                 }
             }
         }

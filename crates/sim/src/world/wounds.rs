@@ -3,7 +3,8 @@
 
 use super::World;
 use crate::schedule::Moment;
-use naust_log::{Depth, Survey};
+use naust_log::sim::SimDisk;
+use naust_log::{Damage, Depth, ReadError, Reader, Survey};
 use naust_wire::{NodeId, Offset, ShardId};
 use std::sync::Arc;
 
@@ -83,10 +84,55 @@ impl World {
                 continue;
             }
             self.tally.mark("damage that was mended");
+            self.scars.insert((wound.slot, wound.shard));
             let took = now.0 - wound.since.0;
             self.tally.mending_micros = self.tally.mending_micros.max(took);
             self.trace.note(now, format_args!("whole again: {wound:?}"));
         }
+    }
+
+    /// Whether another replica has a frame that is damaged here.
+    fn is_elsewhere(&self, wound: &Wound, here: &Reader, damage: &Damage) -> bool {
+        let mut at = damage.from;
+        while let Some((from, next)) = self.elsewhere(wound.slot, wound.shard, at, damage.to) {
+            if here.frame(from).is_err() {
+                return true;
+            }
+            at = next;
+        }
+        false
+    }
+
+    /// The next frame between two offsets that is on the disk of another replica: where it begins,
+    /// and where to look on.
+    fn elsewhere(
+        &self,
+        slot: usize,
+        shard: ShardId,
+        from: Offset,
+        to: Offset,
+    ) -> Option<(Offset, Offset)> {
+        let others = self.members.iter().enumerate().filter(|(other, _)| *other != slot);
+        let disks = others.filter_map(|(_, member)| member.disks.get(&shard));
+        let next = |disk: &SimDisk| {
+            let survey = Survey::new(Arc::new(disk.copy()), Depth::Tail).ok()?;
+            next_frame(&survey.reader(), from, to)
+        };
+        disks.filter_map(next).min()
+    }
+
+    /// Where a log goes on behind damage that nobody is there to mend, since all others have let go
+    /// of what was there: nothing needs it.
+    pub(super) fn behind_scar(
+        &self,
+        slot: usize,
+        shard: ShardId,
+        damage: &Damage,
+    ) -> Option<Offset> {
+        let is_scarred = self.scars.contains(&(slot, shard));
+        let next = || self.elsewhere(slot, shard, damage.from, damage.to);
+        let to = is_scarred.then(|| next().map_or(damage.to, |(from, _)| from))?;
+        (to > damage.from).then_some(to)
     }
 
     fn is_whole(&self, wound: &Wound) -> bool {
@@ -99,10 +145,25 @@ impl World {
         }
         match wound.hurt {
             Hurt::Tables => !member.tables[&wound.shard].is_spoilt(),
-            Hurt::Log(_) => Survey::new(Arc::new(disk.copy()), Depth::Whole)
-                .is_ok_and(|survey| survey.damage.is_empty()),
+            // What nobody else has any more is needed by nothing, and goes when it is trimmed.
+            Hurt::Log(_) => Survey::new(Arc::new(disk.copy()), Depth::Whole).is_ok_and(|survey| {
+                let here = survey.reader();
+                !survey.damage.iter().any(|damage| self.is_elsewhere(wound, &here, damage))
+            }),
             Hurt::Superblock => Survey::new(Arc::new(disk.copy()), Depth::Tail)
                 .is_ok_and(|survey| !survey.has_half_a_superblock()),
+        }
+    }
+}
+
+/// The next frame between two offsets: where it begins, and where to read on.
+fn next_frame(log: &Reader, mut at: Offset, to: Offset) -> Option<(Offset, Offset)> {
+    loop {
+        match log.frames(at, to, 1) {
+            Ok(frame) if frame.bytes().is_empty() => return None,
+            Ok(frame) => return Some((frame.from(), frame.next())),
+            Err(ReadError::Trimmed { next: Some(next) }) if at < next && next < to => at = next,
+            Err(_) => return None,
         }
     }
 }
