@@ -164,7 +164,8 @@ impl Node {
         shard.timer_ms.map(|at| self.timers.remove(&(at, id)));
         shard.forget_bytes(&mut self.unapplied_bytes);
         let options = self.directory.options(id);
-        self.directory.is_replaced(id, options, (from, adopt.contents.transfer));
+        let by = (from, adopt.contents.transfer);
+        self.directory.is_replaced(id, options, by, shard.shown());
         shard.then = Then::Adopt(Box::new(adopt), options);
         shard.make_way(effects);
         for id in shard.answered.drain(..) {

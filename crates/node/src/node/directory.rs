@@ -190,12 +190,19 @@ impl Directory {
     }
 
     /// A shard of this worker is closed, for good or for repair.
-    pub(super) fn fails(&mut self, now: Now, shard: ShardId, failure: Failure, is_helped: bool) {
+    pub(super) fn fails(
+        &mut self,
+        now: Now,
+        shard: ShardId,
+        (failure, is_helped): (Failure, bool),
+        shown: Offset,
+    ) {
         let options = self.options(shard);
         let before = self.rebuilt.get(&shard);
         let before = before.filter(|(_, at_ms)| now.monotonic_ms < at_ms + LASTS_MS);
         let repairs = if is_helped { 1 + before.map_or(0, |(repairs, _)| *repairs) } else { 0 };
-        let absent = Absent { options, failure: Some(failure), repairs, ..Absent::default() };
+        let failure = Some(failure);
+        let absent = Absent { options, failure, repairs, shown, ..Absent::default() };
         self.absent.insert(shard, absent);
     }
 
@@ -205,8 +212,9 @@ impl Directory {
         shard: ShardId,
         options: NamespaceOptions,
         by: (NodeId, u64),
+        shown: Offset,
     ) {
-        let absent = Absent { options, replaced_by: Some(by), ..Absent::default() };
+        let absent = Absent { options, replaced_by: Some(by), shown, ..Absent::default() };
         self.absent.insert(shard, absent);
     }
 

@@ -41,10 +41,7 @@ impl Node {
                 let report = Report::Rebuilding("its views failed");
                 effects.push(Effect::Report { shard: id, report });
             }
-            self.directory.fails(now, id, failure.clone(), helped);
-            if let Some(absent) = self.directory.absent_mut(id) {
-                absent.shown = shard.shown();
-            }
+            self.directory.fails(now, id, (failure.clone(), helped), shard.shown());
             self.leaving.insert(id, shard);
         }
         let Some(shard) = self.leaving.get_mut(&id) else { return };
@@ -74,7 +71,8 @@ impl Node {
         let detail = "the tables of the namespace are damaged on this node; ask another one";
         let report = Report::Rebuilding("a read met damaged tables");
         effects.push(Effect::Report { shard: id, report });
-        self.directory.fails(now, id, Failure::new(Code::Corrupt, detail), true);
+        let failure = Failure::new(Code::Corrupt, detail);
+        self.directory.fails(now, id, (failure, true), shard.shown());
         shard.make_way(effects);
         for id in shard.answered.drain(..) {
             self.connections.end(id, 1, effects);
