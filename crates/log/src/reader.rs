@@ -143,8 +143,12 @@ impl Reader {
             match self.checked(at, limit.min(to).min(end), max_bytes) {
                 Ok(Ok(chunk)) if chunk.bytes.is_empty() && chunk.next > at => at = chunk.next,
                 Ok(Ok(chunk)) => return Ok(chunk),
-                // `to` is no boundary: the frame that crosses it is not asked for.
-                Ok(Err(Flaw::Frame(Bad::Short(bytes)))) if at.0 + bytes as u64 > to.0 => {
+                // `to` is no boundary: the frame that crosses it is not asked for. If there is one:
+                // a rotten length may only look so.
+                Ok(Err(Flaw::Frame(Bad::Short(bytes))))
+                    if at.0 + bytes as u64 > to.0
+                        && matches!(self.checked(at, limit.min(end), 1), Ok(Ok(_))) =>
+                {
                     return Ok(Chunk { layout, from: at, bytes: Vec::new(), next: at });
                 }
                 // The owner may have cut, or trimmed, what was just being read.

@@ -406,3 +406,60 @@ fn a_log_whose_end_the_disk_refuses_to_read_is_not_opened_and_not_cut() {
     let (log, _) = Log::open(Arc::new(good), SHARD).unwrap();
     assert_eq!(all(&log.reader()), before);
 }
+
+/// A frame that claims to be longer than what is asked for is damage, not the end of it.
+#[test]
+fn a_rotten_length_is_damage() {
+    let (disk, log, _) = make(3, 12);
+    let (reader, frames) = (log.reader(), all(&log.reader()));
+    let (at, next) = (frames[4].1, frames[5].1);
+    let end = next.min(layout().end(at));
+    let shorter = reader.frames(at, at.plus(8), 1000).unwrap();
+    assert_eq!(shorter.next(), at, "the frame is longer than what is asked for");
+    disk.rot(&Layout::name(layout().base(at)), at.0 - layout().base(at).0 + 6, 1);
+    for to in [at.plus(8), end, log.end().offset, Offset::MAX] {
+        let damage = reader.frames(at, to, 1000).unwrap_err().damage().unwrap();
+        assert_eq!(damage.from, at, "up to {to}");
+    }
+}
+
+/// Another replica may have trimmed part of what is damaged here: the rest is mended.
+#[test]
+fn what_lives_is_mended_between_what_another_replica_let_go() {
+    let (disk, log, _) = make(6, 60);
+    let (_, mut other, _) = make(6, 60);
+    let frames = all(&log.reader());
+    assert_eq!(frames, all(&other.reader()), "two replicas");
+    let live = frames[2].1;
+    let ranges = |range: std::ops::Range<Offset>| {
+        let lives = range.contains(&live);
+        lives.then(|| live.plus(8)..live.plus(9)).into_iter().collect()
+    };
+    let applied = other.end().offset;
+    let input = TrimInput { persisted: applied, keep_from: applied, live: &ranges };
+    for _ in 0..30 {
+        let job = other.trim(&input);
+        if let Some(write) = other.next_write() {
+            other.written(write.run()).unwrap();
+        }
+        let Some(job) = job else { continue };
+        let done = job.run();
+        other.trimmed(done).unwrap();
+    }
+    let (dead, behind) = (frames[1].1, frames[3].1);
+    assert!(other.reader().frame(dead).is_err() && other.reader().frame(behind).is_err());
+    for (_, offset, ..) in &frames[1..4] {
+        let base = layout().base(*offset);
+        disk.rot(&Layout::name(base), offset.0 - base.0 + 20, 1);
+    }
+    let (reader, to) = (log.reader(), frames[4].1);
+    let found = other.reader().frames_to_mend(dead, to, 1 << 20).unwrap();
+    let first = naust_wire::frame::peek(&found).unwrap().0.offset;
+    assert_eq!(first, live, "from the next one on that lives");
+    let alone = reader.mend(first, found.clone()).run();
+    assert!(matches!(alone, Err(MendError::Refused(_))), "no neighbour tells: {alone:?}");
+    let mended = reader.mend(first, found).committed().run().unwrap();
+    assert_eq!((mended.to, mended.joined), (behind, false));
+    assert_eq!(reader.frame(live).unwrap().from(), live);
+    assert!(reader.frame(dead).is_err() && reader.frame(behind).is_err());
+}
