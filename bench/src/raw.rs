@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 const PAGE: u64 = 4096;
 const MEBIBYTE: u64 = 1 << 20;
+/// Space that the measurement of a growing file may take.
+const GROWING_BYTES_MAX: u64 = 8 << 30;
 
 /// Bytes a second of a new file of so many MiB that grows as it is written, with an `fdatasync` a
 /// 16 MiB; it is removed.
@@ -68,4 +70,21 @@ pub fn sequential_bytes_per_second(directory: &Path, time: Duration) -> anyhow::
         written += MEBIBYTE;
     }
     Ok(written as f64 / start.elapsed().as_secs_f64())
+}
+
+/// The same to the end of a new file, which is removed.
+pub fn growing_bytes_per_second(directory: &Path, time: Duration) -> anyhow::Result<f64> {
+    let path = directory.join("growing");
+    let file = OpenOptions::new().create(true).truncate(true).write(true).open(&path)?;
+    let block = vec![7u8; MEBIBYTE as usize];
+    let mut written = 0;
+    let start = Instant::now();
+    while start.elapsed() < time && written < GROWING_BYTES_MAX {
+        file.write_all_at(&block, written)?;
+        rustix::fs::fdatasync(&file)?;
+        written += MEBIBYTE;
+    }
+    let rate = written as f64 / start.elapsed().as_secs_f64();
+    std::fs::remove_file(&path)?;
+    Ok(rate)
 }
