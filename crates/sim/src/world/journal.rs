@@ -75,7 +75,7 @@ impl World {
     }
 
     pub(super) fn write_together(&mut self, node: (usize, u64)) {
-        let process = self.process(node).expect("it was just seen");
+        let Some(process) = self.process(node) else { return };
         let journal = Arc::clone(&process.journal);
         let (shards, writes): (Vec<_>, Vec<_>) =
             std::mem::take(&mut process.together).into_iter().unzip();
@@ -102,7 +102,8 @@ impl World {
 
     /// The files of a log are about to be replaced or removed. Says whether the process lives on.
     pub(super) fn settle_log(&mut self, node: (usize, u64), shard: ShardId) -> bool {
-        let process = self.process(node).expect("it was just seen");
+        // The power may have gone in what was done just before.
+        let Some(process) = self.process(node) else { return false };
         let journal = Arc::clone(&process.journal);
         match self.on_disk(node, shard, || journal.settle(shard)) {
             Some((Ok(()), _)) => true,
