@@ -51,7 +51,7 @@ pub fn new(setting: &Setting) -> anyhow::Result<()> {
         before.push(p99_ms(setting, &first)?);
     }
     let done = AtomicBool::new(false);
-    let (joined, during) = std::thread::scope(|scope| {
+    let ((joined, _second), during) = std::thread::scope(|scope| {
         let joining = scope.spawn(|| {
             let joined = join(setting, &first, directory.path());
             done.store(true, Ordering::Relaxed);
@@ -90,7 +90,12 @@ fn arguments<const N: usize>(pairs: [(&str, String); N]) -> Vec<String> {
 }
 
 /// Starts a second node and watches it until it votes.
-fn join(setting: &Setting, first: &NodeProcess, directory: &Path) -> anyhow::Result<Joined> {
+/// It lives on: alone, the first one would have no quorum.
+fn join(
+    setting: &Setting,
+    first: &NodeProcess,
+    directory: &Path,
+) -> anyhow::Result<(Joined, NodeProcess)> {
     let data = directory.join("n2");
     let start = Instant::now();
     let second = NodeProcess::start(Start {
@@ -112,7 +117,8 @@ fn join(setting: &Setting, first: &NodeProcess, directory: &Path) -> anyhow::Res
         }
         if votes(&runtime, &second)? {
             let begun = begun.context("the copy was over before it was seen")?;
-            return Ok(Joined { begun, copied, votes: start.elapsed(), mebibytes: last });
+            let votes = start.elapsed();
+            return Ok((Joined { begun, copied, votes, mebibytes: last }, second));
         }
         std::thread::sleep(LOOK);
     }
