@@ -47,6 +47,8 @@ impl World {
         let tables = member.tables.entry(id).or_default();
         if tables.is_lost() {
             let error = open::OpenError::NoTables("its tables are missing".to_owned());
+            // Nothing is opened: the power stays on.
+            member.fuse.replace();
             return self.not_opened(node, id, &error);
         }
         // What was not flushed when it was closed in this life, if it was, is gone.
