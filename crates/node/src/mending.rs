@@ -176,11 +176,16 @@ impl Mending {
     /// Another replica has nothing at a place before `first`: there it trimmed what nobody needs.
     /// Says where to mend now.
     fn split(&mut self, at: Offset, first: Offset) -> Offset {
+        let has_room = self.places.len() < PLACES_MAX;
         let place = self.places.get_mut(&at).filter(|place| at < first && first < place.to);
         let Some(place) = place else { return at };
         place.tried += 1;
         let behind = Place { to: place.to, tried: 0, again_ms: 0, is_told: place.is_told };
         place.to = first;
+        if !has_room {
+            // The next scrub finds it again.
+            self.places.remove(&at);
+        }
         self.places.entry(first).or_insert(behind);
         first
     }
@@ -216,5 +221,27 @@ impl Mending {
                 effects.push(Effect::Report { shard, report: Report::Unmendable { at, why } });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_bounded_however_often_they_are_split() {
+        let mut mending = Mending::default();
+        let place = Place { to: Offset(1 << 20), tried: 0, again_ms: 0, is_told: false };
+        mending.places.insert(Offset(0), place);
+        let mut at = Offset(0);
+        for _ in 0..3 * PLACES_MAX as u64 {
+            let first = at.plus(56);
+            assert_eq!(mending.split(at, first), first);
+            assert!(mending.places.len() <= PLACES_MAX, "{}", mending.places.len());
+            at = first;
+        }
+        assert_eq!(mending.places[&at].to, Offset(1 << 20), "what is behind is not forgotten");
+        assert_eq!(mending.split(at, at), at, "another replica has what belongs there");
+        assert_eq!(mending.split(at, Offset(1 << 21)), at, "nor is it of this place");
     }
 }
