@@ -31,8 +31,9 @@ pub struct TrimInput<'a> {
     /// Watches and history need everything from here on.
     pub keep_from: Offset,
     /// The ranges of bytes below that in which live records lie, of those between two offsets; in
-    /// ascending order. A frame stays whole if it touches one.
-    pub live: &'a dyn Fn(Range<Offset>) -> Vec<Range<Offset>>,
+    /// ascending order. A frame stays whole if it touches one. Nothing, as long as that is not
+    /// known: the same is asked again in the next call, so what is learned has its turn.
+    pub live: &'a dyn Fn(Range<Offset>) -> Option<Vec<Range<Offset>>>,
 }
 
 /// Shrinks one old segment. For a background thread, to be run once; what comes out goes to
@@ -110,8 +111,9 @@ impl Log {
         let split = bases.partition_point(|(base, _)| *base < self.trim_cursor);
         let turn = bases[split..].iter().chain(&bases[..split]).take(ASKED_MAX);
         for (base, live_before) in turn {
-            self.trim_cursor = self.shared.layout.end(*base);
-            let mut live = (input.live)(*base..self.trim_cursor);
+            let end = self.shared.layout.end(*base);
+            let Some(mut live) = (input.live)(*base..end) else { continue };
+            self.trim_cursor = end;
             if planted::has(Bug::TrimLive) {
                 live.clear();
             }
@@ -123,6 +125,12 @@ impl Log {
             }
         }
         None
+    }
+
+    /// Segments before the log's start, of which only live records are needed.
+    #[must_use]
+    pub fn old_segments(&self) -> usize {
+        self.shared.map().segments.range(..self.start.offset).count()
     }
 
     /// Saves a start behind the last segment that lies wholly below `limit`. Strictly below: behind

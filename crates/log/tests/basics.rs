@@ -184,7 +184,7 @@ fn records_are_read_across_sparse_segments() {
     log.release(end);
     let live_in = |range: std::ops::Range<Offset>| {
         let places = live.iter().map(|(at, _)| *at).filter(|at| range.contains(at));
-        places.map(|at| at..at.plus(1024)).collect()
+        Some(places.map(|at| at..at.plus(1024)).collect())
     };
     for _ in 0..40 {
         let input = TrimInput { persisted: end, keep_from: end, live: &live_in };

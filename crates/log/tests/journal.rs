@@ -267,7 +267,7 @@ impl Life {
         let member = &mut self.members[at];
         let applied =
             member.committed.checked_sub(1).map_or(Offset::FIRST, |last| member.path[last].end);
-        let live = |_: std::ops::Range<Offset>| Vec::new();
+        let live = |_: std::ops::Range<Offset>| Some(Vec::new());
         let input = TrimInput { persisted: applied, keep_from: applied, live: &live };
         if let Some(job) = member.log.trim(&input) {
             self.seen.trims += 1;

@@ -273,11 +273,9 @@ impl Life {
             let path = &self.path;
             let live = |range: std::ops::Range<Offset>| {
                 let within = |known: &&Known| known.offset >= range.start && known.end <= range.end;
-                path.iter()
-                    .enumerate()
-                    .filter(|(at, known)| is_live(*at) && within(known))
-                    .map(|(_, known)| known.offset.plus(8)..known.offset.plus(9))
-                    .collect()
+                let live = path.iter().enumerate();
+                let live = live.filter(|(at, known)| is_live(*at) && within(known));
+                Some(live.map(|(_, known)| known.offset.plus(8)..known.offset.plus(9)).collect())
             };
             let input = TrimInput { persisted: applied, keep_from: applied, live: &live };
             let job: Option<Trim> = self.log.trim(&input);

@@ -130,8 +130,8 @@ fn a_rename_that_takes_long_holds_up_nobody_and_misleads_nobody() {
     let reader = log.reader();
     let first = reader.frame(base(0)).unwrap();
     let live = |range: Range<Offset>| match range.start {
-        start if start == base(0) => vec![first.from()..first.end()],
-        _ => vec![range],
+        start if start == base(0) => Some(vec![first.from()..first.end()]),
+        _ => Some(vec![range]),
     };
     let input = TrimInput { persisted: base(3), keep_from: base(3), live: &live };
     assert!(log.trim(&input).is_none(), "the log's start moves first");

@@ -267,7 +267,7 @@ fn live_frames_of_sparse_segments_are_mended_too() {
         live.iter().map(|offset| copy.frame(*offset).unwrap().into_bytes()).collect();
     let ranges = |range: std::ops::Range<Offset>| {
         let within = live.iter().filter(|at| range.contains(at));
-        within.map(|at| at.plus(8)..at.plus(9)).collect()
+        Some(within.map(|at| at.plus(8)..at.plus(9)).collect())
     };
     let input = TrimInput { persisted: applied, keep_from: applied, live: &ranges };
     for _ in 0..30 {
@@ -306,10 +306,7 @@ fn damage_of_what_nothing_needs_goes_with_it() {
     disk.rot(&Layout::name(layout().base(dead)), dead.0 - layout().base(dead).0 + 20, 1);
     let mut random = Random::new(1);
     assert_eq!(scrub(&log.reader(), &mut random).len(), 1);
-    let ranges = |range: std::ops::Range<Offset>| {
-        let lives = range.contains(&live);
-        lives.then(|| live.plus(8)..live.plus(9)).into_iter().collect()
-    };
+    let ranges = only(live);
     let input = TrimInput { persisted: applied, keep_from: applied, live: &ranges };
     for _ in 0..30 {
         let job = log.trim(&input);
@@ -334,10 +331,7 @@ fn damage_of_what_lives_keeps_its_segment_as_it_is() {
     let applied = log.end().offset;
     let live = all(&log.reader())[1].1;
     disk.rot(&Layout::name(layout().base(live)), live.0 - layout().base(live).0 + 20, 1);
-    let ranges = |range: std::ops::Range<Offset>| {
-        let lives = range.contains(&live);
-        lives.then(|| live.plus(8)..live.plus(9)).into_iter().collect()
-    };
+    let ranges = only(live);
     let input = TrimInput { persisted: applied, keep_from: applied, live: &ranges };
     let mut met = None;
     for _ in 0..30 {
@@ -431,10 +425,7 @@ fn what_lives_is_mended_between_what_another_replica_let_go() {
     let frames = all(&log.reader());
     assert_eq!(frames, all(&other.reader()), "two replicas");
     let live = frames[2].1;
-    let ranges = |range: std::ops::Range<Offset>| {
-        let lives = range.contains(&live);
-        lives.then(|| live.plus(8)..live.plus(9)).into_iter().collect()
-    };
+    let ranges = only(live);
     let applied = other.end().offset;
     let input = TrimInput { persisted: applied, keep_from: applied, live: &ranges };
     for _ in 0..30 {
@@ -462,4 +453,12 @@ fn what_lives_is_mended_between_what_another_replica_let_go() {
     assert_eq!((mended.to, mended.joined), (behind, false));
     assert_eq!(reader.frame(live).unwrap().from(), live);
     assert!(reader.frame(dead).is_err() && reader.frame(behind).is_err());
+}
+
+/// Nothing lives but the frame at this place.
+fn only(live: Offset) -> impl Fn(std::ops::Range<Offset>) -> Option<Vec<std::ops::Range<Offset>>> {
+    move |range| {
+        let lives = range.contains(&live);
+        Some(lives.then(|| live.plus(8)..live.plus(9)).into_iter().collect())
+    }
 }

@@ -180,7 +180,7 @@ impl Story {
         let persisted = reader.position(Index(persisted)).unwrap().offset;
         let live = |range: Range<Offset>| {
             let within = live.iter().filter(|at| range.contains(at));
-            within.map(|at| at.plus(60)..at.plus(61)).collect()
+            Some(within.map(|at| at.plus(60)..at.plus(61)).collect())
         };
         let input = TrimInput { persisted, keep_from: Offset::MAX, live: &live };
         match self.log().trim(&input) {

@@ -1,10 +1,10 @@
 //! Letting the old log go: the worker's part of trimming.
 //!
 //! The log asks, in turns, what lives in its old segments; only the views know. So what it asks
-//! is noted and sent to them, a segment without an answer counts as alive from end to end, and
-//! an answer is kept until the log asks again: below the window of history what is dead stays
-//! dead, so an old answer is only cautious. Questions go out only when tables moved on, so this
-//! comes to rest.
+//! is noted and sent to them, and the log's turn stays where it is until they have told. Below
+//! the window of history what is dead stays dead, so an old answer is only cautious. Each time
+//! tables move on there are questions for twice the segments that they moved past, so that what
+//! is behind catches up; when they rest, this does.
 
 use crate::event::Needs;
 use crate::{Effect, views};
@@ -14,19 +14,21 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// Answers that are kept. One that is dropped is asked for again.
-const ANSWERS_MAX: usize = 1024;
+/// Questions whenever tables moved on, beside those for what they moved past.
+const QUESTIONS: u64 = 8;
 
 #[derive(Default)]
 pub(super) struct Trimming {
     persisted: Offset,
     keep_from: Offset,
-    /// By the start of the range that was asked for.
+    /// What was told, of what was asked last; by the start of the range.
     live: BTreeMap<Offset, Vec<Range<Offset>>>,
     /// There is something new to go by.
     is_due: bool,
-    /// Tables moved on since the views were asked last.
-    may_ask: bool,
+    /// Tables are persisted up to here since this was looked at last.
+    moved: Option<Offset>,
+    /// Segments that may be asked about until tables move on.
+    questions: u64,
     is_under_way: bool,
 }
 
@@ -37,16 +39,13 @@ impl Trimming {
 
     /// What the views told.
     pub(super) fn learn(&mut self, needs: &Needs) {
+        if needs.live.is_empty() {
+            self.moved.get_or_insert(self.persisted);
+        }
         self.persisted = needs.persisted;
         self.keep_from = needs.keep_from;
         self.is_due = true;
-        self.may_ask |= needs.live.is_empty();
-        for (range, live) in &needs.live {
-            self.live.insert(range.start, live.clone());
-        }
-        while self.live.len() > ANSWERS_MAX {
-            self.live.pop_first();
-        }
+        self.live.extend(needs.live.iter().map(|(range, live)| (range.start, live.clone())));
     }
 
     /// A trim ended.
@@ -60,27 +59,162 @@ impl Trimming {
         if !std::mem::take(&mut self.is_due) || self.is_under_way {
             return;
         }
-        let unknown = RefCell::new(Vec::new());
+        if let Some(from) = self.moved.take() {
+            let past = self.persisted.0.saturating_sub(from.0) / log.layout().segment_bytes();
+            self.questions = (QUESTIONS + 2 * past).min(log.old_segments() as u64);
+        }
+        let questions = RefCell::new(Vec::new());
         let known = RefCell::new(&mut self.live);
         let start = log.start().offset;
         let trim = log.trim(&TrimInput {
             persisted: self.persisted.max(start),
             keep_from: self.keep_from.max(start),
-            live: &|range| match known.borrow_mut().remove(&range.start) {
-                Some(live) => live,
-                None => {
-                    unknown.borrow_mut().push(range.clone());
-                    vec![range]
+            live: &|range| {
+                let told = known.borrow_mut().remove(&range.start);
+                if told.is_none() {
+                    questions.borrow_mut().push(range);
                 }
+                told
             },
         });
         if let Some(trim) = trim {
             self.is_under_way = true;
             effects.push(Effect::Trim { shard, trim });
+            return;
         }
-        let unknown = unknown.into_inner();
-        if !unknown.is_empty() && std::mem::take(&mut self.may_ask) {
-            effects.push(Effect::Views { shard, job: views::Job::Live(unknown) });
+        let questions = questions.into_inner();
+        let asked = questions.len() as u64;
+        if asked > 0 && self.questions > 0 {
+            self.questions = self.questions.saturating_sub(asked);
+            self.live.clear();
+            effects.push(Effect::Views { shard, job: views::Job::Live(questions) });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use naust_log::sim::SimDisk;
+    use naust_log::{Identity, Layout};
+    use naust_wire::frame::Kind;
+    use naust_wire::{LogTime, NodeId, Term};
+    use std::sync::Arc;
+
+    const SHARD: ShardId = ShardId(3);
+    const SEGMENT_BYTES: u64 = 16 * 1024;
+
+    /// A log of so many segments, and a trim that has not seen it.
+    struct Old {
+        disk: SimDisk,
+        log: Log,
+        trimming: Trimming,
+        questions: usize,
+    }
+
+    impl Old {
+        fn new(segments: u64) -> Old {
+            let disk = SimDisk::new();
+            let identity = Identity { node: NodeId(1), shard: SHARD, cluster: 2 };
+            let layout = Layout::new(SEGMENT_BYTES).unwrap();
+            Log::create_with(&disk, identity, b"", layout).unwrap();
+            let (log, _) = Log::open(Arc::new(disk.clone()), SHARD).unwrap();
+            let mut old = Old { disk, log, trimming: Trimming::default(), questions: 0 };
+            old.grow(segments);
+            old
+        }
+
+        fn grow(&mut self, segments: u64) {
+            for _ in 0..segments {
+                let index = self.log.end().index.next();
+                self.log.stage(Kind::Commit, Term(1), index, LogTime(0), &[7; 16_000]);
+                self.write();
+            }
+            self.log.release(self.log.end().offset);
+        }
+
+        fn write(&mut self) {
+            while let Some(write) = self.log.next_write() {
+                self.log.written(write.run()).unwrap();
+            }
+        }
+
+        /// Tables are persisted up to the log's end; then everything is done that comes of it.
+        /// The views are asked, and answer, one job after the trim: nothing lives.
+        fn move_on(&mut self) {
+            let end = self.log.end().offset;
+            let needs = Needs { persisted: end, keep_from: end, live: Vec::new() };
+            self.trimming.learn(&needs);
+            let mut effects = Vec::new();
+            loop {
+                self.trimming.drive(SHARD, &mut self.log, &mut effects);
+                self.write();
+                for effect in effects.drain(..) {
+                    match effect {
+                        Effect::Trim { trim, .. } => {
+                            self.trimming.ended();
+                            self.log.trimmed(trim.run()).unwrap();
+                        }
+                        Effect::Views { job: views::Job::Live(ranges), .. } => {
+                            self.questions += ranges.len();
+                            let live = ranges.into_iter().map(|range| (range, Vec::new()));
+                            let live = live.collect();
+                            self.trimming.learn(&Needs { persisted: end, keep_from: end, live });
+                        }
+                        _ => unreachable!("a trim has no other effects"),
+                    }
+                }
+                if !self.trimming.is_due {
+                    return;
+                }
+            }
+        }
+
+        fn files(&self) -> usize {
+            self.disk.files().iter().filter(|(name, _)| name.ends_with(".log")).count()
+        }
+    }
+
+    /// Why: answers were thrown away before their turn came, and a log of more than a thousand
+    /// old segments was never trimmed again.
+    #[test]
+    fn a_long_old_log_is_trimmed_down_to_its_end() {
+        let mut old = Old::new(1500);
+        let mut before = old.files();
+        assert!(before >= 1500);
+        // The start of the log moves first.
+        for _ in 0..3 {
+            old.move_on();
+        }
+        // Tables that rest, or move by little, let some of it go at a time.
+        let mut rounds = 0;
+        while before > 3 {
+            old.move_on();
+            assert!(old.files() < before, "{before} files stay");
+            before = old.files();
+            rounds += 1;
+        }
+        assert!(rounds < 1500 / QUESTIONS + 10, "{rounds} times");
+    }
+
+    /// Why: what is written while old segments wait must not outrun the trim.
+    #[test]
+    fn what_is_behind_catches_up_under_load() {
+        let mut old = Old::new(200);
+        for _ in 0..40 {
+            old.grow(20);
+            old.move_on();
+        }
+        assert!(old.files() < 50, "{} files", old.files());
+    }
+
+    /// Why: a log whose old records all live is looked at when tables move on, and then at rest.
+    #[test]
+    fn questions_are_for_what_is_there() {
+        let mut old = Old::new(20);
+        old.move_on();
+        old.move_on();
+        let asked = old.questions;
+        assert!(asked <= 2 * 20, "{asked} questions about 20 segments");
     }
 }
