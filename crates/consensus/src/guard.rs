@@ -20,6 +20,13 @@ impl Replica {
             self.refused += 1;
             return;
         }
+        if message.kind == MessageKind::Committed {
+            let mut heartbeat = message.into_raft();
+            heartbeat.commit = heartbeat.commit.min(self.raft.raft_log.last_index());
+            self.step_unanswered(heartbeat);
+            self.settle();
+            return;
+        }
         let told = (message.commit.0, message.commit_term.0);
         let refusal = message.kind == MessageKind::PreVoteAnswer && message.reject;
         if let Some(message) = self.admit(message) {
@@ -51,7 +58,12 @@ impl Replica {
         if message.term.0 > TERM_MAX || index > u64::MAX / 2 {
             return false;
         }
-        let leads = [MessageKind::Append, MessageKind::Heartbeat, MessageKind::Snapshot];
+        let leads = [
+            MessageKind::Append,
+            MessageKind::Heartbeat,
+            MessageKind::Committed,
+            MessageKind::Snapshot,
+        ];
         if message.term == self.own_term && leads.contains(&message.kind) {
             return false;
         }
@@ -128,7 +140,7 @@ impl Replica {
         let from = self.raft.prs().get(message.from);
         match message.get_msg_type() {
             eraftpb::MessageType::MsgAppend if self.transfers.installing.is_some() => {
-                self.hear_from(&message);
+                self.step_unanswered(heartbeat(&message));
                 return None;
             }
             eraftpb::MessageType::MsgHeartbeat => {
@@ -162,11 +174,11 @@ impl Replica {
         Some(message)
     }
 
-    /// Takes a message for a sign of life of the leader, without an answer: a leader answers that
-    /// with the next append.
-    fn hear_from(&mut self, message: &eraftpb::Message) {
+    /// Takes in a sign of life of the leader, without an answer: a leader answers that with the
+    /// next append.
+    fn step_unanswered(&mut self, heartbeat: eraftpb::Message) {
         let before = self.raft.msgs.len();
-        let _ = self.raft.step(heartbeat(message));
+        let _ = self.raft.step(heartbeat);
         let answer = eraftpb::MessageType::MsgHeartbeatResponse;
         let answered = self.raft.msgs.len() > before
             && self.raft.msgs.last().is_some_and(|last| last.get_msg_type() == answer);

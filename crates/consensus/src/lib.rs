@@ -68,6 +68,7 @@ mod entries;
 mod guard;
 mod members;
 mod message;
+mod notices;
 mod reads;
 mod replica;
 mod seal;

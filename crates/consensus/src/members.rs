@@ -122,6 +122,7 @@ impl Replica {
         assert!(next.is(&state), "Raft comes to the configuration that was proposed");
         self.configuration = next;
         self.seal.configured = Some(index);
+        self.noticed.retain(|node, _| self.raft.prs().get(*node).is_some());
         if self.raft.state == StateRole::Leader && !self.raft.promotable() {
             // Raft goes on, and stumbles over its own missing progress.
             let term = self.raft.term;

@@ -49,17 +49,28 @@ macro_rules! kinds {
         /// What a [`Message`] is about. The numbers travel between nodes and are never reused.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u8)]
-        pub enum MessageKind { $($(#[$doc])* $name = $number,)* }
+        pub enum MessageKind {
+            $($(#[$doc])* $name = $number,)*
+            /// The leader tells how much is committed, and wants no answer: a heartbeat of ours.
+            Committed = 13,
+        }
 
         impl MessageKind {
             /// The kind of a number, if there is one.
             #[must_use]
             pub fn from_number(number: u8) -> Option<MessageKind> {
-                match number { $($number => Some(MessageKind::$name),)* _ => None }
+                match number {
+                    $($number => Some(MessageKind::$name),)*
+                    13 => Some(MessageKind::Committed),
+                    _ => None,
+                }
             }
 
             fn to_raft(self) -> MessageType {
-                match self { $(MessageKind::$name => MessageType::$raft,)* }
+                match self {
+                    $(MessageKind::$name => MessageType::$raft,)*
+                    MessageKind::Committed => MessageType::MsgHeartbeat,
+                }
             }
 
             fn from_raft(kind: MessageType) -> Option<MessageKind> {

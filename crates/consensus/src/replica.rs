@@ -9,7 +9,7 @@ use crate::{Entry, EntryKind, HardState, Message, MessageKind, Ready, Role, Star
 use naust_wire::planted::{self, Bug};
 use naust_wire::{Index, NodeId, Term};
 use raft::{Config, Raft, StateRole, eraftpb};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
 /// Ticks between two heartbeats of a leader.
@@ -62,6 +62,8 @@ pub struct Replica {
     led: bool,
     /// A term that nobody else leads: a lone voter has voted for itself in it.
     pub(crate) own_term: Term,
+    /// What each follower was told last to be committed, in this term.
+    pub(crate) noticed: BTreeMap<u64, u64>,
     /// Entries without a body, to be proposed again and again.
     proposal: Vec<eraftpb::Entry>,
 }
@@ -106,6 +108,8 @@ impl Replica {
             max_inflight_msgs: APPENDS_MAX,
             check_quorum: true,
             pre_vote: true,
+            // That would be an append to each follower, and an answer. See `notices`.
+            skip_bcast_commit: true,
             ..Config::default()
         };
         let logger = slog::Logger::root(slog::Discard, slog::o!());
@@ -131,6 +135,7 @@ impl Replica {
             released: Vec::new(),
             led: false,
             own_term: if trusts { start.hard.term } else { Term(0) },
+            noticed: BTreeMap::new(),
             proposal: Vec::new(),
         };
         replica.settle();
@@ -207,6 +212,7 @@ impl Replica {
         ready.snapshots_wanted = self.take_wanted();
         ready.offered = self.take_offered();
         self.take_messages(&mut ready, last);
+        self.note_told(&ready.messages);
         (ready != Ready::default()).then_some(ready)
     }
 
@@ -351,6 +357,7 @@ impl Replica {
             let others = self.raft.mut_prs().iter_mut().filter(|(other, _)| **other != id);
             others.for_each(|(_, progress)| progress.committed_index = 0);
             self.seal.led_from = self.raft.pending_conf_index;
+            self.noticed.clear();
         }
         self.led = leads;
         self.settle_joint();

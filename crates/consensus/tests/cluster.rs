@@ -15,7 +15,7 @@ use naust_consensus::{
 use naust_wire::{Index, NodeId, Term};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-const LIVES: u64 = 2000;
+const LIVES: u64 = 2500;
 const STEPS: usize = 700;
 /// Lives beyond those that once ended badly.
 const KEPT: [u64; 5] = [3_041, 5_973, 21_996, 56_716, 78_467];
@@ -362,6 +362,9 @@ impl Cluster {
             while let Some(ready) = self.node(id).replica.ready() {
                 self.take_ready(id, ready);
             }
+            let mut notices = Vec::new();
+            self.node(id).replica.notices(&mut notices);
+            self.network.extend(notices);
         }
         let room = 400.min(self.network.len());
         self.network.drain(..self.network.len() - room);

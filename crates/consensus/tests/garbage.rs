@@ -44,7 +44,7 @@ fn message() -> impl Strategy<Value = Message> {
     });
     let fields = proptest::array::uniform9(number());
     let entries = proptest::collection::vec(entry, 0..4);
-    (1u8..=12, fields, entries, any::<(bool, bool, bool)>()).prop_map(
+    (1u8..=13, fields, entries, any::<(bool, bool, bool)>()).prop_map(
         |(kind, fields, mut entries, (reject, in_order, members))| {
             let [from, to, term, log_term, index, commit, commit_term, hint, request] = fields;
             for (number, entry) in entries.iter_mut().enumerate().filter(|_| in_order) {

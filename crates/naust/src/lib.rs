@@ -8,9 +8,9 @@
 //! * [`data`]: the data directory, its lock and its identity; [`disk`]: the real disk under a log;
 //! * `queue`: bounded queues that wake only who sleeps; `life`: threads that end together;
 //!   `wiring`: who tells whom;
-//! * `worker`: the loop that owns shards; its `sockets`, each a `connection` with a `receive`ing
-//!   and an `outgoing` end; its `peers`, links to other nodes, whose `names` are looked up aside;
-//!   its `links`, embedded clients without sockets;
+//! * `worker`: the loop that owns shards; when it is `alone` with a write; its `sockets`, each a
+//!   `connection` with a `receive`ing and an `outgoing` end; its `peers`, links to other nodes,
+//!   whose `names` are looked up aside; its `links`, embedded clients without sockets;
 //! * `disk_threads` with the `journal`, `background`, `views` with its `budget`, `reads`,
 //!   `opening`: everybody else's work;
 //! * [`embed`]: their start and end; [`join`]: how a node comes into its cluster; [`snapshot`]:
@@ -18,6 +18,7 @@
 //! * [`server`]: signals and listeners; [`metrics`]: what is counted;
 //! * [`process`]: a node in a child process, for `demo` and tests.
 
+mod alone;
 mod background;
 mod budget;
 mod catalog;

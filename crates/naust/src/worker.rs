@@ -4,11 +4,12 @@
 //! ```text
 //!   one turn:   poll ─► inputs of other threads ─► sockets read ─► tick, if due    Node::handle
 //!               Node::flush ─► effects: to disk, background, views, reads          by queues
-//!               sockets written, once each
+//!               sockets written, once each; a lone small write of the log
 //! ```
-//! Everything that arrived meanwhile is the next turn's batch. The worker never waits but in its
-//! event loop, so other threads may wait for it.
+//! Everything that arrived meanwhile is the next turn's batch. The worker waits only in its event
+//! loop, and for the disk when it is `alone` with one commit; other threads may wait for it.
 
+use crate::alone::Writes;
 use crate::connection::{is_link, worker_of};
 use crate::peers::{Lookup, Peers};
 use crate::queue::{Queue, Refused};
@@ -119,7 +120,7 @@ pub struct Worker {
     told: VecDeque<Input>,
     effects: Vec<Effect>,
     /// For the disk threads, at the end of the turn.
-    writes: Vec<disk_threads::Job>,
+    writes: Writes,
     /// Packets of an embedded client.
     packets: Vec<u8>,
     /// Embedded clients of this worker, and whether they are paused with something to send.
@@ -173,7 +174,7 @@ impl Worker {
             folds_here: false,
             told: VecDeque::new(),
             effects: Vec::new(),
-            writes: Vec::new(),
+            writes: Writes::default(),
             packets: Vec::new(),
             links: Vec::new(),
             applied: BTreeMap::new(),
@@ -190,6 +191,7 @@ impl Worker {
         self.node.start(&mut self.effects);
         self.carry_out();
         self.give_writes();
+        self.write_lone();
         while !self.wiring.life.is_ending() {
             if let Err(error) = self.wait(&mut events) {
                 self.wiring.life.fail(format!("can't wait for sockets: {error}"));
@@ -210,7 +212,10 @@ impl Worker {
     fn wait(&mut self, events: &mut mio::Events) -> io::Result<()> {
         let busy = self.sockets.is_busy() || self.peers.is_busy() || !self.told.is_empty();
         let sleeps = !busy && self.inbox.may_wait();
-        let rest_ms = self.tick_at_ms.saturating_sub(self.now.monotonic_ms);
+        let mut rest_ms = self.tick_at_ms.saturating_sub(self.now.monotonic_ms);
+        if self.node.is_flush_due() {
+            rest_ms = rest_ms.min(1);
+        }
         let timeout = match (sleeps, self.wiring.readable()) {
             (true, _) => Duration::from_millis(rest_ms),
             (false, Some(Whom::All)) => Duration::ZERO,
@@ -248,6 +253,7 @@ impl Worker {
         self.look_up();
         self.tell_ended();
         self.tell_drained();
+        self.write_lone();
     }
 
     fn input(&mut self, input: Input) {
@@ -459,7 +465,7 @@ impl Worker {
             Effect::Close(id) => self.close(id),
             Effect::Pause(id, on) => self.pause(id, on),
             Effect::Write { shard, write } => {
-                self.writes.push(disk_threads::Job { worker, shard, write });
+                self.writes.jobs.push(disk_threads::Job { worker, shard, write });
             }
             Effect::Extend { shard, extend } => {
                 self.give_background(background::Job::Extend { worker, shard, extend });
@@ -545,6 +551,7 @@ impl Worker {
                 }
             }
             Effect::Read { shard, job } => {
+                self.writes.alone.reads(self.now.monotonic_ms);
                 self.give(&wiring.reads[worker], reads::Input::Job { shard, job });
             }
             Effect::Drained => self.drained = Drained::Node,
@@ -563,13 +570,21 @@ impl Worker {
     }
 
     fn give_writes(&mut self) {
-        let mut writes = std::mem::take(&mut self.writes);
-        let taken = self.wiring.together.take(&mut writes);
+        if self.writes.keep_lone(self.now.monotonic_ms) {
+            return;
+        }
+        let mut jobs = std::mem::take(&mut self.writes.jobs);
+        let taken = self.wiring.together.take(&mut jobs);
         assert!(taken != Err(Refused::Full), "every shard has one write under way at most");
-        for job in writes.drain(..) {
+        for job in jobs.drain(..) {
             self.give(self.wiring.disk(job.shard), job);
         }
-        self.writes = writes;
+        self.writes.jobs = jobs;
+    }
+
+    fn write_lone(&mut self) {
+        let written = self.writes.write_lone(|| self.wiring.clock.now().monotonic_ms);
+        self.told.extend(written);
     }
 
     fn give_background(&self, job: background::Job) {

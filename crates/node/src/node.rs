@@ -97,6 +97,8 @@ pub struct Node {
     /// While it is [`Life::Flushing`]: the shards that write their views to disk.
     flushing: BTreeSet<ShardId>,
     touched: Vec<ShardId>,
+    /// Those whose followers are to be told something soon.
+    owing: Vec<ShardId>,
     timers: BTreeSet<(u64, ShardId)>,
     /// Log bytes of all shards that are staged and not yet folded in.
     unapplied_bytes: u64,
@@ -152,6 +154,7 @@ impl Node {
             leaving: FxHashMap::default(),
             flushing: BTreeSet::new(),
             touched: Vec::new(),
+            owing: Vec::new(),
             timers: BTreeSet::new(),
             unapplied_bytes: 0,
             listed_bytes: 0,
@@ -230,6 +233,11 @@ impl Node {
     /// Does what follows from the events since the last time: to be called after each burst.
     pub fn flush(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.listed_bytes = 0;
+        for id in self.owing.drain(..) {
+            if let Some(shard) = self.shards.get_mut(&id) {
+                Node::touch(&mut self.touched, shard);
+            }
+        }
         let mut touched = std::mem::take(&mut self.touched);
         let mut asks = Vec::new();
         for id in touched.drain(..) {
@@ -241,6 +249,9 @@ impl Node {
                 self.connections.end(id, 1, effects);
             }
             asks.append(&mut shard.asks);
+            if shard.owes_notices() {
+                self.owing.push(id);
+            }
             let next = shard.next_tick_ms();
             if next != shard.timer_ms {
                 shard.timer_ms.map(|at| self.timers.remove(&(at, id)));
@@ -257,6 +268,13 @@ impl Node {
             self.give_up_alone(now, effects);
             self.flush_views_when_settled(effects);
         }
+    }
+
+    /// Whether something waits to be said that only a millisecond may delay: then the next
+    /// [`flush`](Node::flush) is due in one, whether there is an event or not.
+    #[must_use]
+    pub fn is_flush_due(&self) -> bool {
+        !self.owing.is_empty()
     }
 
     /// Whether this worker owns a shard.

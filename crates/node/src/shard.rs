@@ -309,7 +309,7 @@ impl Shard {
         self.propose();
         self.take_readies();
         self.ask_index();
-        self.send_messages(peers, effects);
+        self.send_messages(now, peers, effects);
         self.hand_over(effects);
         self.answer_deposed(effects);
         self.answer_reads(effects);

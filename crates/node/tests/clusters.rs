@@ -222,6 +222,15 @@ impl Cluster {
         self.wanted.retain(|(from, _)| *from != id);
     }
 
+    /// What nodes would say in the next millisecond. Whether there was any of it.
+    fn say_what_is_due(&mut self) -> bool {
+        let paused = &self.paused;
+        let run = self.nodes.iter_mut().filter(|(id, _)| !paused.contains_key(id));
+        let mut due: Vec<_> = run.filter(|(_, world)| world.is_flush_due()).collect();
+        due.iter_mut().for_each(|(_, world)| world.pass_one_ms());
+        !due.is_empty()
+    }
+
     fn event(&mut self, id: u64, event: Event<'_>) {
         let world = self.nodes.get_mut(&id).expect("a node that is there");
         if world.is_running {
@@ -241,7 +250,12 @@ impl Cluster {
                 let all = self.nodes.keys().copied();
                 self.cut.extend(all.flat_map(|id| [(id, broken), (broken, id)]));
             }
-            let Some((from, out)) = self.on_its_way.pop_front() else { break };
+            let Some((from, out)) = self.on_its_way.pop_front() else {
+                if self.say_what_is_due() {
+                    continue;
+                }
+                break;
+            };
             match out {
                 Out::Link(to) => {
                     self.wanted.insert((from, to.0));

@@ -307,7 +307,12 @@ impl World {
 
     fn ready(&mut self, id: u64) -> String {
         let node = self.nodes.get_mut(&id).unwrap();
-        let Some(ready) = node.replica.ready() else { return "nothing\n".to_string() };
+        let ready = node.replica.ready().or_else(|| {
+            let mut messages = Vec::new();
+            node.replica.notices(&mut messages);
+            (!messages.is_empty()).then(|| Ready { messages, ..Ready::default() })
+        });
+        let Some(ready) = ready else { return "nothing\n".to_string() };
         let seen = describe(&ready);
         node.committed = ready.committed.unwrap_or(node.committed);
         node.offered = ready.offered.clone().or(node.offered.take());

@@ -25,7 +25,7 @@ use naust_wire::limits::{
 use naust_wire::peer::{Raft, Said};
 use naust_wire::planted::{self, Bug};
 use naust_wire::reply::Failure;
-use naust_wire::{Code, Index, NodeId, Offset, Term};
+use naust_wire::{Code, Index, NodeId, Offset, ShardId, Term};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
@@ -49,6 +49,8 @@ pub(super) struct Replication {
     deposed: bool,
     /// The clock of a follower stands still until it leads.
     pub(super) clock_is_late: bool,
+    /// Since when followers are not told of what is committed.
+    owes_since_ms: Option<u64>,
     /// Nothing is under way, and all replicas know it: no ticks.
     pub(super) sleeps: bool,
     /// Ticks in a row in which nothing was under way.
@@ -380,9 +382,10 @@ impl Shard {
     }
 
     /// Everything that Raft has to say leaves.
-    pub(super) fn send_messages(&mut self, peers: &mut Peers, effects: &mut Vec<Effect>) {
+    pub(super) fn send_messages(&mut self, now: Now, peers: &mut Peers, effects: &mut Vec<Effect>) {
         let mut messages = std::mem::take(&mut self.replication.messages);
         let (leads, term) = (self.replica.role() == Role::Leader, self.replica.term());
+        self.tell_committed(now, &mut messages);
         for message in messages.drain(..) {
             if message.kind == MessageKind::Append && !message.entries.is_empty() {
                 // One that does not lead any more by the end of the burst may have cut them off.
@@ -399,6 +402,29 @@ impl Shard {
         if self.replication.quiet_ticks >= QUIET_TICKS {
             self.go_to_sleep(peers);
         }
+    }
+
+    /// What is committed goes with the next append if one leaves in this millisecond, so that with
+    /// one commit after the other nothing else is said. Whoever reads at a follower what was just
+    /// written waits for no more than that.
+    fn tell_committed(&mut self, now: Now, messages: &mut Vec<Message>) {
+        let owes = &mut self.replication.owes_since_ms;
+        if !self.replica.owes_notices() {
+            *owes = None;
+            return;
+        }
+        let since = *owes.get_or_insert(now.monotonic_ms);
+        let reads = messages.iter().any(|message| message.kind == MessageKind::ReadAnswer);
+        // Nodes act on what the directory says.
+        if reads || self.id == ShardId::DIRECTORY || now.monotonic_ms > since {
+            *owes = None;
+            self.replica.notices(messages);
+        }
+    }
+
+    /// Whether followers are to be told of something in the next millisecond.
+    pub(crate) fn owes_notices(&self) -> bool {
+        self.replication.owes_since_ms.is_some()
     }
 
     /// Where the frame of an index ends, if it is not folded in here.

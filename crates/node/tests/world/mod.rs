@@ -225,6 +225,17 @@ impl World {
         }
     }
 
+    pub fn is_flush_due(&self) -> bool {
+        self.is_running && self.node.is_flush_due()
+    }
+
+    /// Too short for a tick.
+    pub fn pass_one_ms(&mut self) {
+        self.now.monotonic_ms += 1;
+        self.now.wall_ms += 1;
+        self.carry_out(Vec::new());
+    }
+
     fn carry_out(&mut self, mut effects: Vec<Effect>) {
         self.node.flush(self.now, &mut effects);
         while !effects.is_empty() {

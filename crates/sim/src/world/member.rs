@@ -40,6 +40,8 @@ pub enum Inside {
     Tick,
     /// The burst of events is over.
     Flush,
+    /// What waited for more to be said with it.
+    FlushLate,
     /// A disk thread writes.
     Write(ShardId, naust_log::Write),
     /// A disk thread writes what was queued for the journal.
@@ -139,6 +141,8 @@ pub struct Process {
     pub(super) effects: Vec<Effect>,
     pub(super) outputs: Vec<views::Output<SimTables>>,
     pub(super) flush_due: bool,
+    /// What only a millisecond may delay is said then.
+    pub(super) late_due: bool,
     /// When the queue of the views thread is.
     pub(super) views_free: Moment,
     /// When the last news of the views thread reach the worker.
@@ -247,6 +251,7 @@ impl World {
             effects: Vec::new(),
             outputs: Vec::new(),
             flush_due: false,
+            late_due: false,
             views_free: now,
             news_from_views: now,
             transfers: Transfers::new(now),
@@ -311,7 +316,8 @@ impl World {
         }
         match inside {
             Inside::Tick => self.tick(node),
-            Inside::Flush => self.flush(node),
+            Inside::Flush => self.flush(node, false),
+            Inside::FlushLate => self.flush(node, true),
             Inside::Hung => self.hung(node.0),
             Inside::Tell(event) => {
                 self.note_event(node, &event);
@@ -366,13 +372,21 @@ impl World {
         self.schedule.after(TICK_MS * 1000 + late, Happening::Inside { node, inside });
     }
 
-    fn flush(&mut self, node: (usize, u64)) {
+    fn flush(&mut self, node: (usize, u64), late: bool) {
         let now = self.schedule.now();
         let member = &mut self.members[node.0];
         let time = member.now(now);
         let process = member.process.as_mut().expect("it was just seen");
-        process.flush_due = false;
+        match late {
+            true => process.late_due = false,
+            false => process.flush_due = false,
+        }
         process.node.flush(time, &mut process.effects);
+        if process.node.is_flush_due() && !process.late_due {
+            process.late_due = true;
+            let inside = Inside::FlushLate;
+            self.schedule.after(1000, Happening::Inside { node, inside });
+        }
         self.carry_out(node.0);
     }
 
