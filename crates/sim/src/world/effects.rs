@@ -299,6 +299,10 @@ impl World {
     /// Frames that a node gives to its views are committed: the chronicle takes them down.
     fn show(&mut self, node: usize, shard: ShardId, job: &views::Job) {
         let views::Job::Apply(apply) = job else { return };
+        let process = self.members[node].process.as_mut().expect("it shows something");
+        if process.unread.contains(&shard) {
+            return;
+        }
         let mut frames: Vec<(Offset, Vec<u8>)> = Vec::new();
         let read = apply.batch.for_each::<naust_log::ReadError>(&mut |frame| {
             let mut bytes = Vec::new();
@@ -306,11 +310,12 @@ impl World {
             frames.push((frame.header.offset, bytes));
             Ok(())
         });
-        if let Err(error) = read
-            && !self.excuses.damage
-            && self.wounds.is_empty()
-        {
-            self.broken(format!("shard {shard}: what is committed can't be read: {error}"));
+        if let Err(error) = read {
+            // What comes next stands behind frames that nobody saw.
+            process.unread.insert(shard);
+            if !self.excuses.damage && self.wounds.is_empty() {
+                self.broken(format!("shard {shard}: what is committed can't be read: {error}"));
+            }
         }
         for (offset, bytes) in frames {
             self.learn(shard, offset, &bytes);

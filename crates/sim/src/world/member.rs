@@ -138,6 +138,8 @@ pub struct Process {
     pub(super) node: Node,
     pub(super) views: Views<SimTables>,
     pub(super) readers: BTreeMap<ShardId, Readers<SimReader>>,
+    /// Shards whose frames could not be read when they were given to the views: these begin anew.
+    pub(super) unread: BTreeSet<ShardId>,
     pub(super) effects: Vec<Effect>,
     pub(super) outputs: Vec<views::Output<SimTables>>,
     pub(super) flush_due: bool,
@@ -248,6 +250,7 @@ impl World {
             node: Node::new(member.config(node, &self.plan)),
             views: Views::new(),
             readers: BTreeMap::new(),
+            unread: BTreeSet::new(),
             effects: Vec::new(),
             outputs: Vec::new(),
             flush_due: false,

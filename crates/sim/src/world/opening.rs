@@ -109,6 +109,7 @@ impl World {
         }
         let Some(process) = self.process(node) else { return };
         process.readers.insert(id, readers);
+        process.unread.remove(&id);
         self.views(node, |all, _, outputs| all.install(views, outputs));
         self.tell_later(node, 0, Event::Opened(Box::new(worker)));
     }
