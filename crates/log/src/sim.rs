@@ -319,6 +319,15 @@ impl SimDisk {
         names.map(|(name, number)| (name.clone(), state.files[number].now.length())).collect()
     }
 
+    /// Names of all files, and the bytes that they take, in whole pages.
+    #[must_use]
+    pub fn allocated(&self) -> Vec<(String, u64)> {
+        let state = self.state();
+        let names = state.names.iter();
+        let bytes = |number: &u64| state.files[number].now.allocated_bytes();
+        names.map(|(name, number)| (name.clone(), bytes(number))).collect()
+    }
+
     /// Bytes that files may take in all, in whole pages; `None`: without end.
     pub fn set_space(&self, bytes: Option<u64>) {
         self.state().space = bytes;

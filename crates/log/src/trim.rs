@@ -112,7 +112,12 @@ impl Log {
         let turn = bases[split..].iter().chain(&bases[..split]).take(ASKED_MAX);
         for (base, live_before) in turn {
             let end = self.shared.layout.end(*base);
-            let Some(mut live) = (input.live)(*base..end) else { continue };
+            let Some(mut live) = (input.live)(*base..end) else {
+                if planted::has(Bug::SkipUnknown) {
+                    self.trim_cursor = end;
+                }
+                continue;
+            };
             self.trim_cursor = end;
             if planted::has(Bug::TrimLive) {
                 live.clear();

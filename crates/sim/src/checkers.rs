@@ -2,8 +2,8 @@
 //! what is wrong.
 //!
 //! Each is a pure function of what was asked, answered and committed, so each is tested with
-//! histories that are wrong. One is no such function: [`words`] listens while the life goes on, and
-//! knows each replica.
+//! histories that are wrong. Two are no such functions: [`words`] listens while the life goes on,
+//! and knows each replica; [`limits`] looks at the disk of one.
 
 pub mod backwards;
 pub mod commits;
@@ -11,6 +11,7 @@ pub mod described;
 pub mod followers;
 pub mod frames;
 pub mod freshness;
+pub mod limits;
 pub mod linearizable;
 pub mod pages;
 pub mod records;

@@ -33,6 +33,7 @@ pub fn wanted(bug: Bug) -> Option<Wanted> {
         | Bug::ForgetNames
         | Bug::ReuseBeforeSync
         | Bug::TrimLive
+        | Bug::SkipUnknown
         | Bug::LateZeros
         | Bug::ApplyTwice
         | Bug::DropSession

@@ -14,9 +14,11 @@
 //! * [`operator`]: who has nodes join and leave;
 //! * [`rot`], [`wounds`], [`repair`]: damage that is done, that is not mended yet, and that nodes
 //!   look for and mend;
+//! * `disks`: whether logs give back what nothing needs;
 //! * [`shards`], [`replicas`]: what is kept of each shard to judge it, and whether all replicas
 //!   came to the same.
 
+mod disks;
 pub mod disturbances;
 pub mod effects;
 pub mod faults;
@@ -305,6 +307,7 @@ impl World {
             self.settle("when everything was read back");
         }
         self.compare_replicas();
+        self.look_at_disks();
         for slot in 0..self.members.len() {
             self.take_power(slot, "at the end");
         }

@@ -22,6 +22,8 @@ pub enum Bug {
     BelieveFrames,
     /// `log` trims what the views said is alive.
     TrimLive,
+    /// `log` passes over old segments of which it is not known yet what lives in them.
+    SkipUnknown,
     /// `log` keeps the zeros that a late zero-fill wrote over frames.
     LateZeros,
     /// `log` lets a journal write again what was cut.
@@ -66,13 +68,14 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 26] = [
+    pub const ALL: [Bug; 27] = [
         Bug::AckBeforeSync,
         Bug::IgnoreFailedSync,
         Bug::ForgetNames,
         Bug::CutDamage,
         Bug::BelieveFrames,
         Bug::TrimLive,
+        Bug::SkipUnknown,
         Bug::LateZeros,
         Bug::ReplayOverCut,
         Bug::ReuseBeforeSync,

@@ -54,7 +54,7 @@ pub struct Client {
     /// It asks for nothing of its own, and does what it is told.
     is_operator: bool,
     /// What it was told to ask for, once.
-    errands: VecDeque<Asked>,
+    errands: VecDeque<(ShardId, Asked)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,9 +127,9 @@ impl Client {
         self.is_operator
     }
 
-    /// Has something asked for that is no commit, once, whatever the answer is.
-    pub fn errand(&mut self, asked: Asked) {
-        self.errands.push_back(asked);
+    /// Has something asked for in no session, once, whatever the answer is.
+    pub fn errand(&mut self, shard: ShardId, asked: Asked) {
+        self.errands.push_back((shard, asked));
     }
 
     /// Has these read, one after the other and each to its last page, before anything else is
@@ -244,8 +244,8 @@ impl Client {
     }
 
     fn sent_on(&mut self) -> Option<Outgoing> {
-        let asked = self.errands.pop_front()?;
-        Some(self.outgoing(asked, ShardId::DIRECTORY, Purpose::Plain))
+        let (shard, asked) = self.errands.pop_front()?;
+        Some(self.outgoing(asked, shard, Purpose::Plain))
     }
 
     fn is_resolving(&self) -> bool {

@@ -42,7 +42,7 @@ impl World {
             (_, Some(node)) => Control::RemoveNode(node),
             _ => return,
         };
-        self.seats[seat].client.errand(Asked::Control(controls));
+        self.seats[seat].client.errand(ShardId::DIRECTORY, Asked::Control(controls));
         self.wake(seat);
     }
 
@@ -183,7 +183,8 @@ impl World {
         self.tally.fault("hand-over of leadership");
         let namespace = keys::namespace(self.chance.below(self.plan.work.namespaces));
         let to = self.members[slot].id;
-        self.seats[seat].client.errand(Asked::Ask(Ask::Transfer { namespace, to }));
+        let asked = Asked::Ask(Ask::Transfer { namespace, to });
+        self.seats[seat].client.errand(ShardId::DIRECTORY, asked);
         self.wake(seat);
     }
 }

@@ -43,6 +43,12 @@ impl Shard {
         matches!(self.options.durability, Durability::IntervalMs(_))
     }
 
+    /// Its options.
+    #[must_use]
+    pub fn options(&self) -> &NamespaceOptions {
+        &self.options
+    }
+
     /// Someone was told that the log goes at least so far.
     pub fn told(&mut self, request: &Request, at: Option<Offset>) {
         let counts = match &request.asked {
