@@ -94,7 +94,7 @@ pub use records::Records;
 pub use recovery::{Damage, Depth, OpenError, Opened, Survey, Torn};
 pub use scrub::{Scrub, Scrubbed};
 pub use superblock::{HardState, Identity};
-pub use transfer::{Adoption, Export};
+pub use transfer::{Adoption, Export, filled};
 pub use trim::{Trim, TrimInput, Trimmed};
 pub use write::{Write, Written};
 

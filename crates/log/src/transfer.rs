@@ -84,6 +84,24 @@ impl Export {
     }
 }
 
+/// Bytes of the blocks that a hole is made of.
+const BLOCK_BYTES: u64 = 4096;
+
+/// The pieces of a file's bytes, which lie at `at`, that have to be written; between them, and
+/// behind the last one up to the file's length, only whole blocks of zeros are missing. A sparse
+/// segment that is copied so takes no more space than the one that it was copied from.
+pub fn filled(at: u64, bytes: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
+    let head = (BLOCK_BYTES - at % BLOCK_BYTES).min(bytes.len() as u64) as usize;
+    let (head, rest) = bytes.split_at(head);
+    let blocks = std::iter::once(head).chain(rest.chunks(BLOCK_BYTES as usize));
+    let places = blocks.scan(at, |next, block| {
+        let from = *next;
+        *next += block.len() as u64;
+        Some((from, block))
+    });
+    places.filter(|(_, block)| block.iter().any(|byte| *byte != 0))
+}
+
 /// What a log is given that was copied from another replica's disk.
 #[derive(Clone, Debug)]
 pub struct Adoption {
@@ -137,6 +155,20 @@ mod tests {
     use crate::sim::SimDisk;
     use naust_wire::frame::Kind;
     use naust_wire::{LogTime, NodeId, ShardId, Term};
+
+    #[test]
+    fn blocks_of_zeros_are_not_written() {
+        let mut bytes = vec![0; 20_000];
+        bytes[3] = 1;
+        bytes[9_000] = 2;
+        let pieces: Vec<(u64, usize)> =
+            filled(4_000, &bytes).map(|(at, piece)| (at, piece.len())).collect();
+        assert_eq!(pieces, [(4_000, 96), (12_288, 4_096)]);
+        assert_eq!(filled(0, &[0; 9_000]).count(), 0);
+        assert_eq!(filled(4_095, &[]).count(), 0);
+        let ends: Vec<(u64, &[u8])> = filled(8_191, &[7, 8]).collect();
+        assert_eq!(ends, [(8_191, &[7][..]), (8_192, &[8][..])]);
+    }
 
     fn identity(node: u64) -> Identity {
         Identity { node: NodeId(node), shard: ShardId(3), cluster: 5 }

@@ -151,7 +151,13 @@ fn digest_of(file: &Path, name: &str, bytes: u64) -> io::Result<Vec<u8>> {
 }
 
 fn put(next: &Path, name: &str, at: u64, bytes: &[u8]) -> io::Result<()> {
-    File::options().write(true).open(path(next, name)?)?.write_all_at(bytes, at)
+    let file = File::options().write(true).open(path(next, name)?)?;
+    for (at, piece) in naust_log::filled(at, bytes) {
+        file.write_all_at(piece, at)?;
+    }
+    // It may end with a hole.
+    let end = at + bytes.len() as u64;
+    if file.metadata()?.len() < end { file.set_len(end) } else { Ok(()) }
 }
 
 /// Where a file is put whose name another node told.
@@ -229,6 +235,25 @@ mod tests {
         {
             assert!(path(next, name).is_err(), "{name:?}");
         }
+    }
+
+    #[test]
+    fn holes_stay_holes() {
+        let root = tempfile::tempdir().unwrap();
+        let next = root.path().join("0000002a.next");
+        begin(&next, &[("log/a".to_owned(), 3 << 20)]).unwrap();
+        let mut part = vec![0; 1 << 20];
+        for at in 0..3 {
+            part[5_000] = 1 - at as u8 % 2;
+            put(&next, "log/a", at << 20, &part).unwrap();
+        }
+        let file = next.join("log/a");
+        let bytes = fs::read(&file).unwrap();
+        assert_eq!(bytes.len(), 3 << 20);
+        let filled: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] != 0).collect();
+        assert_eq!(filled, [5_000, (2 << 20) + 5_000]);
+        let taken = std::os::unix::fs::MetadataExt::blocks(&fs::metadata(&file).unwrap()) * 512;
+        assert!(taken <= 64 * 1024, "{taken}");
     }
 
     #[test]

@@ -129,7 +129,10 @@ impl World {
             match name.strip_prefix(LOG) {
                 Some(name) => {
                     let file = disk.open(name, Open::Create).expect("an empty disk takes files");
-                    file.write_at(0, &[&bytes]).expect("an empty disk takes bytes");
+                    for (at, piece) in naust_log::filled(0, &bytes) {
+                        file.write_at(at, &[piece]).expect("an empty disk takes bytes");
+                    }
+                    file.set_len(bytes.len() as u64).expect("an empty disk takes a length");
                 }
                 None => tables = MemTables::import(&bytes).expect("what was exported"),
             }
