@@ -80,7 +80,11 @@ pub fn planted() -> anyhow::Result<()> {
     let variables = [("RUSTFLAGS", "--cfg naust_planted"), ("CARGO_TARGET_DIR", &target)];
     let simulator = ["run", "--release", "-p", "naust-sim", "--"];
     run("cargo", &[&simulator[..], &["--planted", PLANTED_LIVES]].concat(), &variables)?;
-    // The engine below the tables is not in the simulator: its crate's own model looks for the bug.
-    let model = ["test", "--release", "-p", "naust-store", "--test", "model", "planted"];
-    run("cargo", &[&model[..], &["--", "--nocapture"]].concat(), &variables)
+    // The engine below the tables is not in the simulator, and what its journals seldom come to is
+    // drawn more often by lives of logs alone: these crates' own tests look for the bugs.
+    for (package, test) in [("naust-store", "model"), ("naust-log", "journal")] {
+        let found = ["test", "--release", "-p", package, "--test", test, "planted"];
+        run("cargo", &[&found[..], &["--", "--nocapture"]].concat(), &variables)?;
+    }
+    Ok(())
 }

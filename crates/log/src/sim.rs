@@ -253,12 +253,21 @@ impl SimDisk {
     }
 
     /// The disk refuses to read the block of a file that a byte lies in, until it is written as a
-    /// whole.
-    pub fn refuse(&self, name: &str, position: u64) {
+    /// whole. Returns false if there is no such byte.
+    pub fn refuse(&self, name: &str, position: u64) -> bool {
         let mut state = self.state();
-        let number = state.names[name];
+        let Some(number) = state.names.get(name).copied() else { return false };
         let inode = state.files.get_mut(&number).expect("a name has a file");
-        inode.refused.insert(position / REFUSED_BYTES);
+        let is_there = position < inode.now.length();
+        if is_there {
+            inode.refused.insert(position / REFUSED_BYTES);
+        }
+        is_there
+    }
+
+    /// What the disk refused to read can be read again.
+    pub fn relent(&self) {
+        self.state().files.values_mut().for_each(|inode| inode.refused.clear());
     }
 
     /// Bytes of a file where they rest, as far as there are any.

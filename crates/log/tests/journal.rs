@@ -538,5 +538,6 @@ fn planted_bugs_are_found() {
             (0..LIVES).find(|seed| std::panic::catch_unwind(|| live(*seed..*seed + 1)).is_err());
         plant(None);
         assert!(found.is_some(), "{bug:?}");
+        eprintln!("{bug:?} was found in life {}", found.map_or(0, |seed| seed + 1));
     }
 }

@@ -13,6 +13,7 @@ pub mod frames;
 pub mod freshness;
 pub mod limits;
 pub mod linearizable;
+pub mod numbered;
 pub mod pages;
 pub mod records;
 pub mod refusals;
@@ -66,11 +67,12 @@ pub struct Excuses {
 pub type Checker = fn(&Case<'_>, &mut Vec<Violation>);
 
 /// All of them, by name.
-pub const ALL: [(&str, Checker); 12] = [
+pub const ALL: [(&str, Checker); 13] = [
     (commits::NAME, commits::check),
     (rows::NAME, rows::check),
     (described::NAME, described::check),
     (records::NAME, records::check),
+    (numbered::NAME, numbered::check),
     (freshness::NAME, freshness::check),
     (frames::NAME, frames::check),
     (refusals::NAME, refusals::check),

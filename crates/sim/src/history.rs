@@ -6,7 +6,7 @@ use naust_wire::ask::Ask;
 use naust_wire::control::Control;
 use naust_wire::read::Read;
 use naust_wire::reply::Reply;
-use naust_wire::{Offset, ShardId};
+use naust_wire::{Numbers, Offset, ShardId};
 use std::sync::Arc;
 
 /// What a request asked for.
@@ -16,6 +16,8 @@ pub enum Asked {
     Commit(Arc<[u8]>),
     /// A control entry.
     Control(Control),
+    /// A control entry that a session numbers.
+    Numbered(Numbers, Control),
     /// A question to a shard.
     Read(Read),
     /// A question to the node.

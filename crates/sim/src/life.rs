@@ -10,7 +10,7 @@
 
 use crate::generator::Generator;
 use crate::history::Violation;
-use crate::plan::{Cluster, Mode, Plan};
+use crate::plan::{Besides, Cluster, Mode, Plan};
 use crate::sabotage::Sabotage;
 use crate::shrink::Cuts;
 use crate::tally::Tally;
@@ -90,6 +90,7 @@ impl Wanted {
 pub fn live(seed: u64, wanted: &Wanted, trace: Trace) -> Life {
     let mut chance = Generator::new(seed);
     let mut plan = Plan::draw(&mut chance, wanted.mode).with(Cluster::draw(seed, wanted.nodes));
+    plan.besides = Besides::draw(seed, plan.cluster.nodes, plan.mode == Mode::Beyond);
     plan.cut(&wanted.cuts);
     let mut world = World::new(plan, chance, trace);
     world.sabotage = wanted.sabotage;

@@ -246,8 +246,21 @@ impl Model {
     }
 
     fn control(&mut self, entry: &Entry) -> Result<Verdict, Refusal> {
+        let (numbers, control) = Control::decode_numbered(&entry.body)?;
+        let numbers = (numbers.session, numbers.sequence, numbers.acked_below);
+        match self.sessions.admit(numbers, entry.header.offset, entry.header.time) {
+            Admission::Refused(code) => return Ok(Verdict::Failed(code)),
+            Admission::Known(verdict) => return Ok(Verdict::Duplicate(Box::new(verdict))),
+            Admission::New => {}
+        }
+        let verdict = self.carry_out(entry, control);
+        self.sessions.remember(numbers, &verdict);
+        Ok(verdict)
+    }
+
+    fn carry_out(&mut self, entry: &Entry, control: Control) -> Verdict {
         let at = entry.header.offset;
-        Ok(match Control::decode(&entry.body)? {
+        match control {
             Control::OpenSession { ttl_ms, nonce } => {
                 let id = SessionId::opened(at, nonce);
                 self.sessions.open(id, at, ttl_ms, entry.header.time);
@@ -262,7 +275,7 @@ impl Model {
                 let keyspace = self.keyspaces.entry(name).or_default();
                 let fifo = |options: &KeyspaceOptions| options.compaction == Compaction::Fifo;
                 if keyspace.options.last().is_some_and(|(_, old)| fifo(old) != fifo(&options)) {
-                    return Ok(Verdict::Failed(Code::OptionsConflict));
+                    return Verdict::Failed(Code::OptionsConflict);
                 }
                 keyspace.options.set(at, options);
                 Verdict::Done
@@ -279,7 +292,7 @@ impl Model {
             }
             Control::CreateNamespace { name, options } => {
                 if name == DEFAULT || self.namespaces.contains_key(&name) {
-                    return Ok(Verdict::Failed(Code::NamespaceExists));
+                    return Verdict::Failed(Code::NamespaceExists);
                 }
                 let shard = ShardId(self.shards.len() as u32 + SHARD_OF_DEFAULT.0 + 1);
                 self.namespaces.insert(name, (shard, options));
@@ -293,7 +306,7 @@ impl Model {
             },
             Control::SetNode { node, name, .. } => {
                 if self.nodes.iter().any(|(other, there)| *other != node && *there == name) {
-                    return Ok(Verdict::Failed(Code::BadArgument));
+                    return Verdict::Failed(Code::BadArgument);
                 }
                 self.nodes.insert(node, name);
                 Verdict::Done
@@ -303,7 +316,7 @@ impl Model {
                 _ if self.nodes.remove(&node).is_none() => Verdict::Failed(Code::BadArgument),
                 _ => Verdict::Done,
             },
-        })
+        }
     }
 
     fn floor(&mut self, of: Floored, floor: Offset, at: Offset) {

@@ -4,8 +4,10 @@
 //! leaves most things out, and does the rest with its own insistence (Groce et al., "Swarm
 //! Testing", ISSTA 2012).
 
+mod besides;
 mod cluster;
 
+pub use besides::Besides;
 pub use cluster::Cluster;
 
 use crate::generator::Generator;
@@ -50,6 +52,8 @@ pub struct Plan {
     pub faults: Faults,
     /// How many nodes there are, and what goes wrong between them.
     pub cluster: Cluster,
+    /// What else happens.
+    pub besides: Besides,
     /// Bytes of a segment, a power of two.
     pub segment_bytes: u64,
     /// Options of the namespaces that are made on the way.
@@ -226,6 +230,7 @@ impl Plan {
             work,
             faults,
             cluster: Cluster { nodes: 1, ..Cluster::default() },
+            besides: Besides::default(),
             options,
             machine,
         }

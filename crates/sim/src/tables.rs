@@ -1,9 +1,10 @@
 //! The tables of a simulated node: the machine's own in memory, with a second handle for the world,
-//! which survives the process that uses them, says what a power cut leaves, and can spoil them.
+//! which survives the process that uses them, says what a power cut leaves, and can spoil them or
+//! leave them without space.
 
 use naust_machine::{
     Checked, Fault, KeyRange, Mark, MemDone, MemExport, MemJob, MemReader, MemTables, Tables,
-    TablesReader, TreeId, Version, Visit,
+    TablesJob, TablesReader, TreeId, Version, Visit,
 };
 use naust_wire::Offset;
 use naust_wire::options::KeyspaceOptions;
@@ -17,6 +18,35 @@ pub struct SimTables {
     damage: Damage,
     /// Their files are gone.
     lost: Arc<AtomicBool>,
+    /// Their disk has no space.
+    full: Arc<AtomicBool>,
+    /// What failed for lack of space, to be done again.
+    again: Arc<Mutex<Option<MemJob>>>,
+}
+
+/// A flush or a compaction, if there is space.
+pub struct SimJob {
+    job: MemJob,
+    full: Arc<AtomicBool>,
+}
+
+/// What one came to.
+pub enum SimDone {
+    /// It was done.
+    Done(MemDone),
+    /// There was no space.
+    Full(MemJob),
+}
+
+impl TablesJob for SimJob {
+    type Done = SimDone;
+
+    fn run(self) -> SimDone {
+        match self.full.load(Ordering::Relaxed) {
+            true => SimDone::Full(self.job),
+            false => SimDone::Done(self.job.run()),
+        }
+    }
 }
 
 /// Whether whatever a row, a read or a job needs is damaged, for good.
@@ -42,14 +72,28 @@ impl SimTables {
     /// What is there after a power cut, or after the end of the process.
     #[must_use]
     pub fn crash(&self) -> SimTables {
-        let tables = Arc::new(Mutex::new(self.tables().crash()));
-        SimTables { tables, damage: self.damage.clone(), lost: Arc::clone(&self.lost) }
+        SimTables {
+            tables: Arc::new(Mutex::new(self.tables().crash())),
+            damage: self.damage.clone(),
+            lost: Arc::clone(&self.lost),
+            full: Arc::clone(&self.full),
+            again: Arc::default(),
+        }
     }
 
     /// From now on they are damaged where the next row, the next read or the end of the next job
     /// looks.
     pub fn spoil(&self) {
         self.damage.0.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on their disk has no space, or has it again.
+    pub fn fill(&self, is_full: bool) {
+        self.full.store(is_full, Ordering::Relaxed);
+    }
+
+    fn again(&self) -> MutexGuard<'_, Option<MemJob>> {
+        self.again.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Their files are gone: whoever opens them finds nothing.
@@ -76,7 +120,7 @@ impl SimTables {
 
 impl Tables for SimTables {
     type Reader = SimReader;
-    type Job = MemJob;
+    type Job = SimJob;
 
     fn reader(&self) -> SimReader {
         SimReader { reader: self.tables().reader(), damage: self.damage.clone() }
@@ -129,13 +173,21 @@ impl Tables for SimTables {
         self.tables().set_retention_floor(tree, floor);
     }
 
-    fn job(&mut self) -> Option<MemJob> {
-        self.tables().job()
+    fn job(&mut self) -> Option<SimJob> {
+        let again = self.again().take();
+        let job = again.or_else(|| self.tables().job())?;
+        Some(SimJob { job, full: Arc::clone(&self.full) })
     }
 
-    fn done(&mut self, done: MemDone) -> Result<(), Fault> {
+    fn done(&mut self, done: SimDone) -> Result<(), Fault> {
         self.damage.check()?;
-        self.tables().done(done)
+        match done {
+            SimDone::Done(done) => self.tables().done(done),
+            SimDone::Full(job) => {
+                *self.again() = Some(job);
+                Err(Fault { what: "no space left".to_owned(), disk_full: true })
+            }
+        }
     }
 
     fn size(&self, tree: TreeId) -> (u64, u64) {

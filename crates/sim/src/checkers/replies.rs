@@ -55,7 +55,7 @@ fn suits(asked: &Asked, reply: &Reply) -> bool {
     match asked {
         Asked::Commit(_) => matches!(reply, Reply::Committed(_) | Reply::Refused(_)),
         Asked::Control(Control::OpenSession { .. }) => matches!(reply, Reply::Session(_)),
-        Asked::Control(_) => matches!(reply, Reply::Done(_)),
+        Asked::Control(_) | Asked::Numbered(..) => matches!(reply, Reply::Done(_)),
         Asked::Read(read) => matches!(
             (&read.query, reply),
             (Query::Get { .. }, Reply::Row { .. })

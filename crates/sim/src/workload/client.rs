@@ -9,6 +9,7 @@
 //!   └──────────── lost ── from anywhere        └─ NamespaceNotFound: makes it
 //! ```
 
+use super::desk::{Desk, Step};
 use super::knowledge::Knowledge;
 use super::session::Session;
 use super::{commits, keys, questions};
@@ -39,6 +40,7 @@ pub struct Client {
     /// Whether it may remove its namespace.
     deleted: u32,
     session: Option<Session>,
+    desk: Desk,
     known: Knowledge,
     /// What is under way, and its number in the history.
     waiting: BTreeMap<RequestId, (usize, Purpose)>,
@@ -74,6 +76,7 @@ enum Purpose {
     Open,
     Commit(SessionId, Sequence),
     Examine,
+    Desk,
     Plain,
 }
 
@@ -102,6 +105,7 @@ impl Client {
             make: false,
             deleted: 0,
             session: None,
+            desk: Desk::default(),
             known: Knowledge::default(),
             waiting: BTreeMap::new(),
             requests: 0,
@@ -162,8 +166,10 @@ impl Client {
     }
 
     fn doubt(&mut self, purpose: &Purpose) {
-        if *purpose == Purpose::Examine {
-            self.examined(None);
+        match purpose {
+            Purpose::Examine => self.examined(None),
+            Purpose::Desk => self.desk.lost(),
+            _ => {}
         }
         let Purpose::Commit(id, sequence) = purpose else { return };
         if let Some(session) = self.session.as_mut().filter(|session| session.id == *id) {
@@ -174,6 +180,7 @@ impl Client {
     /// From now on nothing new is asked; what has an unknown fate is still sent again.
     pub fn finish(&mut self) {
         self.finishing = true;
+        self.desk.finish();
     }
 
     /// Whether something new may be asked now.
@@ -199,6 +206,7 @@ impl Client {
         self.waiting.is_empty()
             && self.agenda.is_empty()
             && self.errands.is_empty()
+            && self.desk.is_idle()
             && self.session.as_ref().is_none_or(|session| session.open() == 0)
     }
 
@@ -237,6 +245,7 @@ impl Client {
             State::Ready if self.waiting.len() as u64 >= plan.work.in_flight => None,
             State::Ready => {
                 let old = self.again().or_else(|| self.examination()).or_else(|| self.sent_on());
+                let old = old.or_else(|| self.numbered());
                 let draws = !self.finishing && !self.pausing && !self.is_operator;
                 old.or_else(|| if draws { self.draw(plan, number) } else { None })
             }
@@ -246,6 +255,14 @@ impl Client {
     fn sent_on(&mut self) -> Option<Outgoing> {
         let (shard, asked) = self.errands.pop_front()?;
         Some(self.outgoing(asked, shard, Purpose::Plain))
+    }
+
+    fn numbered(&mut self) -> Option<Outgoing> {
+        let asked = match self.desk.step(&mut self.generator)? {
+            Step::Open(control) => Asked::Control(control),
+            Step::Ask(numbers, control) => Asked::Numbered(numbers, control),
+        };
+        Some(self.outgoing(asked, ShardId::DIRECTORY, Purpose::Desk))
     }
 
     fn is_resolving(&self) -> bool {
@@ -306,6 +323,10 @@ impl Client {
 
     fn draw(&mut self, plan: &Plan, number: u64) -> Option<Outgoing> {
         self.drawn += 1;
+        let numbered = plan.besides.numbered_in_a_million;
+        if numbered > 0 && self.generator.chance(numbered) {
+            self.desk.want();
+        }
         let shard = self.shard.expect("a client that is ready knows its shard");
         let kind = self.generator.weighted(&plan.work.requests).unwrap_or(0);
         let kind = RequestKind::ALL[kind];
@@ -428,6 +449,10 @@ impl Client {
                 control.encode(&mut body);
                 Kind::Control
             }
+            Asked::Numbered(numbers, control) => {
+                control.encode_numbered(numbers, &mut body);
+                Kind::Control
+            }
             Asked::Read(read) => {
                 read.encode(&mut body);
                 Kind::Read
@@ -454,6 +479,7 @@ impl Client {
         self.known.learn(reply);
         if let Reply::Error(Failure { code: Code::NamespaceNotFound, .. }) = reply
             && self.state == State::Ready
+            && purpose != Purpose::Desk
         {
             self.lose_namespace();
         }
@@ -473,6 +499,7 @@ impl Client {
             Purpose::Commit(id, sequence) => self.fate(*id, *sequence, reply),
             Purpose::Examine => self.examined(Some(reply)),
             Purpose::Make => self.made(reply),
+            Purpose::Desk => self.desk.heard(reply),
             Purpose::Greet | Purpose::Plain => {}
         }
         Some(number)

@@ -12,6 +12,12 @@ pub fn namespace(number: u64) -> String {
     if number == 0 { "default".to_owned() } else { format!("namespace {number}") }
 }
 
+/// The name of a namespace that clients make and remove, and nobody works in.
+#[must_use]
+pub fn made(number: u64) -> String {
+    format!("made {number}")
+}
+
 /// The name of a keyspace.
 #[must_use]
 pub fn keyspace(number: u64) -> String {

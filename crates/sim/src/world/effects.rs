@@ -4,7 +4,8 @@
 use super::member::Inside;
 use super::{Happening, World};
 use crate::schedule::Moment;
-use naust_machine::{MemJob, TablesJob};
+use crate::tables::{SimDone, SimJob};
+use naust_machine::TablesJob;
 use naust_node::views::{self, Output};
 use naust_node::{Effect, Event, answer, fetch};
 use naust_wire::{Offset, ShardId};
@@ -243,9 +244,12 @@ impl World {
         self.tell_later(node, late, Event::Trimmed { shard, trimmed });
     }
 
-    pub(super) fn run_tables(&mut self, node: (usize, u64), shard: ShardId, job: MemJob) {
+    pub(super) fn run_tables(&mut self, node: (usize, u64), shard: ShardId, job: SimJob) {
         let done = job.run();
-        self.tally.mark("flushes and compactions");
+        self.tally.mark(match &done {
+            SimDone::Done(_) => "flushes and compactions",
+            SimDone::Full(_) => "flushes and compactions without space",
+        });
         let time = self.views_time();
         let at = self.schedule.now().after(time);
         self.schedule_inside(node, at, Inside::Done(shard, done));

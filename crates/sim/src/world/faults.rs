@@ -3,6 +3,7 @@
 use super::member::WALL_OFF_MS_MAX;
 use super::{Happening, World};
 use crate::sabotage::Sabotage;
+use naust_log::sim::SimDisk;
 use naust_node::Event;
 use naust_wire::ShardId;
 
@@ -25,6 +26,14 @@ pub enum Fault {
     Full,
     /// It has again.
     Space(usize),
+    /// The disk of the tables of a shard has no more space.
+    FullTables,
+    /// It has again.
+    SpaceForTables(usize),
+    /// A disk refuses to read a block of a log.
+    Refuse,
+    /// It gives out again what it had refused.
+    Relent(usize),
     /// An operation of a disk fails.
     Fail,
     /// A bit rots where it rests.
@@ -60,6 +69,8 @@ impl World {
             Fault::Full,
             Fault::Fail,
             Fault::Rot,
+            Fault::FullTables,
+            Fault::Refuse,
         ];
         for fault in faults {
             self.schedule_fault(fault);
@@ -75,6 +86,8 @@ impl World {
             Fault::Disconnect => faults.disconnect_micros,
             Fault::Clock => faults.clock_micros,
             Fault::Full | Fault::Space(_) => faults.full_micros,
+            Fault::FullTables | Fault::SpaceForTables(_) => self.plan.besides.full_tables_micros,
+            Fault::Refuse | Fault::Relent(_) => self.plan.besides.refuse_micros,
             Fault::Fail => faults.fail_micros,
             Fault::Rot if self.sabotage == Some(Sabotage::RotQuietly) => 100_000,
             Fault::Rot => faults.rot_micros,
@@ -101,7 +114,11 @@ impl World {
         for member in &mut self.members {
             member.sky.clear();
             member.doomed = None;
-            member.disks.values().for_each(|disk| disk.set_space(None));
+            member.disks.values().for_each(|disk| {
+                disk.set_space(None);
+                disk.relent();
+            });
+            member.tables.values().for_each(|tables| tables.fill(false));
         }
         for seat in 0..self.seats.len() {
             self.seats[seat].client.finish();
@@ -110,10 +127,11 @@ impl World {
     }
 
     pub(super) fn fault(&mut self, fault: Fault) {
-        if self.calm && !matches!(fault, Fault::Space(_)) {
+        let ends = matches!(fault, Fault::Space(_) | Fault::SpaceForTables(_) | Fault::Relent(_));
+        if self.calm && !ends {
             return;
         }
-        if !matches!(fault, Fault::Space(_) | Fault::Doom(..)) {
+        if !ends && !matches!(fault, Fault::Doom(..)) {
             let number = self.faults_drawn;
             self.faults_drawn += 1;
             if self.kept_faults.as_ref().is_some_and(|kept| !kept.contains(&number)) {
@@ -125,7 +143,13 @@ impl World {
         let node = match (fault, self.members.len()) {
             (_, 1) => 0,
             // What was begun at a node ends there.
-            (Fault::Doom(node, _) | Fault::Space(node), _) => node,
+            (
+                Fault::Doom(node, _)
+                | Fault::Space(node)
+                | Fault::SpaceForTables(node)
+                | Fault::Relent(node),
+                _,
+            ) => node,
             (_, nodes) => self.misfortune.below(nodes as u64) as usize,
         };
         match fault {
@@ -162,6 +186,20 @@ impl World {
                 let now = self.schedule.now();
                 self.trace.note(now, format_args!("the disks of node {node} have space again"));
                 self.members[node].disks.values().for_each(|disk| disk.set_space(None));
+                return;
+            }
+            Fault::FullTables => self.fill_tables(node),
+            Fault::SpaceForTables(_) => {
+                let now = self.schedule.now();
+                self.trace.note(now, format_args!("the tables of node {node} have space again"));
+                self.members[node].tables.values().for_each(|tables| tables.fill(false));
+                return;
+            }
+            Fault::Refuse => self.refuse_to_read(node),
+            Fault::Relent(_) => {
+                let now = self.schedule.now();
+                self.trace.note(now, format_args!("the disks of node {node} can be read again"));
+                self.members[node].disks.values().for_each(SimDisk::relent);
                 return;
             }
             Fault::Fail => {
@@ -274,7 +312,8 @@ impl World {
         let now = self.schedule.now();
         self.trace.note(now, format_args!("node {node} stops: {sentence}"));
         self.tally.mark("stops");
-        let excused = self.members[node].sky.failed() > 0 || self.excuses.damage;
+        let member = &self.members[node];
+        let excused = member.sky.failed() > 0 || member.refuses || self.excuses.damage;
         if !excused {
             self.broken(format!("node {node} stopped without a fault: {sentence}"));
         }
@@ -305,5 +344,20 @@ impl World {
         disk.set_space(Some(disk.used_space() + more));
         let lasts = self.chance.skewed(1_000, 4_000_000);
         self.schedule.after(lasts, Happening::Fault(Fault::Space(node)));
+    }
+
+    fn fill_tables(&mut self, node: usize) {
+        let shards: Vec<ShardId> = self.members[node].tables.keys().copied().collect();
+        if shards.is_empty() {
+            return;
+        }
+        let shard = *self.misfortune.pick(&shards);
+        let now = self.schedule.now();
+        self.trace.note(now, format_args!("the tables of shard {shard} of node {node} are full"));
+        self.tally.fault("full tables");
+        self.excuses.disk_full = true;
+        self.members[node].tables[&shard].fill(true);
+        let lasts = self.misfortune.skewed(1_000, 4_000_000);
+        self.schedule.after(lasts, Happening::Fault(Fault::SpaceForTables(node)));
     }
 }

@@ -254,13 +254,18 @@ impl World {
         self.tally.mark(mark(&reply));
         self.note_commit(number, &reply);
         let request = &mut self.history.requests[number];
+        if matches!((&request.asked, &reply), (Asked::Numbered(..), Reply::Done(_))) {
+            self.tally.mark("numbered control done");
+        }
         request.answered = now;
         request.answers += 1;
         if let Some(shard) = self.shards.get_mut(&request.shard) {
             request.ceiling = shard.chronicle.last().map_or(Offset::ZERO, |e| e.header.offset);
             let fresh = match (&request.asked, &reply) {
                 (Asked::Read(_), Reply::Row { at, .. } | Reply::Rows { at, .. }) => Some(*at),
-                (Asked::Commit(_) | Asked::Control(_), reply) => committed_at(reply),
+                (Asked::Commit(_) | Asked::Control(_) | Asked::Numbered(..), reply) => {
+                    committed_at(reply)
+                }
                 _ => None,
             };
             shard.told(request, fresh);
@@ -353,6 +358,9 @@ fn brief(asked: &Asked) -> String {
     match asked {
         Asked::Commit(body) => format!("commit of {} bytes", body.len()),
         Asked::Control(control) => format!("{control:?}"),
+        Asked::Numbered(numbers, control) => {
+            format!("{control:?}, {} of {}", numbers.sequence, numbers.session)
+        }
         Asked::Read(read) => {
             let mut told = format!("{read:?}");
             told.truncate(160);

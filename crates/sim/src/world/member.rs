@@ -10,11 +10,10 @@ use crate::generator::Generator;
 use crate::history::Violation;
 use crate::plan::Plan;
 use crate::schedule::Moment;
-use crate::tables::{SimReader, SimTables};
+use crate::tables::{SimDone, SimJob, SimReader, SimTables};
 use crate::weather::Sky;
 use naust_log::Journal;
 use naust_log::sim::SimDisk;
-use naust_machine::{MemDone, MemJob};
 use naust_node::answer::Readers;
 use naust_node::event::DirectoryChange;
 use naust_node::transfer::Adopt;
@@ -61,9 +60,9 @@ pub enum Inside {
     /// The views close a shard; then its directory goes.
     Remove(ShardId),
     /// A background thread flushes or compacts.
-    Tables(ShardId, MemJob),
+    Tables(ShardId, SimJob),
     /// That ended.
-    Done(ShardId, MemDone),
+    Done(ShardId, SimDone),
     /// A reads thread fetches an answer.
     Read(ShardId, answer::Job),
     /// A reads thread reads frames for another replica.
@@ -116,6 +115,8 @@ pub struct Member {
     pub fuse: Arc<Fuse>,
     /// Slows its disks down and makes them fail.
     pub sky: Sky,
+    /// A disk refused a block of a log: what is to be written into a part of it fails.
+    pub refuses: bool,
     /// What runs.
     pub process: Option<Process>,
     /// The next disk job is its last: the fuse is lit with so many operations.
@@ -180,6 +181,7 @@ impl Member {
             tables: BTreeMap::new(),
             fuse: Arc::default(),
             sky,
+            refuses: false,
             process: None,
             doomed: None,
             wall_off_ms: 0,

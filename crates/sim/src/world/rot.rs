@@ -6,8 +6,9 @@
 //! be told from a tear by one disk. A node alone meets damage only beyond the promises. In a
 //! cluster a minority may be damaged, which the others mend: see [`super::wounds`].
 
-use super::World;
+use super::faults::Fault;
 use super::wounds::Hurt;
+use super::{Happening, World};
 use crate::plan::Mode;
 use crate::sabotage::Sabotage;
 use naust_log::{Depth, Survey};
@@ -16,6 +17,8 @@ use std::sync::Arc;
 
 /// What a drive writes at once, in bytes.
 const BLOCK_BYTES: u64 = 512;
+/// What it gives out at once, or does not.
+const REFUSED_BYTES: u64 = 4096;
 
 impl World {
     /// Something of what a node has rots.
@@ -102,6 +105,29 @@ impl World {
         let bit = self.misfortune.below(8) as u8;
         if self.members[node].disks[&shard].rot(&name, position, bit) {
             self.spoilt("rotten bit", (node, shard), Hurt::Log(offset));
+        }
+    }
+
+    /// A disk refuses for a while to give out a block of a log.
+    pub(super) fn refuse_to_read(&mut self, node: usize) {
+        if self.plan.mode == Mode::Promised && !self.bears_damage() {
+            return;
+        }
+        let Some(shard) = self.some_shard(node) else { return };
+        let Some(first) = self.shards[&shard].chronicle.first() else { return };
+        // Nothing more is written into what it lies in.
+        let synced = self.synced_at(node, shard).0;
+        let synced = synced - synced % REFUSED_BYTES;
+        if synced <= first.0 {
+            return;
+        }
+        let offset = Offset(self.misfortune.between(first.0, synced - 1));
+        let (name, position) = self.place(offset);
+        self.members[node].refuses = true;
+        if self.members[node].disks[&shard].refuse(&name, position) {
+            self.spoilt("block that can't be read", (node, shard), Hurt::Log(offset));
+            let lasts = self.misfortune.skewed(1_000, 10_000_000);
+            self.schedule.after(lasts, Happening::Fault(Fault::Relent(node)));
         }
     }
 

@@ -1,0 +1,42 @@
+//! What a seed draws besides: tables that lack space, disks that refuse to read, and requests to
+//! the directory that a session numbers.
+
+use crate::generator::Generator;
+
+/// Keeps what is drawn here apart from what a life drew before there was any of this: its seeds go
+/// on to tell what they told.
+const APART: u64 = 0x6e61_7573_745f_6265;
+/// How many times rarer it happens in a cluster, whose lives are longer.
+const RARER: u64 = 20;
+
+/// See the module. A mean of zero: never.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Besides {
+    /// Mean virtual time between tables whose disk has no space for a while, in microseconds.
+    pub full_tables_micros: u64,
+    /// Mean virtual time between blocks of logs that a disk refuses to read for a while, in
+    /// microseconds; of a node alone only beyond the promises.
+    pub refuse_micros: u64,
+    /// How many requests of clients in a million make or remove a namespace exactly once.
+    pub numbered_in_a_million: u64,
+}
+
+impl Besides {
+    /// Draws what a seed has, in a life of so many nodes.
+    #[must_use]
+    pub fn draw(seed: u64, nodes: usize, is_beyond: bool) -> Besides {
+        let mut generator = Generator::new(seed ^ APART);
+        let mut mean = |low: u64, high: u64, in_ten: u64| {
+            if generator.below(10) < in_ten { generator.skewed(low, high) } else { 0 }
+        };
+        let rarer = if nodes > 1 { RARER } else { 1 };
+        let full_tables_micros = mean(50_000, 2_000_000, 2) * rarer;
+        let refuse_micros = mean(50_000, 1_000_000, 2) * rarer;
+        let refuses = nodes > 1 || is_beyond;
+        Besides {
+            full_tables_micros,
+            refuse_micros: if refuses { refuse_micros } else { 0 },
+            numbered_in_a_million: mean(1_000, 30_000, 3),
+        }
+    }
+}
