@@ -17,6 +17,9 @@ pub struct Besides {
     /// Mean virtual time between blocks of logs that a disk refuses to read for a while, in
     /// microseconds; of a node alone only beyond the promises.
     pub refuse_micros: u64,
+    /// Mean virtual time between rotten footers of segments that trimming left holes in, in
+    /// microseconds; only beyond the promises.
+    pub old_footer_micros: u64,
     /// How many requests of clients in a million make or remove a namespace exactly once.
     pub numbered_in_a_million: u64,
 }
@@ -33,10 +36,13 @@ impl Besides {
         let full_tables_micros = mean(50_000, 2_000_000, 2) * rarer;
         let refuse_micros = mean(50_000, 1_000_000, 2) * rarer;
         let refuses = nodes > 1 || is_beyond;
+        let numbered_in_a_million = mean(1_000, 30_000, 3);
+        let old_footer_micros = mean(20_000, 1_000_000, 4) * rarer.min(4);
         Besides {
             full_tables_micros,
             refuse_micros: if refuses { refuse_micros } else { 0 },
-            numbered_in_a_million: mean(1_000, 30_000, 3),
+            numbered_in_a_million,
+            old_footer_micros: if is_beyond { old_footer_micros } else { 0 },
         }
     }
 }

@@ -32,6 +32,8 @@ pub enum Fault {
     SpaceForTables(usize),
     /// A disk refuses to read a block of a log.
     Refuse,
+    /// A footer of a segment that trimming left holes in rots.
+    OldFooter,
     /// It gives out again what it had refused.
     Relent(usize),
     /// An operation of a disk fails.
@@ -71,6 +73,7 @@ impl World {
             Fault::Rot,
             Fault::FullTables,
             Fault::Refuse,
+            Fault::OldFooter,
         ];
         for fault in faults {
             self.schedule_fault(fault);
@@ -88,6 +91,7 @@ impl World {
             Fault::Full | Fault::Space(_) => faults.full_micros,
             Fault::FullTables | Fault::SpaceForTables(_) => self.plan.besides.full_tables_micros,
             Fault::Refuse | Fault::Relent(_) => self.plan.besides.refuse_micros,
+            Fault::OldFooter => self.plan.besides.old_footer_micros,
             Fault::Fail => faults.fail_micros,
             Fault::Rot if self.sabotage == Some(Sabotage::RotQuietly) => 100_000,
             Fault::Rot => faults.rot_micros,
@@ -196,6 +200,7 @@ impl World {
                 return;
             }
             Fault::Refuse => self.refuse_to_read(node),
+            Fault::OldFooter => self.rot_old_footer(node),
             Fault::Relent(_) => {
                 let now = self.schedule.now();
                 self.trace.note(now, format_args!("the disks of node {node} can be read again"));

@@ -189,6 +189,33 @@ impl World {
         }
     }
 
+    /// A bit of what a segment that trimming left holes in says about itself: where frames lie in
+    /// it, nobody else tells. Sometimes it is met by whoever opens the log next.
+    pub(super) fn rot_old_footer(&mut self, node: usize) {
+        let Some(shard) = self.some_shard(node) else { return };
+        let footer = self.plan.segment_bytes;
+        let disk = self.members[node].disks[&shard].clone();
+        let Ok(survey) = Survey::new(Arc::new(disk.copy()), Depth::Tail) else { return };
+        let first = survey.start.offset;
+        let old = disk.files().into_iter().filter(|(name, length)| {
+            let base = name.strip_suffix(".log").and_then(|it| u64::from_str_radix(it, 16).ok());
+            base.is_some_and(|base| base + footer <= first.0) && *length > footer
+        });
+        let old: Vec<(String, u64)> = old.collect();
+        if old.is_empty() {
+            return;
+        }
+        let (name, length) = self.misfortune.pick(&old).clone();
+        let (position, bit) = (self.misfortune.between(footer, length - 1), 3);
+        if disk.rot(&name, position, bit) {
+            let base = u64::from_str_radix(name.trim_end_matches(".log"), 16).unwrap_or_default();
+            self.spoilt("rotten bit of an old footer", (node, shard), Hurt::Log(Offset(base)));
+            if self.misfortune.coin() {
+                self.kill(node);
+            }
+        }
+    }
+
     /// A bit of what a full segment says about itself.
     fn rot_footer(&mut self, node: usize) {
         let Some((shard, base, name, length)) = self.sealed_segment(node) else { return };
