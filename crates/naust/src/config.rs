@@ -72,8 +72,9 @@ pub struct Background {
     pub scrub_bytes_per_s: u64,
     /// Seconds from the beginning of one walk over all logs to the next.
     pub scrub_every_s: u64,
-    /// Bytes a second that a node sends to another one which needs all of a shard, while clients
-    /// write to that shard; 0: as many as go.
+    /// Most bytes a second that a node sends to another one which needs all of a shard, while
+    /// clients write to that shard: fewer as soon as their commits take longer; 0: as many as go,
+    /// whatever commits suffer.
     pub transfer_bytes_per_s: u64,
 }
 

@@ -401,6 +401,9 @@ fn read_identity(data: &Path) -> Result<Option<Identity>, DataError> {
     let text = match fs::read(&path) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            return Err(failed("use as a directory", data)(error));
+        }
         Err(error) => return Err(failed("read", &path)(error)),
     };
     let wrong = |what| DataError::Identity { path: path.clone(), what };

@@ -5,7 +5,7 @@ use crate::data::DataDirectory;
 use crate::disk::{FileDisk, Meter};
 use crate::opening;
 use crate::wiring::Wiring;
-use naust_log::journal::{Chore, ChoreError, ReplayError, replay};
+use naust_log::journal::{Chore, ChoreError, Journaled, ReplayError, replay};
 use naust_log::{Disk, Fault, Journal};
 use naust_wire::ShardId;
 use naust_wire::limits::JOURNAL_HALF_BYTES;
@@ -49,6 +49,19 @@ pub fn open(
         Ok(disk) => Ok(Journal::new(Arc::new(disk), JOURNAL_HALF_BYTES, opening::seed())),
         Err(source) => Err(JournalError { path: data.journal(), source }),
     }
+}
+
+/// The disk of a log that is about to be opened. What the journal holds of it from before is
+/// settled; if that fails the node ends.
+///
+/// # Errors
+/// What the node ends with.
+pub fn over(wiring: &Wiring, shard: ShardId, disk: Arc<FileDisk>) -> Result<Journaled, Fault> {
+    let journaled = Journaled::new(disk, Arc::clone(&wiring.journal), shard);
+    if let Err(fault) = &journaled {
+        wiring.life.fail(fault.to_string());
+    }
+    journaled
 }
 
 /// Settles a log whose files are about to go. If that fails the node ends.

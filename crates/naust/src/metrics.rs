@@ -77,7 +77,7 @@ pub struct Metrics {
     pub frames_applied: u64,
     /// Turns of the workers.
     pub turns: u64,
-    /// Bytes of logs that were read again to find damage.
+    /// Bytes of logs and tables that were read again to find damage.
     pub scrubbed_bytes: u64,
     /// Damaged places that were found in logs.
     pub damaged: u64,
@@ -154,7 +154,7 @@ impl Metrics {
             (
                 "scrubbed_bytes_total",
                 "counter",
-                "Bytes of logs that were read again to find damage.",
+                "Bytes of logs and tables that were read again to find damage.",
                 self.scrubbed_bytes,
             ),
             ("log_damaged_total", "counter", "Damaged places found in logs.", self.damaged),

@@ -192,9 +192,7 @@ fn not_without_directory(wiring: &Wiring, shard: ShardId) -> Result<(), OpenErro
 
 /// The disk of a log that is about to be opened.
 fn journaled(wiring: &Wiring, shard: ShardId) -> Result<Arc<Journaled>, OpenError> {
-    let (disk, journal) = (disk(wiring, shard)?, Arc::clone(&wiring.journal));
-    let journaled =
-        journal::settle(wiring, shard).and_then(|()| Journaled::new(disk, journal, shard));
+    let journaled = journal::over(wiring, shard, disk(wiring, shard)?);
     Ok(Arc::new(journaled.map_err(naust_log::OpenError::Io)?))
 }
 

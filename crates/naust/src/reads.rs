@@ -75,7 +75,9 @@ pub fn run(wiring: &Wiring, worker: usize, queue: &Queue<Input>) {
                     answers.told.push(transfers::told(event));
                 }
                 (Input::ExportRead { part, .. }, _) => {
-                    answers.told.push(transfers::told(transfers::read(wiring, shard, part)));
+                    let (event, bytes) = transfers::read(wiring, shard, part);
+                    answers.told.push(transfers::told(event));
+                    answers.bytes += bytes;
                 }
                 (Input::ExportEnd { number, .. }, _) => transfers::end(wiring, shard, number),
                 (Input::Import { number, import, .. }, _) => {

@@ -27,12 +27,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// What is held for other nodes, by shard and transfer.
 type Exports = BTreeMap<(ShardId, u64), Arc<Export<LsmReader>>>;
 
+/// Bytes that are copied before they are put on the disk. Left to the system, they would gather in
+/// memory and then be written all at once, in the way of the commits of all shards.
+const UNSYNCED_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
 /// What is held for other nodes, and what is copied from them.
 #[derive(Default)]
 pub struct Transfers {
     exports: Mutex<Exports>,
-    /// Of each shard, the transfer that its files are copied of.
-    imports: Mutex<BTreeMap<ShardId, u64>>,
+    imports: Mutex<BTreeMap<ShardId, Importing>>,
+}
+
+/// A transfer that the files of a shard are copied of.
+struct Importing {
+    number: u64,
+    /// Bytes that are copied since the last sync.
+    unsynced_bytes: u64,
 }
 
 impl Transfers {
@@ -40,8 +50,21 @@ impl Transfers {
         self.exports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn imports(&self) -> MutexGuard<'_, BTreeMap<ShardId, u64>> {
+    fn imports(&self) -> MutexGuard<'_, BTreeMap<ShardId, Importing>> {
         self.imports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts bytes that are copied: whether they are to be put on the disk now. `None` if this is
+    /// not the transfer that is copied.
+    fn copied(&self, shard: ShardId, number: u64, bytes: u64) -> Option<bool> {
+        let mut imports = self.imports();
+        let importing = imports.get_mut(&shard).filter(|importing| importing.number == number)?;
+        importing.unsynced_bytes += bytes;
+        let is_enough = importing.unsynced_bytes >= UNSYNCED_BYTES_MAX;
+        if is_enough {
+            importing.unsynced_bytes = 0;
+        }
+        Some(is_enough)
     }
 }
 
@@ -66,11 +89,12 @@ pub fn export(
     Event::Exported { shard, number, contents }
 }
 
-/// Reads a part of what is held. Blocking.
-pub fn read(wiring: &Wiring, shard: ShardId, part: Part) -> Event<'static> {
+/// Reads a part of what is held; with how many bytes it has. Blocking.
+pub fn read(wiring: &Wiring, shard: ShardId, part: Part) -> (Event<'static>, usize) {
     let export = wiring.transfers.exports().get(&(shard, part.number)).cloned();
     let bytes = export.and_then(|export| export.read(&part));
-    Event::ExportedPart { shard, part, bytes }
+    let length = bytes.as_ref().map_or(0, Vec::len);
+    (Event::ExportedPart { shard, part, bytes }, length)
 }
 
 /// Lets go of what is held.
@@ -88,7 +112,6 @@ pub fn import(
 ) -> Option<Event<'static>> {
     let next = wiring.data.next(shard);
     let mut there = BTreeMap::new();
-    let known = wiring.transfers.imports().get(&shard) == Some(&number);
     let done = match import {
         Import::End => {
             wiring.transfers.imports().remove(&shard);
@@ -102,11 +125,16 @@ pub fn import(
             return None;
         }
         Import::Begin(contents) => {
-            wiring.transfers.imports().insert(shard, number);
+            let importing = Importing { number, unsynced_bytes: 0 };
+            wiring.transfers.imports().insert(shard, importing);
             begin(&next, &contents.files).map(|found| there = found)
         }
-        Import::Part { name, at, bytes } if known => put(&next, &name, at, &bytes),
-        Import::Part { .. } => Err(io::Error::other("another copy was begun")),
+        Import::Part { name, at, bytes } => {
+            match wiring.transfers.copied(shard, number, bytes.len() as u64) {
+                Some(syncs) => put(&next, &name, at, &bytes, syncs),
+                None => Err(io::Error::other("another copy was begun")),
+            }
+        }
     };
     if let Err(error) = &done {
         eprintln!("naust: shard {shard} can't be copied to {}: {error}", next.display());
@@ -150,14 +178,19 @@ fn digest_of(file: &Path, name: &str, bytes: u64) -> io::Result<Vec<u8>> {
     })
 }
 
-fn put(next: &Path, name: &str, at: u64, bytes: &[u8]) -> io::Result<()> {
+/// Writes a part, and then, if it `syncs`, puts what the file has on the disk. When all files are
+/// there, all are put on the disk to their ends.
+fn put(next: &Path, name: &str, at: u64, bytes: &[u8], syncs: bool) -> io::Result<()> {
     let file = File::options().write(true).open(path(next, name)?)?;
     for (at, piece) in naust_log::filled(at, bytes) {
         file.write_all_at(piece, at)?;
     }
     // It may end with a hole.
     let end = at + bytes.len() as u64;
-    if file.metadata()?.len() < end { file.set_len(end) } else { Ok(()) }
+    if file.metadata()?.len() < end {
+        file.set_len(end)?;
+    }
+    if syncs { file.sync_data() } else { Ok(()) }
 }
 
 /// Where a file is put whose name another node told.
@@ -245,7 +278,7 @@ mod tests {
         let mut part = vec![0; 1 << 20];
         for at in 0..3 {
             part[5_000] = 1 - at as u8 % 2;
-            put(&next, "log/a", at << 20, &part).unwrap();
+            put(&next, "log/a", at << 20, &part, false).unwrap();
         }
         let file = next.join("log/a");
         let bytes = fs::read(&file).unwrap();
@@ -263,9 +296,9 @@ mod tests {
         let files = [("log/a", 5), ("log/b", 5), ("tables/c", 3)];
         let files = files.map(|(name, bytes)| (name.to_owned(), bytes));
         assert_eq!(begin(&next, &files).unwrap(), BTreeMap::new());
-        put(&next, "log/a", 0, b"whole").unwrap();
-        put(&next, "log/b", 0, b"hal").unwrap();
-        put(&next, "tables/c", 0, b"old").unwrap();
+        put(&next, "log/a", 0, b"whole", false).unwrap();
+        put(&next, "log/b", 0, b"hal", true).unwrap();
+        put(&next, "tables/c", 0, b"old", false).unwrap();
         fs::write(next.join("log/superblock"), "of another copy").unwrap();
         let there = begin(&next, &files).unwrap();
         assert_eq!(there.keys().copied().collect::<Vec<_>>(), [0, 2]);

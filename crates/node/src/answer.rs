@@ -263,9 +263,11 @@ fn log_failure(error: &naust_log::ReadError) -> Failure {
         },
         _ => Code::Unavailable,
     };
-    let detail = match error {
-        ReadError::Trimmed { next: Some(next) } => format!("{error}; it goes on at offset {next}"),
-        error => error.to_string(),
-    };
-    Failure::new(code, detail)
+    match error {
+        ReadError::Trimmed { next: Some(next) } => {
+            let detail = format!("{error}; it goes on at offset {next}");
+            Failure { hint: next.to_string(), ..Failure::new(code, detail) }
+        }
+        error => Failure::new(code, error.to_string()),
+    }
 }

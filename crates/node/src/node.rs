@@ -71,8 +71,8 @@ pub struct Pace {
     pub scrub_bytes_per_s: u64,
     /// Milliseconds from the beginning of one such walk over all logs to the next.
     pub scrub_every_ms: u64,
-    /// Bytes of a replica that are sent to another node a second while clients write to its shard;
-    /// zero: as many as go.
+    /// Most bytes of a replica that are sent to another node a second while clients write to its
+    /// shard, fewer when their commits take longer; zero: as many as go.
     pub transfer_bytes_per_s: u64,
 }
 

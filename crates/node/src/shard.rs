@@ -17,6 +17,7 @@
 
 mod lag;
 mod mend;
+mod pace;
 mod replicate;
 mod transfer;
 mod trim;
@@ -191,9 +192,9 @@ impl Shard {
         }
     }
 
-    /// How fast all of it is sent to others while clients write.
+    /// How fast all of it is sent to others at the most while clients write.
     pub(crate) fn set_pace(&mut self, pace: &crate::Pace) {
-        self.transfers.pace_bytes_per_s = pace.transfer_bytes_per_s;
+        self.transfers.pace.set_most(pace.transfer_bytes_per_s);
     }
 
     /// Where committed frames end here.
@@ -320,6 +321,7 @@ impl Shard {
         }
         if let Some(write) = self.log.next_write() {
             self.writing = Some(self.readies.back().map_or(0, |(number, _)| *number));
+            self.transfers.pace.write_begins(now.monotonic_ms);
             effects.push(Effect::Write { shard: self.id, write });
         }
         if let Some(extend) = self.log.extend() {
@@ -412,6 +414,7 @@ impl Shard {
     pub(crate) fn written(&mut self, written: Written, now: Now) -> Result<(), Fault> {
         self.log.written(written)?;
         let number = self.writing.take().expect("a write was under way");
+        self.transfers.pace.write_ended(now.monotonic_ms);
         self.note_space(now);
         let durable = self.log.durable().index;
         let mut persisted = None;

@@ -84,6 +84,9 @@ impl Cluster {
                 let id = number(1);
                 let mut world = World::of(NodeId(id), words.contains(&"founder"));
                 world.scrubs = if words.contains(&"scrubs") { 1 << 20 } else { 0 };
+                if let Some(at) = words.iter().position(|word| *word == "sends") {
+                    world.transfers = number(at + 1);
+                }
                 if words.contains(&"narrow") {
                     world.narrow(1 << 14);
                 }
@@ -153,6 +156,18 @@ impl Cluster {
             for _ in 0..words[1].parse().unwrap() {
                 self.at(id, "create c98 #1 passing");
                 self.at(id, "delete c98 #2 passing");
+            }
+            return String::new();
+        }
+        if words[0] == "load" {
+            // One write a tick, for so many ticks; `slow`, and the disk takes all of it for each.
+            for number in 0..words[2].parse().unwrap() {
+                let put = format!("put c97 #{number} {} load a=1", words[1]);
+                let is_slow = words[3] == "slow";
+                let before = if is_slow { "hold" } else { "free" };
+                [before, &put].iter().for_each(|command| drop(self.at(id, command)));
+                self.pass(naust_node::TICK_MS);
+                self.at(id, "free");
             }
             return String::new();
         }

@@ -134,8 +134,9 @@ pub const REPLICAS_DEFAULT: usize = 3;
 pub const APPEND_BYTES_MAX: usize = 1024 * 1024;
 /// Files of one transfer of a replica: segments and tables.
 pub const TRANSFER_FILES_MAX: usize = 65_536;
-/// Bytes of one part of a file on its way to another replica.
-pub const TRANSFER_PART_BYTES: usize = 1024 * 1024;
+/// Bytes of one part of a file on its way to another replica: so few that no commit waits for long
+/// behind one.
+pub const TRANSFER_PART_BYTES: usize = 128 * 1024;
 /// Log bytes that a leader keeps, beyond what it needs itself, for a follower that got a copy and
 /// lacks what was written meanwhile; past it the follower may need another copy.
 pub const CATCH_UP_LOG_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024;
@@ -144,9 +145,12 @@ pub const CATCH_UP_LOG_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024;
 pub const TRANSFER_DIGEST_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Longest file of a replica on its way to another, in bytes.
 pub const TRANSFER_FILE_BYTES_MAX: u64 = 1 << 40;
-/// Bytes of a replica that are sent to another node a second while clients write to its shard, when
-/// nothing else is set.
-pub const TRANSFER_BYTES_PER_S_DEFAULT: u64 = 128 * 1024 * 1024;
+/// Most bytes of a replica that are sent to another node a second while clients write to its shard,
+/// when nothing else is set.
+pub const TRANSFER_BYTES_PER_S_DEFAULT: u64 = 1024 * 1024 * 1024;
+/// Bytes of a replica that are sent a second at the least, however long commits take meanwhile: a
+/// copy has to come to its end.
+pub const TRANSFER_BYTES_PER_S_MIN: u64 = 8 * 1024 * 1024;
 /// Bytes of logs that a node reads again a second, to find damage, when nothing else is set.
 pub const SCRUB_BYTES_PER_S_DEFAULT: u64 = 16 * 1024 * 1024;
 /// Milliseconds from the beginning of one walk over all logs to the next, when nothing else is set.

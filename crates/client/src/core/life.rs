@@ -237,7 +237,8 @@ impl Core {
 
     /// An attempt of a caller's request was answered with an error: decides what follows.
     pub(super) fn refused(&mut self, ticket: Ticket, error: Error, hint: String) {
-        if !hint.is_empty() {
+        // With this code it is an offset.
+        if !hint.is_empty() && error.code != Code::OffsetTrimmed {
             self.hint = Some(hint);
         }
         self.look_elsewhere(error.code);

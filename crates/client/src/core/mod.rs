@@ -427,8 +427,9 @@ fn read_failure(reply: &[u8]) -> Result<Option<(Error, String)>, Refusal> {
         detail = format!("error number {number}: {detail}");
     }
     let outcome = if failure.get_unknown() { Outcome::Unknown } else { Outcome::NotDone };
-    let error = Error::new(code, detail).with_outcome(outcome);
-    Ok(Some((error, failure.get_hint()?.to_string()?)))
+    let hint = failure.get_hint()?.to_string()?;
+    let error = Error { hint: hint.clone(), ..Error::new(code, detail).with_outcome(outcome) };
+    Ok(Some((error, hint)))
 }
 
 /// An error of the last attempt, said of all attempts together.

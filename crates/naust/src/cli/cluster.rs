@@ -4,11 +4,15 @@ use super::AtCluster;
 use super::output::Output;
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
-use naust_client::{Client, Cluster as Seen, NodeId, Options};
+use naust_client::{Client, Cluster as Seen, NodeId, Offset, Options};
 use naust_wire::limits::REPLICAS_DEFAULT;
 use naust_wire::reply::{Namespace, Node};
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
+
+/// Milliseconds that a node may take to tell where its logs end.
+const ENDS_MS: u64 = 2_000;
 
 /// Between two looks at what is waited for.
 const LOOK: Duration = Duration::from_millis(50);
@@ -26,7 +30,8 @@ pub struct Cluster {
 
 #[derive(Subcommand)]
 enum What {
-    /// Nodes and namespaces, as the node that is asked sees them.
+    /// Nodes and namespaces, as the node that is asked sees them; where the log of a replica ends
+    /// is told by its own node, if that is up, or else by the leader.
     Status,
     /// Say how a node is added; wait until it takes part.
     Add {
@@ -47,7 +52,11 @@ impl Cluster {
         let until = Instant::now() + Duration::from_secs(self.wait_s);
         let mut out = Output::new();
         match self.what {
-            What::Status => return status(&mut out, self.at.json, &client.cluster().await?),
+            What::Status => {
+                let mut seen = client.cluster().await?;
+                ask_for_ends(&mut seen).await;
+                status(&mut out, self.at.json, &seen)
+            }
             What::Add { node } => {
                 let seen = client.cluster().await?;
                 if find(&seen, &node).is_err() {
@@ -92,6 +101,38 @@ impl Cluster {
                 let what = format!("node {node} to lead {namespace}");
                 wait_until(&client, until, &what, leads).await?;
                 out.line(&format!("node {node} leads {namespace}"))
+            }
+        }
+    }
+}
+
+/// Asks all nodes that are up where the logs of their own replicas end, and the leaders for those
+/// of nodes that are down. Who does not answer in time tells nothing: then what was seen stays.
+async fn ask_for_ends(seen: &mut Seen) {
+    let mut asked = tokio::task::JoinSet::new();
+    for node in seen.nodes.iter().filter(|node| node.up && !node.address.is_empty()) {
+        let (id, address) = (node.id, node.address.clone());
+        asked.spawn(async move {
+            let options = Options { stays: true, timeout_ms: ENDS_MS, ..Options::default() };
+            let told = Client::connect_with([address], options).await?.cluster().await?;
+            Ok::<_, naust_client::Error>((id, told))
+        });
+    }
+    let down: BTreeSet<NodeId> =
+        seen.nodes.iter().filter(|node| !node.up).map(|node| node.id).collect();
+    while let Some(told) = asked.join_next().await {
+        let Ok(Ok((id, told))) = told else { continue };
+        for namespace in &mut seen.namespaces {
+            let known = told.namespaces.iter().find(|known| known.shard == namespace.shard);
+            let Some(known) = known else { continue };
+            let leads = known.leader == id;
+            for replica in &mut namespace.replicas {
+                let told = known.replicas.iter().find(|told| told.node == replica.node);
+                if let Some(told) = told
+                    && (replica.node == id || leads && down.contains(&replica.node))
+                {
+                    replica.end = told.end;
+                }
             }
         }
     }
@@ -199,7 +240,8 @@ pub fn print(
         let replicas: Vec<_> = replicas
             .iter()
             .map(|one| {
-                json!({ "node": name_of(one.node), "role": role(one.voter), "end": one.end.0 })
+                let end = (one.end != Offset::ZERO).then_some(one.end.0);
+                json!({ "node": name_of(one.node), "role": role(one.voter), "end": end })
             })
             .collect();
         return out.json(&json!({
@@ -209,7 +251,13 @@ pub fn print(
     }
     let replicas: Vec<String> = replicas
         .iter()
-        .map(|one| format!("{} ({}, {})", name_of(one.node), role(one.voter), one.end))
+        .map(|one| {
+            let end = match one.end {
+                Offset::ZERO => "end unknown".to_owned(),
+                end => end.to_string(),
+            };
+            format!("{} ({}, {end})", name_of(one.node), role(one.voter))
+        })
         .collect();
     let leader = leader.as_deref().unwrap_or("unknown");
     let replicas = replicas.join(", ");

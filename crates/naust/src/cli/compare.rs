@@ -188,9 +188,9 @@ async fn log(namespace: &Namespace, at: Offset) -> Result<(u64, u32), Error> {
     Ok(last)
 }
 
-/// The error's sentence ends with the offset at which the log goes on, if it does.
+/// At which offset the log goes on, if it does.
 fn goes_on_at(error: &Error) -> Option<Offset> {
-    error.detail.rsplit(' ').next()?.parse().ok().map(Offset)
+    error.hint.parse().ok().map(Offset)
 }
 
 fn print(

@@ -1,4 +1,5 @@
-//! What can be typed, and what comes back: 0 done, 1 not done or not found, 2 typed wrongly.
+//! What can be typed, and what comes back: 0 done, 1 not done or not found, 2 typed wrongly, 130
+//! interrupted by Ctrl-C.
 
 mod bench;
 mod cluster;
@@ -21,6 +22,7 @@ use clap::{Args, Parser, Subcommand};
 use naust_client::{Client, Namespace};
 use std::future::Future;
 use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// One log, one commit: key-value tables, streams and exactly-once commits from one ordered log.
 #[derive(Parser)]
@@ -107,10 +109,17 @@ impl At {
 #[error("not found")]
 struct NotFound;
 
+/// Exit status of a command that Ctrl-C ended, as shells tell it.
+const INTERRUPTED_EXIT: i32 = 130;
+
 /// Runs the command that was typed.
 pub fn run() -> ExitCode {
     let naust = Naust::parse();
-    let result = match naust.command {
+    let ready = match naust.command {
+        Command::Dev(_) | Command::Serve(_) => Ok(()),
+        _ => end_when_interrupted(),
+    };
+    let result = ready.and_then(|()| match naust.command {
         Command::Dev(dev) => dev.run(),
         Command::Serve(serve) => serve.run(),
         Command::Demo(demo) => demo.run(),
@@ -121,7 +130,7 @@ pub fn run() -> ExitCode {
         Command::Cluster(command) => block_on(command.run()),
         Command::Log(log) => log.run(),
         Command::Bench(bench) => bench.run(),
-    };
+    });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<NotFound>() => ExitCode::FAILURE,
@@ -131,6 +140,25 @@ pub fn run() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Ctrl-C ends a command at once, with a sentence: nothing waits for its orderly end, as it does
+/// for that of a node.
+fn end_when_interrupted() -> anyhow::Result<()> {
+    let runtime = runtime()?;
+    let mut interrupt = {
+        let _entered = runtime.enter();
+        signal(SignalKind::interrupt()).context("Ctrl-C can't be waited for")?
+    };
+    let wait = move || {
+        if runtime.block_on(interrupt.recv()).is_some() {
+            eprintln!("naust: interrupted");
+            std::process::exit(INTERRUPTED_EXIT);
+        }
+    };
+    let thread = std::thread::Builder::new().name("interrupts".to_owned());
+    thread.spawn(wait).context("a thread can't be started")?;
+    Ok(())
 }
 
 /// The error and its causes; a cause that stands in the sentence before it already is not repeated.

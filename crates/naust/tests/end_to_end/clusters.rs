@@ -1,7 +1,7 @@
 //! Stories of three nodes: what one of them suffers, the others carry.
 
 use crate::cluster::{Cluster, Load};
-use crate::support::{Started, assert_refused, block_on, connect, naust, try_start};
+use crate::support::{Started, assert_refused, block_on, connect, naust, try_start, wait_until};
 use rustix::process::Signal;
 
 /// Any node takes any request, and all have what was acknowledged by one.
@@ -67,6 +67,45 @@ fn a_rolling_restart_loses_no_request() {
         cluster.wait_for_voters(3);
     }
     cluster.check(&load.end());
+}
+
+/// Whoever looks at a cluster sees where the logs of all replicas end, whichever node he asks; of
+/// one that is down, what the leader knows.
+#[test]
+fn any_node_tells_where_all_replicas_end() {
+    let mut cluster = Cluster::start(3);
+    let ends = |cluster: &Cluster, which: usize| -> Option<Vec<(String, u64)>> {
+        let told = cluster.naust(which, &["cluster", "status", "--json"]);
+        let mut lines = told.lines().map(|line| serde_json::from_str(line).unwrap());
+        let default = lines.find(|line: &serde_json::Value| line["namespace"] == "default")?;
+        let replicas = default["replicas"].as_array()?.iter();
+        replicas.map(|one| Some((one["node"].as_str()?.to_owned(), one["end"].as_u64()?))).collect()
+    };
+    let put = |cluster: &Cluster, which: usize| {
+        cluster.naust(which, &["kv", "put", "users", "ada", "1"]);
+    };
+    put(&cluster, 0);
+    for which in 0..3 {
+        wait_until("all replicas to end alike", || {
+            ends(&cluster, which)
+                .is_some_and(|ends| ends.len() == 3 && ends.iter().all(|one| one.1 == ends[0].1))
+        });
+    }
+    let before = ends(&cluster, 0).unwrap();
+    let leader = cluster.leader();
+    let (down, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    cluster.nodes[down].process.kill().unwrap();
+    put(&cluster, other);
+    for which in [leader, other] {
+        wait_until("what the leader knows of the one that is down", || {
+            ends(&cluster, which).is_some_and(|now| {
+                let name = &cluster.nodes[down].name;
+                let of = |ends: &[(String, u64)]| ends.iter().find(|one| one.0 == *name).cloned();
+                let grown = now.iter().filter(|one| one.1 > before[0].1).count();
+                of(&now) == of(&before) && grown == 2
+            })
+        });
+    }
 }
 
 /// A machine is gone with its disk: another takes its place.

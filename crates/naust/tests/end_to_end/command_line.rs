@@ -1,7 +1,9 @@
 //! Every subcommand once, as transcripts in `scripts/`; what `naust dev` tells to type; and pipes.
 
-use crate::support::{Killed, Node, naust, wait_until};
+use crate::support::{Killed, Node, naust, send_signal, wait_until};
 use crate::transcript::{Stage, files, has_curl, is_update, run_file};
+use rustix::process::Signal;
+use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::Stdio;
 
@@ -16,7 +18,7 @@ fn every_subcommand_prints_what_its_script_says() {
     if !is_update() {
         let scratch = tempfile::tempdir().unwrap();
         let path = scratch.path().join("wrong.txt");
-        std::fs::write(&path, "$ naust kv get k a\n1\n$ naust kv put k a 1\n7\n").unwrap();
+        fs::write(&path, "$ naust kv get k a\n1\n$ naust kv put k a 1\n7\n").unwrap();
         assert_eq!(run_file(&path).len(), 2);
     }
     drop(Stage::new());
@@ -50,7 +52,7 @@ fn what_dev_tells_to_type_works() {
     assert_eq!(printed[1], "{\"plan\":\"pro\"}");
     assert!(printed[3].contains("bob"), "{printed:?}");
     assert!(!has_curl() || printed[4].contains("alice"), "{printed:?}");
-    crate::support::send_signal(dev.0.id(), rustix::process::Signal::INT);
+    send_signal(dev.0.id(), Signal::INT);
     let mut rest = String::new();
     output.read_to_string(&mut rest).unwrap();
     assert!(dev.0.wait().unwrap().success());
@@ -105,6 +107,33 @@ fn a_stream_that_is_followed() {
     assert!(lines.next().unwrap().unwrap().ends_with("\tone"));
     assert!(node.naust(&["stream", "append", "s", "two"]).status.success());
     assert!(lines.next().unwrap().unwrap().ends_with("\ttwo"));
+}
+
+/// Why: whoever presses Ctrl-C wants his prompt back, and to know that it was he who ended it.
+#[test]
+fn an_interrupted_command_says_so_and_ends() {
+    let node = Node::start(&[]);
+    assert!(node.naust(&["stream", "append", "s", "one"]).status.success());
+    let bench = ["bench", "--seconds", "600"];
+    for arguments in [&["stream", "read", "s", "--follow"][..], &bench] {
+        let mut command = naust(arguments);
+        command.env("NAUST_ADDRESS", node.address());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut running = Killed(command.spawn().unwrap());
+        let id = running.0.id();
+        // It catches the signal, bit 1 of the mask, before it does anything else.
+        wait_until("the command to be ready", || {
+            let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+            let caught = u64::from_str_radix(caught.unwrap().trim(), 16).unwrap();
+            caught & (1 << (Signal::INT.as_raw() - 1)) != 0
+        });
+        send_signal(id, Signal::INT);
+        let mut told = String::new();
+        running.0.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+        assert_eq!(running.0.wait().unwrap().code(), Some(130), "{arguments:?}: {told}");
+        assert_eq!(told, "naust: interrupted\n", "{arguments:?}");
+    }
 }
 
 /// Why: the load generator is how users measure; it must run, and count no errors.

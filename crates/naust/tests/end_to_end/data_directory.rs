@@ -235,7 +235,7 @@ fn places_that_can_be_no_data_directory() {
     let scratch = tempfile::tempdir().unwrap();
     let file = scratch.path().join("file");
     fs::write(&file, "x").unwrap();
-    assert_refused(try_start(&file, scratch.path(), &[]), &["can't", "file"]);
+    assert_refused(try_start(&file, scratch.path(), &[]), &["can't use as a directory", "file"]);
     let inside = file.join("data");
     assert_refused(try_start(&inside, scratch.path(), &[]), &["Not a directory"]);
 }

@@ -99,7 +99,9 @@ fn the_configuration_reference_is_the_source() {
     };
     rows("", &defaults, "Config");
     let mut options = defaults.values().filter(|value| !value.is_table()).count();
-    for (section, name) in [("history", "History"), ("debug", "Debug")] {
+    for (section, name) in
+        [("history", "History"), ("background", "Background"), ("debug", "Debug")]
+    {
         let table = defaults[section].as_table().unwrap();
         rows(&format!("{section}."), table, name);
         options += table.len();
@@ -193,6 +195,7 @@ const INSIDE: &[&str] = &[
     "TRANSFER_DIGEST_BYTES_MAX",
     "CATCH_UP_LOG_BYTES_MAX",
     "TRANSFER_BYTES_PER_S_DEFAULT",
+    "TRANSFER_BYTES_PER_S_MIN",
     "SCRUB_BYTES_PER_S_DEFAULT",
     "SCRUB_EVERY_MS_DEFAULT",
     "APPEND_BYTES_MAX",

@@ -116,5 +116,8 @@ fn is_trimmed(cluster: &Cluster, which: usize) -> bool {
         let client = Client::connect_with([cluster.nodes[which].address()], options).await?;
         client.namespace("default").log_at(Offset::FIRST, 1, 0, Level::Local).await
     });
-    read.is_err_and(|error| error.code == Code::OffsetTrimmed)
+    read.is_err_and(|error| {
+        let goes_on_at = error.hint.parse::<u64>();
+        error.code == Code::OffsetTrimmed && goes_on_at.is_ok_and(|at| at > Offset::FIRST.0)
+    })
 }

@@ -55,6 +55,8 @@ pub(super) struct Replication {
     pub(super) sleeps: bool,
     /// Ticks in a row in which nothing was under way.
     quiet_ticks: u32,
+    /// Where the logs of other replicas were known to end last, if it leads.
+    ends: BTreeMap<NodeId, Offset>,
     /// How late this disk is, if it leads.
     pub(super) lag: Lag,
     /// Damage is no reason to hand leadership over before this, by the monotonic clock.
@@ -138,6 +140,7 @@ impl Shard {
         self.keep_up();
         self.watch_disk(now, peers);
         self.settle_role();
+        self.note_ends();
         self.replication.quiet_ticks = match self.is_quiet(now, peers) {
             true => self.replication.quiet_ticks + 1,
             false => 0,
@@ -571,7 +574,22 @@ impl Shard {
         if node == self.node {
             return Some(self.handed.1);
         }
-        self.end_of(self.matched(node)?)
+        let end = self.matched(node).and_then(|matched| self.end_of(matched));
+        end.or_else(|| self.replication.ends.get(&node).copied())
+    }
+
+    /// Remembers where the logs of followers end: of frames that are folded in, an index does not
+    /// tell that any more.
+    fn note_ends(&mut self) {
+        let mut ends = std::mem::take(&mut self.replication.ends);
+        if self.replica.role() == Role::Leader {
+            let others = self.others();
+            ends.retain(|node, _| others.contains(node));
+            ends.extend(others.into_iter().filter_map(|node| Some((node, self.end_at(node)?))));
+        } else {
+            ends.clear();
+        }
+        self.replication.ends = ends;
     }
 
     /// The other replicas.

@@ -14,8 +14,7 @@
 //! and begins anew when Raft asks again. What it has by then stays for a while, whoever leads:
 //! files that are there already, which their digests tell, are not sent again. The leader's log is
 //! not trimmed meanwhile, nor until the follower was fed with what was written meanwhile. While
-//! clients write to the leader, it reads parts no faster than it is told to, so that its disk stays
-//! free for them.
+//! clients write to the leader, it reads parts no faster than their commits bear ([`Pace`]).
 //!
 //! A replica that is closed, because it is damaged beyond what its log can mend, asks for the same
 //! by itself (`Renew`). It may have acknowledged frames that it lost, so it must come back with all
@@ -23,6 +22,7 @@
 //! and once a quorum has that, without the closed one, what is committed is sent. Decision 0006.
 
 use super::Shard;
+use super::pace::Pace;
 use crate::peers::Peers;
 use crate::transfer::{Adopt, Begin, DIGEST_AT, LOG, Part};
 use crate::views::Waiter;
@@ -38,8 +38,8 @@ use naust_wire::{Index, NodeId, Offset, ShardId, Term};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Parts that were asked for and are not written yet, and the bytes of them that are enough.
-const PARTS_AHEAD: usize = 32;
-const BYTES_AHEAD: u64 = 4 * TRANSFER_PART_BYTES as u64;
+const PARTS_AHEAD: usize = 64;
+const BYTES_AHEAD: u64 = 64 * TRANSFER_PART_BYTES as u64;
 /// Frames that a follower may lack when the log is trimmed again.
 const CAUGHT_UP_FRAMES: u64 = 1024;
 /// Milliseconds after which they are asked for again.
@@ -53,8 +53,8 @@ const KEEP_MS: u64 = 10 * 60_000;
 const WANTS_MAX: usize = 2 * PARTS_AHEAD;
 /// Milliseconds after the last write of a client in which clients count as writing.
 const BUSY_MS: u64 = 100;
-/// Milliseconds that the reading of parts may catch up: ticks are late on a busy machine.
-const LATE_MS: u64 = 100;
+/// Parts that are read at once while clients write: what comes of them is one turn of the worker.
+const PARTS_AT_ONCE: usize = 2;
 
 /// The transfers of a shard.
 #[derive(Default)]
@@ -67,12 +67,10 @@ pub(super) struct Transfers {
     catching_up: BTreeMap<NodeId, CatchingUp>,
     /// Closed replicas that ask to be made anew.
     renewals: BTreeMap<NodeId, Renewal>,
-    /// When the next part may be read while clients write.
-    part_at_ms: u64,
+    /// How fast parts are read while clients write.
+    pub(super) pace: Pace,
     /// When a client wrote last.
     pub(super) written_ms: Option<u64>,
-    /// Bytes of parts that are read a second while clients write; zero: as many as are asked for.
-    pub(super) pace_bytes_per_s: u64,
     /// The last snapshot that a leader offered.
     offered: Option<Offered>,
     taken: Option<Taken>,
@@ -253,18 +251,19 @@ impl Shard {
     }
 
     /// Reads parts that were asked for: as fast as they are asked for while no client writes, and
-    /// as fast as was set while one does.
+    /// as fast as commits bear while one does.
     fn read_parts(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let Transfers { given, part_at_ms, written_ms, pace_bytes_per_s, .. } = &mut self.transfers;
+        let Transfers { given, pace, written_ms, .. } = &mut self.transfers;
         let is_busy = written_ms.is_some_and(|at| now.monotonic_ms < at + BUSY_MS);
-        let pace = if is_busy { *pace_bytes_per_s } else { 0 };
-        *part_at_ms = (*part_at_ms).max(now.monotonic_ms.saturating_sub(LATE_MS));
+        pace.copying(!given.is_empty(), now.monotonic_ms);
+        let mut left = if is_busy { PARTS_AT_ONCE } else { usize::MAX };
         for (node, given) in given {
-            while (pace == 0 || *part_at_ms <= now.monotonic_ms)
+            while left > 0
+                && !given.wants.is_empty()
+                && (!is_busy || pace.take(now.monotonic_ms))
                 && let Some((file, at)) = given.wants.pop_front()
             {
-                let ms = (TRANSFER_PART_BYTES as u64 * 1000).checked_div(pace);
-                *part_at_ms += ms.unwrap_or(0);
+                left -= 1;
                 let part = Part { number: given.number, to: *node, file, at };
                 effects.push(Effect::ExportRead { shard: self.id, part });
             }

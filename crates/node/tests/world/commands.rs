@@ -47,7 +47,15 @@ impl World {
                 let bytes = std::mem::take(&mut self.copied_bytes);
                 self.seen.push(format!("{bytes} bytes were copied"));
             }
-            "fill" => self.fill(ShardId(number(1) as u32), words[2], number(3)),
+            "fill" => {
+                let shard = ShardId(number(1) as u32);
+                // Few rows, again and again; or, if it is said how long they are, many.
+                let (keys, bytes) = match words.get(4) {
+                    Some(_) => (number(3), number(4)),
+                    None => (10, 1000),
+                };
+                self.fill(shard, words[2], number(3), (keys, bytes as usize));
+            }
             "effects" => self.shows_effects = words[1] == "on",
             "space" => {
                 self.space = words.get(1).map(|_| number(1));
@@ -154,10 +162,10 @@ impl World {
     }
 
     /// Many commits of about a kilobyte, of which only what goes wrong is shown.
-    fn fill(&mut self, shard: ShardId, keyspace: &str, count: u64) {
+    fn fill(&mut self, shard: ShardId, keyspace: &str, count: u64, (keys, bytes): (u64, usize)) {
         for number in 0..count {
             let (mut draft, mut body, mut packet) = (Draft::default(), Vec::new(), Vec::new());
-            draft.put(keyspace, (number % 10).to_be_bytes().to_vec(), vec![b'x'; 1000]).unwrap();
+            draft.put(keyspace, (number % keys).to_be_bytes().to_vec(), vec![b'x'; bytes]).unwrap();
             draft.encode(SessionId::NONE, Sequence(0), Sequence(0), &mut body).unwrap();
             packet::write(Kind::Commit, RequestId(number), shard, &body, &mut packet);
             self.send(99, &packet);

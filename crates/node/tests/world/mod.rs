@@ -66,6 +66,8 @@ pub struct World {
     pub copied_bytes: usize,
     /// Bytes of logs that are read again a second.
     pub scrubs: u64,
+    /// Most bytes of a replica that are sent a second while clients write.
+    pub transfers: u64,
     /// How often a shard was not opened, in all lives.
     closings: u64,
     founder: bool,
@@ -110,6 +112,7 @@ impl World {
             imports: BTreeMap::new(),
             copied_bytes: 0,
             scrubs: 0,
+            transfers: Pace::default().transfer_bytes_per_s,
             closings: 0,
             written: (0, 0),
             machine: MachineOptions::default(),
@@ -133,6 +136,7 @@ impl World {
     pub fn start(&mut self) {
         let mut config = config(self.id, self.founder, self.token.clone());
         (config.pace.scrub_bytes_per_s, config.pace.scrub_every_ms) = (self.scrubs, 5000);
+        config.pace.transfer_bytes_per_s = self.transfers;
         self.node = Node::new(config);
         self.out.clear();
         self.views = Views::new();
