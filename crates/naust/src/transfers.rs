@@ -182,13 +182,15 @@ fn digest_of(file: &Path, name: &str, bytes: u64) -> io::Result<Vec<u8>> {
 /// there, all are put on the disk to their ends.
 fn put(next: &Path, name: &str, at: u64, bytes: &[u8], syncs: bool) -> io::Result<()> {
     let file = File::options().write(true).open(path(next, name)?)?;
-    for (at, piece) in naust_log::filled(at, bytes) {
-        file.write_all_at(piece, at)?;
-    }
-    // It may end with a hole.
-    let end = at + bytes.len() as u64;
-    if file.metadata()?.len() < end {
-        file.set_len(end)?;
+    if at < file.metadata()?.len() {
+        // There may be something else, of an earlier copy: holes would let it stand.
+        file.write_all_at(bytes, at)?;
+    } else {
+        for (at, piece) in naust_log::filled(at, bytes) {
+            file.write_all_at(piece, at)?;
+        }
+        // It may end with a hole.
+        file.set_len(at + bytes.len() as u64)?;
     }
     if syncs { file.sync_data() } else { Ok(()) }
 }
@@ -287,6 +289,13 @@ mod tests {
         assert_eq!(filled, [5_000, (2 << 20) + 5_000]);
         let taken = std::os::unix::fs::MetadataExt::blocks(&fs::metadata(&file).unwrap()) * 512;
         assert!(taken <= 64 * 1024, "{taken}");
+        // Over what an earlier copy left, nothing is left out.
+        fs::write(&file, vec![7; 3 << 20]).unwrap();
+        part.fill(0);
+        for at in 0..3 {
+            put(&next, "log/a", at << 20, &part, false).unwrap();
+        }
+        assert_eq!(fs::read(&file).unwrap(), vec![0; 3 << 20]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use naust_machine::{
 };
 use naust_wire::Offset;
 use naust_wire::options::KeyspaceOptions;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -21,7 +22,7 @@ pub struct SimTables {
     /// Their disk has no space.
     full: Arc<AtomicBool>,
     /// What failed for lack of space, to be done again.
-    again: Arc<Mutex<Option<MemJob>>>,
+    again: Arc<Mutex<VecDeque<MemJob>>>,
 }
 
 /// A flush or a compaction, if there is space.
@@ -92,7 +93,7 @@ impl SimTables {
         self.full.store(is_full, Ordering::Relaxed);
     }
 
-    fn again(&self) -> MutexGuard<'_, Option<MemJob>> {
+    fn again(&self) -> MutexGuard<'_, VecDeque<MemJob>> {
         self.again.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -174,7 +175,7 @@ impl Tables for SimTables {
     }
 
     fn job(&mut self) -> Option<SimJob> {
-        let again = self.again().take();
+        let again = self.again().pop_front();
         let job = again.or_else(|| self.tables().job())?;
         Some(SimJob { job, full: Arc::clone(&self.full) })
     }
@@ -184,7 +185,7 @@ impl Tables for SimTables {
         match done {
             SimDone::Done(done) => self.tables().done(done),
             SimDone::Full(job) => {
-                *self.again() = Some(job);
+                self.again().push_back(job);
                 Err(Fault { what: "no space left".to_owned(), disk_full: true })
             }
         }

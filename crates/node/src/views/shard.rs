@@ -358,6 +358,10 @@ impl<T: Tables> Shard<T> {
         if self.is_waiting {
             return Ok(());
         }
+        if self.is_flushing && !self.machine.is_flushed() {
+            // What was folded in since it was asked for belongs to it, too.
+            self.machine.flush();
+        }
         while self.jobs_under_way < TABLE_JOBS_PER_SHARD_MAX
             && let Some(job) = self.machine.maintain()?
         {
