@@ -238,7 +238,8 @@ impl Replica {
     /// # Panics
     /// If it was not told to be committed: a bug of the caller.
     pub fn applied(&mut self, index: Index) {
-        assert!(index.0 <= self.told.committed, "applied what is not committed");
+        let committed = self.told.committed;
+        assert!(index.0 <= committed, "applied {index}, but only {committed} was told committed");
         while let Some((at, bytes)) = self.raft.store().configure_after(self.raft.raft_log.applied)
             && at <= index.0
         {

@@ -110,8 +110,11 @@ impl World {
         let Some(process) = self.process(node) else { return };
         process.readers.insert(id, readers);
         process.unread.remove(&id);
+        let news = process.news_from_views;
         self.views(node, |all, _, outputs| all.install(views, outputs));
-        self.tell_later(node, 0, Event::Opened(Box::new(worker)));
+        // Behind what the views thread had told of the replica that this one takes the place of.
+        let late = news.0.saturating_sub(self.schedule.now().0);
+        self.tell_later(node, late, Event::Opened(Box::new(worker)));
     }
 
     /// What a lone node found on its disk must be what it had shown before, and perhaps more.
