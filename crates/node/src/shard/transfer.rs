@@ -199,7 +199,8 @@ impl Shard {
             let number = (self.replica.term().0 << 24) + self.transfers.begun;
             let configuration = self.replica.configuration().encode();
             let (asked_ms, wants) = (now.monotonic_ms, VecDeque::new());
-            self.end_given(node, effects);
+            // Raft waits for the end of its own, whoever else is given something.
+            self.end_export(node, false, effects);
             let given = Given { number, configuration, asked_ms, answers, wants };
             self.transfers.given.insert(node, given);
             let begin = Begin {
