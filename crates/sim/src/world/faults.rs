@@ -7,6 +7,11 @@ use naust_log::sim::SimDisk;
 use naust_node::Event;
 use naust_wire::ShardId;
 
+/// Stops of a node that are followed by a start as soon as those by faults are.
+const STOPS_AT_ONCE: u64 = 50;
+/// Microseconds before a start after that.
+const STOPPED_MICROS: u64 = 100_000;
+
 /// Something that goes wrong in the world. Each kind comes again and again, at drawn times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -237,7 +242,9 @@ impl World {
         }
         let down = if self.calm { 1 } else { self.plan.faults.down_micros.max(1) };
         let down = self.chance.skewed(1, down);
-        self.schedule.after(down, Happening::Start(node));
+        // Nobody starts what stops at once for ever without a pause.
+        let pause = if self.members[node].stops > STOPS_AT_ONCE { STOPPED_MICROS } else { 0 };
+        self.schedule.after(down.max(pause), Happening::Start(node));
     }
 
     /// The power of a node goes.
@@ -317,6 +324,7 @@ impl World {
         let now = self.schedule.now();
         self.trace.note(now, format_args!("node {node} stops: {sentence}"));
         self.tally.mark("stops");
+        self.members[node].stops += 1;
         let member = &self.members[node];
         let excused = member.sky.failed() > 0 || member.refuses || self.excuses.damage;
         if !excused {

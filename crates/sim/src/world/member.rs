@@ -121,6 +121,8 @@ pub struct Member {
     pub process: Option<Process>,
     /// The next disk job is its last: the fuse is lit with so many operations.
     pub doomed: Option<u64>,
+    /// How often it could not go on.
+    pub stops: u64,
     /// Milliseconds by which its wall clock is off.
     pub wall_off_ms: i64,
     lives: u64,
@@ -184,6 +186,7 @@ impl Member {
             refuses: false,
             process: None,
             doomed: None,
+            stops: 0,
             wall_off_ms: 0,
             lives: 0,
         }
