@@ -35,6 +35,7 @@ mod memtable;
 mod merge;
 mod reader;
 mod row;
+mod sending;
 mod shard;
 mod strategy;
 mod table;

@@ -3,6 +3,7 @@
 use crate::cache::StoreOptions;
 use crate::fault;
 use crate::row::Row;
+use crate::sending::Sending;
 use crate::table::{Table, TableRecord};
 use lsm_tree::table::Writer as EngineWriter;
 use lsm_tree::{CompressionType, InternalValue, Slice};
@@ -132,6 +133,7 @@ struct Unfinished {
     sample: Sample,
     raw_bytes: u64,
     last_key: Slice,
+    sending: Sending,
 }
 
 /// Writes row versions, in order.
@@ -171,7 +173,9 @@ impl<'a> TableWriter<'a> {
             table.last_key = row.key.key.clone();
         }
         let written = table.engine.write(InternalValue::from(row));
-        written.map_err(|error| fault::engine("writing table", &table.path, &error))
+        written.map_err(|error| fault::engine("writing table", &table.path, &error))?;
+        table.sending.go_on(table.raw_bytes);
+        Ok(())
     }
 
     /// Syncs the last table and hands all of them back.
@@ -197,7 +201,8 @@ impl<'a> TableWriter<'a> {
             TableRecord { id, bytes: 0, rows: 0, oldest: u64::MAX, newest: 0, checksum: 0 };
         let last_key = Slice::empty();
         let sample = Sample::default();
-        Ok(Unfinished { engine, path, record, sample, raw_bytes: 0, last_key })
+        let sending = Sending::new(&path)?;
+        Ok(Unfinished { engine, path, record, sample, raw_bytes: 0, last_key, sending })
     }
 
     fn finish_table(&mut self) -> Result<(), Fault> {

@@ -224,7 +224,9 @@ impl Load<'_> {
     }
 
     fn receive(&mut self, connection: &mut Connection) -> anyhow::Result<()> {
-        while connection.fill()? {
+        let mut more = true;
+        while more {
+            more = connection.fill()?;
             let mut at = 0;
             let mut ended = 0;
             while let Some((packet, length)) =
@@ -320,7 +322,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads once; whether there was anything.
+    /// Reads once; whether there may be more.
     fn fill(&mut self) -> anyhow::Result<bool> {
         if self.filled == self.input.len() {
             self.input.resize(self.input.len() * 2, 0);
@@ -330,7 +332,8 @@ impl Connection {
                 Ok(0) => bail!("the node closed the connection"),
                 Ok(bytes) => {
                     self.filled += bytes;
-                    return Ok(true);
+                    // What did not fill the room was all there is, until the next event.
+                    return Ok(self.filled == self.input.len());
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}

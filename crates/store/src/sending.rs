@@ -1,0 +1,54 @@
+//! Sends a table to the disk while it is written.
+//!
+//! Otherwise the sync at its end sends all of it at once, and whatever else the disk is asked for
+//! waits behind it: the syncs of logs above all, which commits wait for.
+
+use crate::fault;
+use naust_machine::Fault;
+use std::fs::File;
+use std::path::Path;
+
+/// Bytes that are sent at once.
+const SEND_BYTES: u64 = 1 << 20;
+
+/// A table that is being written, and how much of it was sent.
+pub(crate) struct Sending {
+    file: File,
+    sent: u64,
+    /// At so many bytes of rows it is looked at again.
+    next_at: u64,
+}
+
+impl Sending {
+    /// Of the table that was begun there.
+    pub fn new(path: &Path) -> Result<Sending, Fault> {
+        let file = File::open(path).map_err(|error| fault::io("opening table", path, &error))?;
+        Ok(Sending { file, sent: 0, next_at: SEND_BYTES })
+    }
+
+    /// So many bytes of rows were written since it was begun.
+    pub fn go_on(&mut self, bytes: u64) {
+        if bytes < self.next_at {
+            return;
+        }
+        self.next_at = bytes + SEND_BYTES;
+        // It hastens what the sync does in any case; that sync tells what is wrong with the file.
+        if let Ok(metadata) = self.file.metadata() {
+            send(&self.file, self.sent, metadata.len());
+            self.sent = metadata.len();
+        }
+    }
+}
+
+/// Told that bytes will not be needed, the system begins to write back their pages. Pages that it
+/// is writing stay in memory.
+#[cfg(target_os = "linux")]
+fn send(file: &File, from: u64, to: u64) {
+    use rustix::fs::{Advice, fadvise};
+    if let Some(bytes) = std::num::NonZeroU64::new(to.saturating_sub(from)) {
+        let _ = fadvise(file, from, Some(bytes), Advice::DontNeed);
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn send(_: &File, _: u64, _: u64) {}
