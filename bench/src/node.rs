@@ -20,12 +20,13 @@ struct Row {
     aim: f64,
 }
 
-const ROWS: [Row; 7] = [
+const ROWS: [Row; 8] = [
     Row::put("1 connection × 1", 1, 1, 0, 0.0),
     Row::put("1 connection × 256", 1, 256, 0, 200_000.0),
     Row::put("64 connections × 4", 64, 4, 0, 120_000.0),
     Row::put("256 connections × 1", 256, 1, 0, 60_000.0),
-    Row::put("64 namespaces × 4", 64, 4, 64, 0.0),
+    Row::put("64 namespaces × 4, one connection", 1, 4, 64, 0.0),
+    Row::put("64 namespaces × 4, a connection each", 64, 4, 64, 0.0),
     Row { workload: "get", ..Row::put("linearizable reads, 1 × 64", 1, 64, 0, 0.0) },
     // Compactions are under way by then.
     Row::put("1 connection × 256, after all these", 1, 256, 0, 200_000.0),

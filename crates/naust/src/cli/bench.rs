@@ -21,7 +21,7 @@ pub struct Bench {
     /// Connections, each with requests of its own under way.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=4000))]
     connections: u16,
-    /// Requests under way on each connection.
+    /// Requests under way on each connection, in each of its namespaces.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=1024))]
     in_flight: u16,
     /// Seconds that are measured.
@@ -40,8 +40,8 @@ pub struct Bench {
     /// Appends: records a commit.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
     batch: u16,
-    /// Loads so many namespaces (bench-0, bench-1, …) instead of `default`; they are made if need
-    /// be.
+    /// Loads so many namespaces (bench-0, bench-1, …) instead of `default`, dealt out to the
+    /// connections in turn; they are made if need be.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=16_000))]
     namespaces: u16,
     /// Draws the keys: the same seed draws the same.

@@ -1,9 +1,9 @@
 //! A load generator: many connections with many requests under way, from one thread, without the
 //! client's comforts, so that what is measured is the node.
 //!
-//! Each connection speaks wire itself: it resolves its namespace, opens a session, and then keeps
-//! `in_flight` requests under way until the time is up. Everything that comes back is counted;
-//! errors are counted by their code.
+//! Each connection speaks wire itself: it resolves its namespaces, opens a session in each, and
+//! then keeps `in_flight` requests under way in each until the time is up. Everything that comes
+//! back is counted; errors are counted by their code.
 
 use anyhow::{Context as _, bail};
 use hdrhistogram::Histogram;
@@ -39,6 +39,7 @@ pub struct Plan {
     pub address: SocketAddr,
     pub workload: Workload,
     pub connections: usize,
+    /// Requests under way in each namespace of a connection.
     pub in_flight: usize,
     pub warm_up: Duration,
     pub time: Duration,
@@ -47,7 +48,7 @@ pub struct Plan {
     pub value_bytes: usize,
     /// Appends: records a commit.
     pub batch: usize,
-    /// One for each connection, taken in turn.
+    /// Dealt out to the connections in turn: each has one at least.
     pub namespaces: Vec<String>,
     pub seed: u64,
 }
@@ -78,13 +79,20 @@ impl Draw {
     }
 }
 
-struct Connection {
-    socket: TcpStream,
+/// A namespace that a connection loads.
+struct Lane {
     shard: ShardId,
     session: SessionId,
     sequence: u64,
-    /// Sequence (or request id) and start of each request under way.
+    /// Sequence and start of each request under way, and whether it counts.
     pending: VecDeque<(u64, Instant, bool)>,
+}
+
+struct Connection {
+    socket: TcpStream,
+    lanes: Vec<Lane>,
+    /// Lanes of requests that have just ended, one for each.
+    ended: Vec<usize>,
     out: Vec<u8>,
     sent: usize,
     input: Vec<u8>,
@@ -111,8 +119,9 @@ pub fn run(plan: &Plan) -> anyhow::Result<Outcome> {
     let pool: Vec<u8> = (0..words).flat_map(|_| draw.next().to_le_bytes()).collect();
     let mut connections = Vec::with_capacity(plan.connections);
     for number in 0..plan.connections {
-        let namespace = &plan.namespaces[number % plan.namespaces.len()];
-        connections.push(Connection::open(plan, namespace)?);
+        let first = number % plan.namespaces.len();
+        let namespaces = plan.namespaces.iter().skip(first).step_by(plan.connections);
+        connections.push(Connection::open(plan, namespaces)?);
     }
     let outcome = Outcome {
         done: 0,
@@ -133,8 +142,10 @@ impl Load<'_> {
         for (number, connection) in connections.iter_mut().enumerate() {
             let both = Interest::READABLE | Interest::WRITABLE;
             poll.registry().register(&mut connection.socket, Token(number), both)?;
-            for _ in 0..self.plan.in_flight {
-                self.request(connection)?;
+            for lane in 0..connection.lanes.len() {
+                for _ in 0..self.plan.in_flight {
+                    self.request(connection, lane)?;
+                }
             }
             connection.send()?;
         }
@@ -152,7 +163,7 @@ impl Load<'_> {
             } else if self.stopping && now >= phase_end {
                 bail!("replies are missing a minute after the last request");
             }
-            if self.stopping && connections.iter().all(|connection| connection.pending.is_empty()) {
+            if self.stopping && connections.iter().all(Connection::is_quiet) {
                 return Ok(self.outcome);
             }
             let wait = phase_end.saturating_duration_since(now).min(Duration::from_millis(100));
@@ -170,9 +181,12 @@ impl Load<'_> {
         }
     }
 
-    fn request(&mut self, connection: &mut Connection) -> anyhow::Result<()> {
-        connection.sequence += 1;
-        let request = RequestId(connection.sequence);
+    fn request(&mut self, connection: &mut Connection, lane: usize) -> anyhow::Result<()> {
+        let lanes = connection.lanes.len() as u64;
+        let place = lane as u64;
+        let lane = &mut connection.lanes[lane];
+        lane.sequence += 1;
+        let request = RequestId(lane.sequence * lanes + place);
         let start = Instant::now();
         // A body is encoded where it is sent from: copying a large one would be the client's time.
         let mut out = std::mem::take(&mut connection.out);
@@ -185,17 +199,17 @@ impl Load<'_> {
                 Kind::Read
             }
             Workload::Put | Workload::Append => {
-                self.commit(connection, &mut out)?;
+                self.commit(lane, &mut out)?;
                 Kind::Commit
             }
         };
-        packet::finish(at, kind, request, connection.shard, &mut out);
+        packet::finish(at, kind, request, lane.shard, &mut out);
+        lane.pending.push_back((lane.sequence, start, self.measuring));
         connection.out = out;
-        connection.pending.push_back((connection.sequence, start, self.measuring));
         Ok(())
     }
 
-    fn commit(&mut self, connection: &Connection, out: &mut Vec<u8>) -> anyhow::Result<()> {
+    fn commit(&mut self, lane: &Lane, out: &mut Vec<u8>) -> anyhow::Result<()> {
         let mut draft = Draft::default();
         let key = self.key();
         if self.plan.workload == Workload::Put {
@@ -208,9 +222,9 @@ impl Load<'_> {
                 draft.append("bench", &self.pool[at..at + self.plan.value_bytes])?;
             }
         }
-        let sequence = Sequence(connection.sequence);
-        let oldest = connection.pending.front().map_or(connection.sequence, |(first, ..)| *first);
-        draft.encode(connection.session, sequence, Sequence(oldest), out)?;
+        let sequence = Sequence(lane.sequence);
+        let oldest = lane.pending.front().map_or(lane.sequence, |(first, ..)| *first);
+        draft.encode(lane.session, sequence, Sequence(oldest), out)?;
         Ok(())
     }
 
@@ -228,26 +242,30 @@ impl Load<'_> {
         while more {
             more = connection.fill()?;
             let mut at = 0;
-            let mut ended = 0;
+            let lanes = connection.lanes.len() as u64;
             while let Some((packet, length)) =
                 packet::read(&connection.input[at..connection.filled])?
             {
                 at += length;
-                ended += 1;
-                let request = packet.request.0;
-                let place = connection.pending.iter().position(|(id, ..)| *id == request);
+                let (sequence, lane) = (packet.request.0 / lanes, packet.request.0 % lanes);
+                connection.ended.push(lane as usize);
+                let pending = &mut connection.lanes[lane as usize].pending;
+                let place = pending.iter().position(|(id, ..)| *id == sequence);
                 let place = place.context("a reply to a request that was never made")?;
-                let (_, start, counted) = connection.pending.remove(place).expect("just found");
+                let (_, start, counted) = pending.remove(place).expect("just found");
                 let reply = Reply::decode(packet.body)?;
                 self.count(&reply, start, counted);
             }
             connection.input.copy_within(at..connection.filled, 0);
             connection.filled -= at;
-            if !self.stopping {
-                for _ in 0..ended {
-                    self.request(connection)?;
-                }
+            let mut ended = std::mem::take(&mut connection.ended);
+            if self.stopping {
+                ended.clear();
             }
+            for lane in ended.drain(..) {
+                self.request(connection, lane)?;
+            }
+            connection.ended = ended;
         }
         Ok(())
     }
@@ -269,18 +287,19 @@ impl Load<'_> {
 }
 
 impl Connection {
-    /// Connects, resolves the namespace and opens a session, one after the other.
-    fn open(plan: &Plan, namespace: &str) -> anyhow::Result<Connection> {
+    /// Connects, resolves the namespaces and opens a session in each, one after the other.
+    fn open<'a>(
+        plan: &Plan,
+        namespaces: impl Iterator<Item = &'a String>,
+    ) -> anyhow::Result<Connection> {
         let socket = std::net::TcpStream::connect(plan.address)
             .with_context(|| format!("no node answers at {}", plan.address))?;
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(Duration::from_secs(30)))?;
         let mut connection = Connection {
             socket: TcpStream::from_std(socket.try_clone()?),
-            shard: ShardId::DIRECTORY,
-            session: SessionId::NONE,
-            sequence: 0,
-            pending: VecDeque::new(),
+            lanes: Vec::new(),
+            ended: Vec::new(),
             out: Vec::new(),
             sent: 0,
             input: vec![0; 256 * 1024],
@@ -290,20 +309,27 @@ impl Connection {
         let hello = Ask::Hello { token: String::new(), client: "naust bench".to_owned() };
         hello.encode(&mut body);
         ask(&socket, Kind::Ask, ShardId::DIRECTORY, &body)?;
-        body.clear();
-        Ask::Resolve(namespace.to_owned()).encode(&mut body);
-        match ask(&socket, Kind::Ask, ShardId::DIRECTORY, &body)? {
-            Reply::Resolved { shard, .. } => connection.shard = shard,
-            other => bail!("the namespace {namespace} can't be found: {other:?}"),
-        }
-        body.clear();
-        Control::OpenSession { ttl_ms: 0, nonce: 0 }.encode(&mut body);
-        match ask(&socket, Kind::Control, connection.shard, &body)? {
-            Reply::Session(session) => connection.session = session,
-            other => bail!("no session: {other:?}"),
+        for namespace in namespaces {
+            body.clear();
+            Ask::Resolve(namespace.clone()).encode(&mut body);
+            let shard = match ask(&socket, Kind::Ask, ShardId::DIRECTORY, &body)? {
+                Reply::Resolved { shard, .. } => shard,
+                other => bail!("the namespace {namespace} can't be found: {other:?}"),
+            };
+            body.clear();
+            Control::OpenSession { ttl_ms: 0, nonce: 0 }.encode(&mut body);
+            let session = match ask(&socket, Kind::Control, shard, &body)? {
+                Reply::Session(session) => session,
+                other => bail!("no session: {other:?}"),
+            };
+            connection.lanes.push(Lane { shard, session, sequence: 0, pending: VecDeque::new() });
         }
         socket.set_nonblocking(true)?;
         Ok(connection)
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.pending.is_empty())
     }
 
     /// Sends what there is and the socket takes.
