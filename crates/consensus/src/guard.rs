@@ -3,6 +3,7 @@
 
 use crate::configuration::Configuration;
 use crate::entries::ENTRIES_MAX;
+use crate::members::Questions;
 use crate::replica::Replica;
 use crate::transfer::heartbeat;
 use crate::{Entry, EntryKind, Message, MessageKind};
@@ -12,6 +13,10 @@ use raft::{StateRole, eraftpb};
 /// No cluster gets there; beyond lies an overflow.
 const TERM_MAX: u64 = u64::MAX / 2;
 
+/// What only a leader says.
+const LEADS: [MessageKind; 4] =
+    [MessageKind::Append, MessageKind::Heartbeat, MessageKind::Committed, MessageKind::Snapshot];
+
 impl Replica {
     /// Takes in a message of another replica. Messages of strangers, and those that can't be true,
     /// are dropped.
@@ -19,6 +24,9 @@ impl Replica {
         if !self.is_possible(&message) {
             self.refused += 1;
             return;
+        }
+        if LEADS.contains(&message.kind) {
+            self.questions = Questions::default();
         }
         if message.kind == MessageKind::Committed {
             let mut heartbeat = message.into_raft();
@@ -58,13 +66,7 @@ impl Replica {
         if message.term.0 > TERM_MAX || index > u64::MAX / 2 {
             return false;
         }
-        let leads = [
-            MessageKind::Append,
-            MessageKind::Heartbeat,
-            MessageKind::Committed,
-            MessageKind::Snapshot,
-        ];
-        if message.term == self.own_term && leads.contains(&message.kind) {
+        if message.term == self.own_term && LEADS.contains(&message.kind) {
             return false;
         }
         match message.kind {

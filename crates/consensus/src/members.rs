@@ -31,6 +31,32 @@ pub struct Progress {
     pub active: bool,
 }
 
+/// Election timeouts between two questions for what is committed, at the most: one that was
+/// removed and does not know it wakes others with each.
+const QUESTION_TIMEOUTS_MAX: u32 = 16;
+
+/// Questions for what is committed, each after twice as many election timeouts as the one before.
+#[derive(Default)]
+pub(crate) struct Questions {
+    /// Timeouts between the last one and the next.
+    pause: u32,
+    /// How many of them are left.
+    left: u32,
+}
+
+impl Questions {
+    /// Another election timeout passed.
+    fn are_due(&mut self) -> bool {
+        if self.left > 0 {
+            self.left -= 1;
+            return false;
+        }
+        self.pause = (2 * self.pause).clamp(1, QUESTION_TIMEOUTS_MAX);
+        self.left = self.pause - 1;
+        true
+    }
+}
+
 impl Replica {
     /// Appends a change of the configuration; its bytes come out of the next Ready. `None`:
     /// another change is not in force yet, or this one is none.
@@ -93,25 +119,37 @@ impl Replica {
         }
     }
 
-    /// Nobody leads, and this replica may not: but its log says that it is to vote. Whoever led may
-    /// have committed that, left, and lost the message that tells. Others know: a refusal of a vote
-    /// carries what is committed, so a vote is asked for that must be refused.
+    /// Nobody was heard to lead for a while, and this replica may not campaign. Others know what
+    /// is committed, and may not know that this one does not: one that learns may have begun anew
+    /// while all slept; of one that is to vote, whoever led may have committed that, left, and
+    /// lost the message that tells. A refusal of a vote carries what is committed, so a vote is
+    /// asked for that must be refused; who sleeps wakes of it.
     pub(crate) fn ask_what_is_committed(&mut self) {
-        let last = self.last_change(self.raft.raft_log.applied, u64::MAX);
-        let next = last.and_then(|bytes| Configuration::decode(bytes).ok());
-        let silent = self.raft.state == StateRole::Follower && !self.raft.promotable();
-        if !next.is_some_and(|next| silent && next.voters().contains(&self.id())) {
+        if self.raft.state != StateRole::Follower || self.raft.promotable() {
+            return;
+        }
+        self.raft.election_elapsed = 0;
+        if !self.questions.are_due() {
             return;
         }
         let id = self.id();
-        for node in self.configuration.replicas().into_iter().filter(|node| *node != id) {
+        let last = self.last_change(self.raft.raft_log.applied, u64::MAX);
+        let next = last.and_then(|bytes| Configuration::decode(bytes).ok());
+        let mut all = self.configuration.replicas();
+        all.extend(next.iter().flat_map(Configuration::replicas));
+        all.sort_unstable();
+        all.dedup();
+        // Who left, or never came, is told nothing by anybody.
+        if !all.contains(&id) {
+            return;
+        }
+        for node in all.into_iter().filter(|node| *node != id) {
             let mut message = eraftpb::Message::default();
             message.set_msg_type(eraftpb::MessageType::MsgRequestPreVote);
             (message.from, message.to) = (self.raft.id, node.0);
             message.term = self.raft.term + 1;
             self.raft.msgs.push(message);
         }
-        self.raft.election_elapsed = 0;
     }
 
     /// Puts a committed configuration in force.

@@ -2,6 +2,7 @@
 
 use crate::configuration::{Bad, Configuration};
 use crate::entries::{Entries, raft_entry};
+use crate::members::Questions;
 use crate::reads::Reads;
 use crate::seal::Seal;
 use crate::transfer::Transfers;
@@ -51,6 +52,8 @@ pub struct Replica {
     pub(crate) seal: Seal,
     /// Messages that can't be true.
     pub(crate) refused: u64,
+    /// What it asks as long as nobody leads it.
+    pub(crate) questions: Questions,
     seed: u64,
     /// What the last Ready told, to tell changes only.
     told: Told,
@@ -128,6 +131,7 @@ impl Replica {
             transfers: Transfers::default(),
             seal: Seal { configured: start.configured.map(|index| index.0), ..Seal::default() },
             refused: 0,
+            questions: Questions::default(),
             // Not the exclusive or of both: seeds may well be made from ids.
             seed: mix(start.seed.wrapping_add(mix(start.node.0))),
             told,

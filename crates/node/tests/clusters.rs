@@ -135,6 +135,12 @@ impl Cluster {
                 let places = run.map(|(id, world)| format!("{id}: {}", world.places_of(shard)));
                 return places.collect::<Vec<String>>().join("\n") + "\n";
             }
+            "folded" => {
+                let shard = ShardId(number(1) as u32);
+                let run = self.nodes.iter().filter(|(_, world)| world.is_running);
+                let ends = run.map(|(id, world)| format!("{id}: up to {}", world.folded(shard)));
+                return ends.collect::<Vec<String>>().join("\n") + "\n";
+            }
             "logs" => {
                 let shard = ShardId(number(1) as u32);
                 let ends: Vec<String> = self

@@ -207,6 +207,11 @@ impl World {
         format!("led by {leader}, voters{}; learners{}", all(voters), all(learners))
     }
 
+    /// Up to where the views of a shard have come.
+    pub fn folded(&self, shard: ShardId) -> String {
+        self.node.look(shard).map_or("nothing".to_string(), |look| show::offset(look.applied))
+    }
+
     /// What the node counts as under way.
     pub fn requests(&self) -> usize {
         self.node.requests()
