@@ -197,7 +197,8 @@ pub struct Keyspace {
     pub name: String,
     /// Its options.
     pub options: KeyspaceOptions,
-    /// About how many rows and versions it has.
+    /// About how many rows it has, with the versions of each that are kept and deletions that are
+    /// not merged yet; on disk and in memory.
     pub rows_estimate: u64,
     /// Bytes on disk.
     pub bytes: u64,
