@@ -112,7 +112,8 @@ fn log_end(node: &NodeProcess) -> anyhow::Result<u64> {
         naust_client::Client::connect([node.address()]).await?.namespaces().await
     })?;
     let default = namespaces.iter().find(|namespace| namespace.name == "default");
-    Ok(default.context("there is no default namespace")?.end.0)
+    let end = default.context("there is no default namespace")?.end;
+    Ok(end.context("the node does not know where the log ends")?.0)
 }
 
 fn middle(rounds: &[Measured], of: impl Fn(&Measured) -> f64) -> f64 {

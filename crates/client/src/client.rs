@@ -10,6 +10,7 @@ use naust_wire::control::Control;
 use naust_wire::message::Refusal;
 use naust_wire::options::NamespaceOptions;
 use naust_wire::packet::Kind;
+use naust_wire::read::{Level, Query, Read};
 use naust_wire::reply::{self, Reply};
 use naust_wire::{Code, NodeId, Offset, Outcome, SessionId, ShardId};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -250,6 +251,22 @@ impl Client {
         self.set(About::Directory, Control::RemoveNode(node), Identity::Client).await
     }
 
+    /// As [`Namespace::note_digests`], of the directory.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn note_digests(&self) -> Result<Offset, Error> {
+        self.note_digests_of(About::Directory).await
+    }
+
+    /// As [`Namespace::digests`], of the directory.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn digests(&self, at: Offset) -> Result<Vec<reply::ViewDigest>, Error> {
+        self.digests_of(About::Directory, at).await
+    }
+
     /// Has the leadership of a namespace handed over to a node, which takes a moment and may fail:
     /// look with [`Client::cluster`].
     ///
@@ -320,6 +337,47 @@ impl Client {
             Reply::Done(offset) => Ok(offset),
             other => Err(unexpected(&other)),
         }
+    }
+
+    pub(crate) async fn note_digests_of(&self, about: About) -> Result<Offset, Error> {
+        // What is noted twice has two offsets, each of which will do.
+        let request = self.request(Kind::Control, about, Repeat::Always);
+        match self.control(request, Control::NoteDigests).await? {
+            Reply::Done(offset) => Ok(offset),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    pub(crate) async fn digests_of(
+        &self,
+        about: About,
+        at: Offset,
+    ) -> Result<Vec<reply::ViewDigest>, Error> {
+        match self.read(about, Level::AtLeast(at), Query::Digests { at }).await? {
+            Reply::Digests(views) => Ok(views),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    pub(crate) async fn read(
+        &self,
+        about: About,
+        level: Level,
+        query: Query,
+    ) -> Result<Reply, Error> {
+        let wait_ms = match &query {
+            Query::Records { wait_ms, .. } | Query::Log { wait_ms, .. } => u64::from(*wait_ms),
+            _ => 0,
+        };
+        let read = Read { level, query };
+        read.check()?;
+        let mut request = self.request(Kind::Read, about, Repeat::Always);
+        request.timeout_ms = request.timeout_ms.saturating_add(wait_ms);
+        let encode = |_: &_, out: &mut Vec<u8>| {
+            read.encode(out);
+            Ok(())
+        };
+        self.exchange(request, encode).await
     }
 
     async fn control(&self, request: Request, control: Control) -> Result<Reply, Error> {

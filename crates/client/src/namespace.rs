@@ -5,7 +5,7 @@ use crate::core::{About, Identity, NamespaceKey, Repeat, Request};
 use crate::{Client, Error, Kv, Stream, Transaction};
 use naust_wire::control::Control;
 use naust_wire::packet::Kind;
-use naust_wire::read::{Level, Named, Query, Read};
+use naust_wire::read::{Level, Named, Query};
 use naust_wire::reply::{self, Reply};
 use naust_wire::{Offset, SessionId};
 use std::sync::Arc;
@@ -161,6 +161,24 @@ impl Namespace {
         }
     }
 
+    /// Has all replicas note the digests of their views as of one entry of the log, at the offset
+    /// that is returned. Ask each for them with [`Namespace::digests`]: what differs should not.
+    ///
+    /// # Errors
+    /// `Unavailable`, `DiskFull` and the like.
+    pub async fn note_digests(&self) -> Result<Offset, Error> {
+        self.client().note_digests_of(self.about()).await
+    }
+
+    /// What the replica that is asked has noted at `at`, of each of its views. A replica keeps the
+    /// last few times, and forgets them when it starts anew.
+    ///
+    /// # Errors
+    /// `OffsetTrimmed` when it has noted nothing there, or not any more.
+    pub async fn digests(&self, at: Offset) -> Result<Vec<reply::ViewDigest>, Error> {
+        self.client().digests_of(self.about(), at).await
+    }
+
     /// Opens a session for a caller that counts his commits himself; see
     /// [`crate::Identity::Explicit`]. It ends after `ttl_ms` of log time without a commit; 0: after
     /// the default.
@@ -185,19 +203,7 @@ impl Namespace {
     }
 
     pub(crate) async fn read(&self, level: Level, query: Query) -> Result<Reply, Error> {
-        let wait_ms = match &query {
-            Query::Records { wait_ms, .. } | Query::Log { wait_ms, .. } => u64::from(*wait_ms),
-            _ => 0,
-        };
-        let read = Read { level, query };
-        read.check()?;
-        let mut request = self.request(Kind::Read, Repeat::Always);
-        request.timeout_ms = request.timeout_ms.saturating_add(wait_ms);
-        let encode = |_: &_, out: &mut Vec<u8>| {
-            read.encode(out);
-            Ok(())
-        };
-        self.client().exchange(request, encode).await
+        self.client().read(self.about(), level, query).await
     }
 
     pub(crate) fn request(&self, kind: Kind, repeat: Repeat) -> Request {

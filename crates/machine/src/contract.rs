@@ -222,9 +222,13 @@ fn what_was_rotated_and_flushed_survives_and_marks_tell<F: Fixture>(fixture: &mu
     assert_eq!(tables.mark(SHARD), mark(1));
     assert_eq!(everything(&reader, tree, Offset::MAX), ["a=1@1"]);
     assert_eq!(everything(&reader, SHARD, Offset::MAX), ["s=1@1"]);
+    let on_disk = tables.size(tree);
+    assert!(on_disk.0 > 0 && on_disk.1 == 1);
     put(&mut tables, tree, "b", 2, Some("2"));
     put(&mut tables, tree, "a", 3, Some("3"));
+    assert_eq!(tables.size(tree), (on_disk.0, 3), "rows in memory count, too");
     tables.rotate(&[SHARD, tree], mark(3)).expect("memtables rotate");
+    assert_eq!(tables.size(tree), (on_disk.0, 3), "and so do those on their way");
     settle(&mut tables);
     let (bytes, versions) = tables.size(tree);
     assert!(bytes > 0 && versions >= 2);

@@ -74,6 +74,10 @@ impl<T: Tables> Machine<T> {
                 let removed = here.and_then(|()| self.state.directory.remove_node(node));
                 Ok(directory_verdict(removed))
             }
+            Control::NoteDigests => {
+                self.note_digests();
+                Ok(Verdict::Done)
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! The machine: everything that is folded, beside the tables that hold the rest.
 
+use crate::digest::Noted;
 use crate::directory::Directory;
 use crate::history::{TimePoints, Window};
 use crate::keyspaces::Keyspaces;
@@ -20,6 +21,7 @@ use naust_wire::message::Refusal;
 use naust_wire::options::NamespaceOptions;
 use naust_wire::reply::{RangeDeleted, Refused};
 use naust_wire::{Offset, SessionId, ShardId};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// How a machine spends memory and log. Not logged: replicas may differ in them.
@@ -126,6 +128,9 @@ pub struct Machine<T: Tables> {
     pub(crate) plan: Plan,
     pub(crate) options: MachineOptions,
     pub(crate) replay: Replay,
+    /// What was noted at the last entries that asked for it. Not stored: who comes back after them
+    /// does not have it.
+    pub(crate) noted: VecDeque<Noted>,
 }
 
 /// What is folded and lives in memory: a function of the log, the same on every replica (but for

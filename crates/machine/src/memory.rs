@@ -225,9 +225,9 @@ impl Tables for MemTables {
         let Some(tree) = trees.trees.get(&tree) else { return (0, 0) };
         let (mut bytes, mut count) = (0, 0);
         for (key, versions) in &tree.rows {
+            count += versions.len() as u64;
             for (_, value) in versions.iter().filter(|(at, _)| *at <= tree.mark.applied) {
                 bytes += (key.len() + value.as_ref().map_or(0, |value| value.len())) as u64;
-                count += 1;
             }
         }
         (bytes, count)

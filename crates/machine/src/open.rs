@@ -160,6 +160,7 @@ impl<T: Tables> Machine<T> {
             plan: Plan::default(),
             options: MachineOptions::default(),
             replay: Replay { skipped: loaded.skipped, ..replay },
+            noted: VecDeque::new(),
         };
         Ok((machine, resume))
     }

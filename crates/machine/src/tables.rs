@@ -139,7 +139,8 @@ pub trait Tables: Send + 'static {
     /// [`Fault`]: the job's own.
     fn done(&mut self, done: <Self::Job as TablesJob>::Done) -> Result<(), Fault>;
 
-    /// Bytes on disk of one tree, and about how many row versions it has.
+    /// Bytes on disk of one tree, and about how many row versions it has, those in memory among
+    /// them. Reads none of them.
     fn size(&self, tree: TreeId) -> (u64, u64);
 }
 

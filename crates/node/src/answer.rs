@@ -271,3 +271,96 @@ fn log_failure(error: &naust_log::ReadError) -> Failure {
         error => Failure::new(code, error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Now;
+    use naust_log::sim::SimDisk;
+    use naust_log::{Identity, Log};
+    use naust_machine::{Machine, MemReader, MemTables};
+    use naust_wire::commit::Draft;
+    use naust_wire::frame::{Frame, Header, Kind};
+    use naust_wire::packet;
+    use naust_wire::read::Read;
+    use naust_wire::{Index, LogTime, NodeId, RequestId, Sequence, SessionId, Term};
+    use std::sync::Arc;
+
+    const SHARD: ShardId = ShardId(1);
+
+    /// Readers of tables that hold `ada=1`, or have not come that far.
+    fn readers(holds: bool) -> Readers<MemReader> {
+        let (mut machine, _) = Machine::open(SHARD, MemTables::new()).unwrap();
+        let (mut draft, mut body) = (Draft::default(), Vec::new());
+        draft.put("users", &b"ada"[..], &b"1"[..]).unwrap();
+        draft.encode(SessionId::NONE, Sequence(0), Sequence(0), &mut body).unwrap();
+        let header = Header {
+            kind: Kind::Commit,
+            body_bytes: body.len() as u32,
+            crc_before: 0,
+            term: Term(1),
+            index: Index(1),
+            offset: Offset::FIRST,
+            time: LogTime(1),
+            synced: Offset::ZERO,
+        };
+        if holds {
+            machine.apply(&Frame { header, crc: 0, body: &body }).unwrap();
+        }
+        let disk = SimDisk::new();
+        let identity = Identity { cluster: 1, node: NodeId(1), shard: SHARD };
+        Log::create(&disk, identity, &[]).unwrap();
+        let (log, _) = Log::open(Arc::new(disk), SHARD).unwrap();
+        Readers { tables: machine.reader(), log: log.reader() }
+    }
+
+    fn get() -> Query {
+        Query::Get { keyspace: "users".to_owned(), key: b"ada".to_vec() }
+    }
+
+    fn scan() -> Query {
+        let (keyspace, from) = ("users".to_owned(), Vec::new());
+        Query::Scan { keyspace, from, to: None, reverse: false, limit: 0, max_bytes: 0 }
+    }
+
+    /// What `run` answers to a read when tables had been shown as of `shown`.
+    fn answer(query: Query, level: Level, shown: Offset, readers: &Readers<MemReader>) -> Reply {
+        let read = Read { level, query };
+        let asked = Asked::new(ConnectionId(3), RequestId(5), read, Now::default());
+        let job = Job::new(asked, SHARD, Offset::FIRST, shown);
+        // What stands before it in the buffer is of others.
+        let mut out = b"of others".to_vec();
+        let met = run(&job, readers, &mut out);
+        assert!(met.is_none(), "nothing is damaged: {met:?}");
+        let (packet, length) = packet::read(&out[9..]).unwrap().unwrap();
+        assert_eq!((&out[..9], length), (&b"of others"[..], out.len() - 9));
+        assert_eq!((packet.request, packet.shard), (RequestId(5), SHARD));
+        Reply::decode(packet.body).unwrap()
+    }
+
+    /// Why: while a read waits for its thread, its tables may make way for empty ones, which are
+    /// folded again from the log. From these it would tell that rows are not there which the node
+    /// has shown before.
+    #[test]
+    fn tables_behind_what_was_shown_answer_nothing() {
+        let (whole, anew) = (readers(true), readers(false));
+        let shown = Offset::FIRST;
+        for level in [Level::Local, Level::Linearizable, Level::Exactly(shown)] {
+            for query in [get(), scan()] {
+                let told = answer(query.clone(), level, shown, &anew);
+                let Reply::Error(failure) = told else { panic!("{level:?} is told {told:?}") };
+                assert_eq!(failure.code, Code::Unavailable, "{failure:?}");
+                let told = answer(query, level, shown, &whole);
+                let is_whole = match &told {
+                    Reply::Row { at, row } => *at == shown && row.is_some(),
+                    Reply::Rows { at, entries, .. } => *at == shown && entries.len() == 1,
+                    _ => false,
+                };
+                assert!(is_whole, "{level:?} is told {told:?}");
+            }
+        }
+        // Of empty tables that nothing was shown of, that they are empty is the answer.
+        let told = answer(get(), Level::Local, Offset::ZERO, &anew);
+        assert_eq!(told, Reply::Row { at: Offset::ZERO, row: None });
+    }
+}

@@ -696,7 +696,10 @@ fn dispatch(
             let job = answer::Job::new(asked, shard, end, shown);
             effects.push(Effect::Read { shard, job });
         }
-        Query::Records { .. } | Query::Cursor { .. } | Query::Describe { .. } => {
+        Query::Records { .. }
+        | Query::Cursor { .. }
+        | Query::Describe { .. }
+        | Query::Digests { .. } => {
             let waiter = Waiter { connection: asked.to, request: asked.request };
             let Asked { read: Read { query: question, .. }, deadline_ms, .. } = asked;
             let job = views::Job::Query(views::Query { waiter, question, deadline_ms });

@@ -85,7 +85,7 @@ pub struct Apply {
 pub struct Query {
     /// Who asks.
     pub waiter: Waiter,
-    /// What: `Records`, `Cursor` or `Describe`.
+    /// What: `Records`, `Cursor`, `Describe` or `Digests`.
     pub question: Question,
     /// Until when to wait for a first record, in milliseconds of the monotonic clock.
     pub deadline_ms: u64,

@@ -316,6 +316,7 @@ impl Model {
                 _ if self.nodes.remove(&node).is_none() => Verdict::Failed(Code::BadArgument),
                 _ => Verdict::Done,
             },
+            Control::NoteDigests => Verdict::Done,
         }
     }
 

@@ -202,6 +202,11 @@ impl Memtable {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// Row versions that were inserted: one that took the place of another counts, too.
+    pub fn len(&self) -> u64 {
+        u64::from(self.rows_made.load(Ordering::Relaxed))
+    }
+
     /// Holds no row.
     pub fn is_empty(&self) -> bool {
         self.bytes() == 0

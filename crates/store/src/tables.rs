@@ -282,9 +282,11 @@ impl Tables for LsmTables {
         let Some(owned) = self.trees.get(&id) else {
             return (0, 0);
         };
-        let runs = owned.tree.view().runs.clone();
-        let tables = || runs.iter().flat_map(|run| run.tables()).map(|table| table.record());
-        (tables().map(|table| table.bytes).sum(), tables().map(|table| table.rows).sum())
+        let view = owned.tree.view();
+        let tables = || view.runs.iter().flat_map(|run| run.tables()).map(|table| table.record());
+        let in_memory: u64 = view.memtables().map(|memtable| memtable.len()).sum();
+        let on_disk: u64 = tables().map(|table| table.rows).sum();
+        (tables().map(|table| table.bytes).sum(), on_disk + in_memory)
     }
 }
 
@@ -382,7 +384,7 @@ mod tests {
                 ControlFlow::Continue(())
             };
             reader.scan(TreeId(1), all, false, Offset::MAX, visit).unwrap();
-            assert_eq!((seen, tables.backlog(), tables.size(TreeId(1))), (1, 0, (0, 0)));
+            assert_eq!((seen, tables.backlog(), tables.size(TreeId(1))), (1, 0, (0, 1)));
             assert!(tables.job().is_none() && tables.flushing_bytes() > 0);
             assert_eq!(tables.mark(TreeId::SHARD), Mark::default());
             told.send(()).unwrap();

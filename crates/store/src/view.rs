@@ -165,7 +165,8 @@ impl View {
         Ok(())
     }
 
-    fn memtables(&self) -> impl Iterator<Item = &Arc<Memtable>> {
+    /// Rows that are not on disk yet, newest first; those without any are left out.
+    pub fn memtables(&self) -> impl Iterator<Item = &Arc<Memtable>> {
         std::iter::once(&self.active).chain(&self.sealed).filter(|memtable| !memtable.is_empty())
     }
 }

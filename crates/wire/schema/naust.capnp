@@ -60,6 +60,8 @@ struct Control {
     # a node joins, or has another address; shard 0 only
     removeNode @14 :UInt64;                  # shard 0 only
     numbered @15 :Numbered;                  # an entry of a session, done exactly once
+    noteDigests @16 :Void;
+    # each replica notes the digests of its views as of this entry; nothing else changes
   }
 }
 
@@ -133,6 +135,7 @@ struct Read {
     }
     # the namespace: its keyspaces, then its streams, by name: from this keyspace on, or with
     # describeStreams from this stream on
+    digests @27 :UInt64;     # what this replica noted at the entry noteDigests at this offset
   }
 }
 
@@ -234,11 +237,13 @@ struct Reply {
       keyspaces @40 :List(Keyspace); streams @41 :List(Stream);
       moreDescribed @45 :Bool;
     }
+    digests @46 :List(ViewDigest);
     # more…: of the last namespace, stream, or keyspace if there is no stream, only the name is told:
     # the following page begins with it
   }
 }
 
+struct ViewDigest { view @0 :Text; count @1 :UInt64; digest @2 :UInt64; }
 struct RangeDeleted { deleted @0 :UInt32; more @1 :Bool; next @2 :Data; }
 struct Entry { key @0 :Data; value @1 :Data; offset @2 :UInt64; }
 struct Record { offset @0 :UInt64; value @1 :Data; }
@@ -246,7 +251,7 @@ struct Namespace {
   name @0 :Text;
   shard @1 :UInt32;
   leader @2 :UInt64;
-  end @3 :UInt64;
+  end @3 :UInt64;            # 0 if it is not known, here and of a replica
   replicas @4 :List(Replica);
   options @5 :NamespaceOptions;
 }

@@ -35,6 +35,9 @@ pub enum Control {
     SetNode { node: NodeId, name: String, address: String },
     /// A node leaves the cluster for good. Shard 0 only.
     RemoveNode(NodeId),
+    /// Each replica notes the digests of its views as of this entry, so that they can be compared;
+    /// nothing else changes.
+    NoteDigests,
 }
 
 /// The leader's verdict on age, size or count.
@@ -96,7 +99,7 @@ impl Control {
                 name::check(name)?;
                 bounded("bytes in an address", address.len(), TEXT_BYTES_MAX)
             }
-            Control::RemoveNode(_) => Ok(()),
+            Control::RemoveNode(_) | Control::NoteDigests => Ok(()),
         }
     }
 
@@ -168,6 +171,7 @@ impl Control {
                 to.set_node_address(address);
             }
             Control::RemoveNode(node) => root.set_remove_node(node.0),
+            Control::NoteDigests => root.set_note_digests(()),
         }
     }
 
@@ -245,6 +249,7 @@ impl Control {
                 address: text(from.get_node_address()?, TEXT_BYTES_MAX)?,
             },
             Which::RemoveNode(node) => Control::RemoveNode(NodeId(node)),
+            Which::NoteDigests(()) => Control::NoteDigests,
             Which::Numbered(_) => {
                 return Err(Refusal::new(Code::Malformed, "a numbered entry within another one"));
             }

@@ -128,6 +128,10 @@ pub const REPLICAS_PER_SHARD_MAX: usize = 64;
 pub const PEER_CONFIGURATION_BYTES_MAX: usize = 2_048;
 /// Bytes of tokens that replicas tell each other beside a message.
 pub const CONTEXT_BYTES_MAX: usize = 64;
+/// Views of one shard whose digests are told.
+pub const VIEWS_PER_SHARD_MAX: usize = 64;
+/// Digests that a replica keeps: of so many of the last times that it was to note them.
+pub const NOTED_DIGESTS_MAX: usize = 8;
 /// Replicas that a shard gets while there are nodes for them.
 pub const REPLICAS_DEFAULT: usize = 3;
 /// Log bytes in one message to a follower, but for a frame that is longer alone.

@@ -58,6 +58,8 @@ pub enum Query {
     /// The namespace's keyspaces and then its streams, each in the order in which they were made:
     /// a page of them, which begins with `from` (`None`: with the first). `limit` 0: the default.
     Describe { from: Option<Named>, limit: u32 },
+    /// The digests of its views that the replica noted at the entry `NoteDigests` at this offset.
+    Digests { at: Offset },
 }
 
 /// A keyspace or a stream, by its name.
@@ -126,6 +128,7 @@ impl Read {
                 bounded("names in a page", *limit as usize, PAGE_ROWS_MAX)?;
                 from.as_ref().map_or(Ok(()), |from| name::check(from.name()))
             }
+            Query::Digests { .. } => Ok(()),
         }
     }
 
@@ -187,7 +190,7 @@ fn check_wait(wait_ms: u32) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn write_query(query: &Query, root: schema::read::Builder<'_>) {
+fn write_query(query: &Query, mut root: schema::read::Builder<'_>) {
     match query {
         Query::Get { keyspace, key } => {
             let mut to = root.init_get();
@@ -229,6 +232,7 @@ fn write_query(query: &Query, root: schema::read::Builder<'_>) {
             to.set_describe_streams(matches!(from, Some(Named::Stream(_))));
             to.set_describe_limit(*limit);
         }
+        Query::Digests { at } => root.set_digests(at.0),
     }
 }
 
@@ -267,6 +271,7 @@ fn read_query(root: schema::read::Reader<'_>) -> Result<Query, Refusal> {
             from: Named::read(from.get_describe_from()?, from.get_describe_streams())?,
             limit: from.get_describe_limit(),
         },
+        Which::Digests(at) => Query::Digests { at: Offset(at) },
     })
 }
 

@@ -57,6 +57,8 @@ pub enum Reply {
         streams: Vec<Stream>,
         next: Option<Named>,
     },
+    /// Answer to `Digests`.
+    Digests(Vec<ViewDigest>),
 }
 
 /// A failed request.
@@ -145,8 +147,8 @@ pub struct Namespace {
     pub shard: ShardId,
     /// The node that leads it, or zero.
     pub leader: NodeId,
-    /// Where its committed log ends.
-    pub end: Offset,
+    /// Where its committed log ends; `None`: the node that was asked has no replica of it.
+    pub end: Option<Offset>,
     /// Its copies.
     pub replicas: Vec<Replica>,
     /// Its options.
@@ -160,8 +162,8 @@ pub struct Replica {
     pub node: NodeId,
     /// Voter, or learner.
     pub voter: bool,
-    /// Where its log ends, as far as is known.
-    pub end: Offset,
+    /// Where its log ends, as far as is known; `None`: the node that was asked does not know.
+    pub end: Option<Offset>,
 }
 
 /// A node of the cluster.
@@ -177,6 +179,17 @@ pub struct Node {
     pub up: bool,
 }
 
+/// What a replica noted of one of its views.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ViewDigest {
+    /// Which view, in words.
+    pub view: String,
+    /// How many entries it has.
+    pub count: u64,
+    /// A hash of all of them.
+    pub digest: u64,
+}
+
 /// A keyspace, described.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keyspace {
@@ -184,7 +197,8 @@ pub struct Keyspace {
     pub name: String,
     /// Its options.
     pub options: KeyspaceOptions,
-    /// About how many rows and versions it has.
+    /// About how many rows it has, with the versions of each that are kept and deletions that are
+    /// not merged yet; on disk and in memory.
     pub rows_estimate: u64,
     /// Bytes on disk.
     pub bytes: u64,

@@ -233,11 +233,11 @@ impl Fake {
             name: name.clone(),
             shard: *shard,
             leader: NodeId(7),
-            end: Offset(self.shards[shard].next),
+            end: Some(Offset(self.shards[shard].next)),
             replicas: vec![Replica {
                 node: NodeId(7),
                 voter: true,
-                end: Offset(self.shards[shard].next),
+                end: Some(Offset(self.shards[shard].next)),
             }],
             options: NamespaceOptions::default(),
         };
@@ -462,6 +462,7 @@ impl Shard {
                 Ok(Reply::Frames { first: from, data: vec![1, 2, 3], next: at, end: at })
             }
             Query::Describe { from, .. } => Ok(self.describe(at, from.as_ref().map(Named::name))),
+            Query::Digests { .. } => Ok(Reply::Digests(Vec::new())),
         }
     }
 

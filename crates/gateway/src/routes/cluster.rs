@@ -93,7 +93,7 @@ fn describe(namespace: &Namespace, name: &impl Fn(NodeId) -> Value) -> Value {
         json!({
             "node": name(replica.node),
             "role": if replica.voter { "voter" } else { "learner" },
-            "end": replica.end.0,
+            "end": replica.end.map(|end| end.0),
         })
     };
     json!({
@@ -101,7 +101,7 @@ fn describe(namespace: &Namespace, name: &impl Fn(NodeId) -> Value) -> Value {
         "shard": namespace.shard.0,
         "leader": name(namespace.leader),
         "replicas": namespace.replicas.iter().map(replica).collect::<Vec<_>>(),
-        "end": namespace.end.0,
+        "end": namespace.end.map(|end| end.0),
     })
 }
 
@@ -111,5 +111,32 @@ fn name_of(nodes: &[Node], id: NodeId) -> Value {
         _ if id == NodeId(0) => Value::Null,
         Some(node) => node.name.clone().into(),
         None => id.to_string().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use naust_wire::options::NamespaceOptions;
+    use naust_wire::reply::Replica;
+    use naust_wire::{Offset, ShardId};
+
+    /// Why: zero would be taken for a log that is empty, or far behind.
+    #[test]
+    fn an_end_that_is_not_known_is_null() {
+        let replica = |node, end| Replica { node: NodeId(node), voter: true, end };
+        let namespace = Namespace {
+            name: "shop".to_owned(),
+            shard: ShardId(2),
+            leader: NodeId(0),
+            end: None,
+            replicas: vec![replica(1, Some(Offset::FIRST)), replica(2, None)],
+            options: NamespaceOptions::default(),
+        };
+        let told = describe(&namespace, &|id| name_of(&[], id));
+        assert_eq!(told["end"], Value::Null);
+        let ends: Vec<&Value> =
+            told["replicas"].as_array().into_iter().flatten().map(|one| &one["end"]).collect();
+        assert_eq!(ends, [&json!(Offset::FIRST.0), &Value::Null]);
     }
 }

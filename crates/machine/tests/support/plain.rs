@@ -358,6 +358,7 @@ impl Plain {
                 _ if self.nodes.remove(&node).is_none() => failed(Code::BadArgument),
                 _ => Outcome::Directory(at, Change::NodeRemoved(node)),
             },
+            Control::NoteDigests => Outcome::Done(at),
         }
     }
 

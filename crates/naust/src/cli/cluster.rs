@@ -4,7 +4,7 @@ use super::AtCluster;
 use super::output::Output;
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
-use naust_client::{Client, Cluster as Seen, NodeId, Offset, Options};
+use naust_client::{Client, Cluster as Seen, NodeId, Options};
 use naust_wire::limits::REPLICAS_DEFAULT;
 use naust_wire::reply::{Namespace, Node};
 use serde_json::json;
@@ -240,12 +240,12 @@ pub fn print(
         let replicas: Vec<_> = replicas
             .iter()
             .map(|one| {
-                let end = (one.end != Offset::ZERO).then_some(one.end.0);
+                let end = one.end.map(|end| end.0);
                 json!({ "node": name_of(one.node), "role": role(one.voter), "end": end })
             })
             .collect();
         return out.json(&json!({
-            "namespace": name, "shard": shard.0, "end": end.0, "leader": leader,
+            "namespace": name, "shard": shard.0, "end": end.map(|end| end.0), "leader": leader,
             "replicas": replicas,
         }));
     }
@@ -253,13 +253,14 @@ pub fn print(
         .iter()
         .map(|one| {
             let end = match one.end {
-                Offset::ZERO => "end unknown".to_owned(),
-                end => end.to_string(),
+                None => "end unknown".to_owned(),
+                Some(end) => end.to_string(),
             };
             format!("{} ({}, {end})", name_of(one.node), role(one.voter))
         })
         .collect();
     let leader = leader.as_deref().unwrap_or("unknown");
     let replicas = replicas.join(", ");
+    let end = end.map_or_else(|| "unknown".to_owned(), |end| end.to_string());
     out.line(&format!("namespace {name} shard {shard} end {end} leader {leader} on {replicas}"))
 }

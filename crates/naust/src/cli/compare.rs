@@ -1,17 +1,19 @@
 //! `naust log verify --cluster`: do all replicas have the same?
 //!
-//! Of each namespace an offset is chosen, the end of what is committed. Each replica is asked, over
-//! a connection of its own and with the weakest level that tells its own state, for its log up to
-//! there and for its rows and records as of there. What comes is hashed here, so that what is
-//! compared is what the replicas serve. Frames carry the checksum of the one before: when two logs
-//! agree at their end and each frame is good, they agree.
+//! Of each namespace, and of the directory, an entry is logged at which every replica notes the
+//! digests of what it has folded in memory: cursors, sessions, options, totals and the like. Each
+//! replica is asked, over a connection of its own and with the weakest level that tells its own
+//! state, for these, for its log up to that entry, and for its rows and records as of there. Rows
+//! and records are hashed here, so that what is compared is what the replicas serve. Frames carry
+//! the checksum of the one before: when two logs agree at their end and each frame is good, they
+//! agree.
 
 use super::NotFound;
 use super::output::Output;
 use anyhow::Context as _;
 use naust_client::{Client, Code, Error, Level, Namespace, NodeId, Offset, Options, ReadOptions};
-use naust_wire::frame;
-use naust_wire::reply;
+use naust_wire::reply::{self, ViewDigest};
+use naust_wire::{ShardId, frame};
 use serde_json::json;
 use std::fmt::Write as _;
 
@@ -19,14 +21,40 @@ use std::fmt::Write as _;
 const TRIES: usize = 5;
 
 /// What one replica has up to an offset.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Found {
-    /// Index and checksum of the last frame.
-    last: (u64, u32),
-    rows: u64,
-    records: u64,
-    /// A hash of all rows and records.
-    views: u64,
+    /// Index and checksum of the last frame; of the directory the log is not read.
+    last: Option<(u64, u32)>,
+    views: Vec<ViewDigest>,
+}
+
+impl Found {
+    fn count(&self, name: &str) -> u64 {
+        self.views.iter().find(|view| view.view == name).map_or(0, |view| view.count)
+    }
+
+    /// One hash of all views.
+    fn hash(&self) -> u64 {
+        let mut hash = Hash::default();
+        for ViewDigest { view, count, digest } in &self.views {
+            hash.bytes(view.as_bytes());
+            hash.number(*count);
+            hash.number(*digest);
+        }
+        hash.hash
+    }
+
+    /// What of it is not as with another one.
+    fn differs_in<'a>(&'a self, other: &'a Found) -> Vec<&'a str> {
+        let log = (self.last != other.last).then_some("log");
+        let lacks = other.views.iter().filter(|view| !self.has(&view.view));
+        let differs = self.views.iter().filter(|view| !other.views.contains(view));
+        log.into_iter().chain(differs.chain(lacks).map(|view| view.view.as_str())).collect()
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.views.iter().any(|view| view.view == name)
+    }
 }
 
 /// What came of asking one.
@@ -35,7 +63,27 @@ struct Asked {
     found: Result<Found, Error>,
 }
 
-/// Compares the replicas of one namespace, or of all, and prints a line for each.
+/// What replicas are compared of.
+#[derive(Clone)]
+enum Of {
+    /// The directory, of which every node has a replica.
+    Directory,
+    /// A namespace, with what it has.
+    Namespace(String, naust_client::Description),
+}
+
+/// Replicas that were compared with each other.
+struct Compared<'a> {
+    name: &'a str,
+    shard: ShardId,
+    /// Two views whose entries are counted for people.
+    counts: [&'static str; 2],
+    at: Offset,
+    asked: Vec<Asked>,
+}
+
+/// Compares the replicas of one namespace, or of all and of the directory, and prints a line for
+/// each.
 pub async fn run(address: &str, only: Option<&str>, as_json: bool) -> anyhow::Result<()> {
     let client = Client::connect([address.to_owned()])
         .await
@@ -43,13 +91,21 @@ pub async fn run(address: &str, only: Option<&str>, as_json: bool) -> anyhow::Re
     let seen = client.cluster().await?;
     let mut out = Output::new();
     let (mut same, mut any) = (true, false);
+    if only.is_none() {
+        let (at, asked) = compare(&client, &seen.nodes, None).await?;
+        let (name, counts) = ("directory", ["namespaces", "nodes"]);
+        let compared = Compared { name, shard: ShardId::DIRECTORY, counts, at, asked };
+        same &= print(&mut out, as_json, &seen.nodes, &compared)?;
+    }
     for namespace in &seen.namespaces {
         if only.is_some_and(|only| only != namespace.name) {
             continue;
         }
         any = true;
-        let (at, asked) = ask_all(&client, &seen.nodes, namespace).await?;
-        same &= print(&mut out, as_json, &seen.nodes, namespace, at, &asked)?;
+        let (at, asked) = compare(&client, &seen.nodes, Some(namespace)).await?;
+        let (name, counts) = (namespace.name.as_str(), ["rows", "records"]);
+        let compared = Compared { name, shard: namespace.shard, counts, at, asked };
+        same &= print(&mut out, as_json, &seen.nodes, &compared)?;
     }
     if !any {
         anyhow::bail!("there is no namespace {:?}", only.unwrap_or_default());
@@ -57,34 +113,30 @@ pub async fn run(address: &str, only: Option<&str>, as_json: bool) -> anyhow::Re
     if same { Ok(()) } else { Err(NotFound.into()) }
 }
 
-/// Asks all replicas of a namespace for what they have at one offset.
-async fn ask_all(
+/// Asks all replicas of a namespace, or else of the directory, for what they have at one offset.
+async fn compare(
     client: &Client,
     nodes: &[reply::Node],
-    namespace: &reply::Namespace,
+    namespace: Option<&reply::Namespace>,
 ) -> anyhow::Result<(Offset, Vec<Asked>)> {
-    let here = client.namespace(&namespace.name);
     let mut tries = 0;
     loop {
         tries += 1;
-        let described = here.describe().await?;
-        let at = described.at;
-        let mut asked = Vec::new();
-        let mut running = tokio::task::JoinSet::new();
-        for replica in &namespace.replicas {
-            let id = replica.node;
-            let node = nodes.iter().find(|node| node.id == id);
-            let address = node.map(|node| node.address.clone()).unwrap_or_default();
-            let (name, described) = (namespace.name.clone(), described.clone());
-            running.spawn(async move {
-                let found = ask(address, &name, &described, at).await;
-                Asked { node: id, found }
-            });
-        }
-        while let Some(one) = running.join_next().await {
-            asked.push(one.context("a task of the comparison ended")?);
-        }
-        asked.sort_by_key(|one| one.node);
+        let (of, at, asked) = match namespace {
+            None => {
+                let at = client.note_digests().await.context("the digests of the directory")?;
+                (Of::Directory, at, nodes.iter().map(|node| node.id).collect())
+            }
+            Some(namespace) => {
+                let (name, here) = (&namespace.name, client.namespace(&namespace.name));
+                let described = here.describe().await?;
+                let at = here.note_digests().await;
+                let at = at.with_context(|| format!("the digests of {name}"))?;
+                let replicas = namespace.replicas.iter().map(|replica| replica.node);
+                (Of::Namespace(name.clone(), described), at, replicas.collect::<Vec<_>>())
+            }
+        };
+        let asked = ask_all(nodes, &asked, &of, at).await?;
         let is_past =
             |one: &Asked| one.found.as_ref().is_err_and(|error| error.code == Code::OffsetTrimmed);
         if tries == TRIES || !asked.iter().any(is_past) {
@@ -93,19 +145,52 @@ async fn ask_all(
     }
 }
 
-async fn ask(
-    address: String,
-    name: &str,
-    described: &naust_client::Description,
+/// Asks nodes for what they have at an offset, all at once.
+async fn ask_all(
+    nodes: &[reply::Node],
+    ids: &[NodeId],
+    of: &Of,
     at: Offset,
-) -> Result<Found, Error> {
+) -> anyhow::Result<Vec<Asked>> {
+    let mut running = tokio::task::JoinSet::new();
+    for id in ids {
+        let node = nodes.iter().find(|node| node.id == *id);
+        let address = node.map(|node| node.address.clone()).unwrap_or_default();
+        let (node, of) = (*id, of.clone());
+        running.spawn(async move { Asked { node, found: ask(address, of, at).await } });
+    }
+    let mut asked = Vec::new();
+    while let Some(one) = running.join_next().await {
+        asked.push(one.context("a task of the comparison ended")?);
+    }
+    asked.sort_by_key(|one| one.node);
+    Ok(asked)
+}
+
+/// Asks one node.
+async fn ask(address: String, of: Of, at: Offset) -> Result<Found, Error> {
     let options = Options { stays: true, ..Options::default() };
     let client = Client::connect_with([address], options).await?;
-    let namespace = client.namespace(name);
-    let mut found = Found::default();
-    let mut hash = Hash::default();
+    let Of::Namespace(name, described) = of else {
+        return Ok(Found { last: None, views: client.digests(at).await? });
+    };
+    let namespace = client.namespace(&name);
     // Rows first: how long they are remembered is limited.
-    for keyspace in &described.keyspaces {
+    let rows = rows(&namespace, &described.keyspaces, at).await?;
+    let mut views = namespace.digests(at).await?;
+    let records = records(&namespace, &described.streams, at).await?;
+    views.extend([rows.view("rows"), records.view("records")]);
+    Ok(Found { last: Some(log(&namespace, at).await?), views })
+}
+
+/// The rows of all keyspaces as of an offset.
+async fn rows(
+    namespace: &Namespace,
+    keyspaces: &[reply::Keyspace],
+    at: Offset,
+) -> Result<Hash, Error> {
+    let mut hash = Hash::default();
+    for keyspace in keyspaces {
         hash.bytes(keyspace.name.as_bytes());
         let mut scan = namespace.kv(&keyspace.name).all().level(Level::Exactly(at));
         while let Some(page) = scan.next_page().await? {
@@ -113,43 +198,41 @@ async fn ask(
                 hash.bytes(&row.key);
                 hash.number(row.offset.0);
                 hash.bytes(&row.value);
-                found.rows += 1;
+                hash.count += 1;
             }
         }
     }
-    for stream in &described.streams {
-        hash.bytes(stream.name.as_bytes());
-        found.records += records(&namespace, stream, at, &mut hash).await?;
-    }
-    found.views = hash.0;
-    found.last = log(&namespace, at).await?;
-    Ok(found)
+    Ok(hash)
 }
 
-/// The records of a stream up to an offset.
+/// The records of all streams up to where they ended when they were described.
 async fn records(
     namespace: &Namespace,
-    stream: &reply::Stream,
+    streams: &[reply::Stream],
     at: Offset,
-    hash: &mut Hash,
-) -> Result<u64, Error> {
-    let stream_there = namespace.stream(&stream.name);
-    let (mut from, mut count) = (stream.first, 0);
-    loop {
-        let options = ReadOptions { level: Level::AtLeast(at), ..ReadOptions::default() };
-        let page = stream_there.read(from, options).await?;
-        let there = page.records.iter().take_while(|record| record.offset.0 < stream.end.0);
-        let taken = there.fold(0, |count, record| {
-            hash.number(record.offset.0);
-            hash.bytes(&record.value);
-            count + 1
-        });
-        count += taken as u64;
-        if taken < page.records.len() || page.records.is_empty() || page.next <= from {
-            return Ok(count);
+) -> Result<Hash, Error> {
+    let mut hash = Hash::default();
+    for stream in streams {
+        hash.bytes(stream.name.as_bytes());
+        let there = namespace.stream(&stream.name);
+        let mut from = stream.first;
+        loop {
+            let options = ReadOptions { level: Level::AtLeast(at), ..ReadOptions::default() };
+            let page = there.read(from, options).await?;
+            let mut taken = 0;
+            for record in page.records.iter().take_while(|one| one.offset < stream.end) {
+                hash.number(record.offset.0);
+                hash.bytes(&record.value);
+                taken += 1;
+            }
+            hash.count += taken as u64;
+            if taken < page.records.len() || page.records.is_empty() || page.next <= from {
+                break;
+            }
+            from = page.next;
         }
-        from = page.next;
     }
+    Ok(hash)
 }
 
 /// Reads all of a replica's log up to the frame that begins at `at`: its index and checksum.
@@ -197,45 +280,61 @@ fn print(
     out: &mut Output,
     as_json: bool,
     nodes: &[reply::Node],
-    namespace: &reply::Namespace,
-    at: Offset,
-    asked: &[Asked],
+    compared: &Compared<'_>,
 ) -> anyhow::Result<bool> {
+    let Compared { name, shard, counts, at, asked } = compared;
     let good: Vec<&Found> = asked.iter().filter_map(|one| one.found.as_ref().ok()).collect();
     // What most have; of two that differ nobody can tell which is right.
     let most = good.iter().max_by_key(|one| good.iter().filter(|two| two == one).count());
     let mut same = !asked.is_empty();
     if !as_json {
-        let (name, shard) = (&namespace.name, namespace.shard);
         out.line(&format!("{name}: shard {shard}, as of offset {at}"))?;
     }
     for Asked { node, found } in asked {
-        let name = nodes.iter().find(|known| known.id == *node);
-        let name = name.map_or_else(|| node.to_string(), |node| node.name.clone());
-        let is_same = found.as_ref().is_ok_and(|found| Some(&found) == most);
+        let known = nodes.iter().find(|known| known.id == *node);
+        let node = known.map_or_else(|| node.to_string(), |node| node.name.clone());
+        let differs = match (found, most) {
+            (Ok(found), Some(most)) => found.differs_in(most),
+            _ => Vec::new(),
+        };
+        let is_same = found.is_ok() && differs.is_empty();
         same &= is_same;
         if as_json {
             let error = found.as_ref().err().map(ToString::to_string);
             let found = found.as_ref().ok();
+            let last = found.and_then(|found| found.last);
+            let digests = found.map(|found| {
+                let views = found.views.iter().map(|view| {
+                    let digest = format!("{:016x}", view.digest);
+                    (view.view.clone(), json!({ "count": view.count, "digest": digest }))
+                });
+                views.collect::<serde_json::Map<_, _>>()
+            });
             out.json(&json!({
-                "namespace": namespace.name, "shard": namespace.shard.0, "at": at.0, "node": name,
-                "same": is_same, "error": error,
-                "index": found.map(|found| found.last.0),
-                "log": found.map(|found| format!("{:08x}", found.last.1)),
-                "rows": found.map(|found| found.rows),
-                "records": found.map(|found| found.records),
-                "views": found.map(|found| format!("{:016x}", found.views)),
+                "namespace": (*shard != ShardId::DIRECTORY).then_some(name), "shard": shard.0,
+                "at": at.0, "node": node, "same": is_same, "error": error, "differs": differs,
+                "index": last.map(|last| last.0),
+                "log": last.map(|last| format!("{:08x}", last.1)),
+                "rows": found.map(|found| found.count("rows")),
+                "records": found.map(|found| found.count("records")),
+                "views": found.map(|found| format!("{:016x}", found.hash())),
+                "digests": digests,
             }))?;
             continue;
         }
-        let mut line = format!("  {name:<16}");
+        let mut line = format!("  {node:<16}");
         match found {
-            Ok(Found { last: (index, crc), rows, records, views }) => write!(
-                line,
-                " log {crc:08x} at index {index}, views {views:016x} of {rows} rows and \
-                 {records} records: {}",
-                if is_same { "same" } else { "DIFFERS" }
-            )?,
+            Ok(found) => {
+                if let Some((index, crc)) = found.last {
+                    write!(line, " log {crc:08x} at index {index},")?;
+                }
+                let [one, two] = counts.map(|view| format!("{} {view}", found.count(view)));
+                write!(line, " views {:016x} of {one} and {two}: ", found.hash())?;
+                match differs[..] {
+                    [] => line.push_str("same"),
+                    _ => write!(line, "DIFFERS in {}", differs.join(", "))?,
+                }
+            }
             Err(error) => write!(line, " NOT COMPARED: {error}")?,
         }
         out.line(&line)?;
@@ -244,25 +343,33 @@ fn print(
 }
 
 /// FNV-1a, 64 bits (Fowler, Noll and Vo), over fields with their lengths.
-struct Hash(u64);
+struct Hash {
+    hash: u64,
+    /// Rows or records that were taken in.
+    count: u64,
+}
 
 impl Default for Hash {
     fn default() -> Hash {
-        Hash(0xcbf2_9ce4_8422_2325)
+        Hash { hash: 0xcbf2_9ce4_8422_2325, count: 0 }
     }
 }
 
 impl Hash {
     fn number(&mut self, number: u64) {
-        for byte in number.to_le_bytes() {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
+        number.to_le_bytes().into_iter().for_each(|byte| self.byte(byte));
     }
 
     fn bytes(&mut self, bytes: &[u8]) {
         self.number(bytes.len() as u64);
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
+        bytes.iter().for_each(|byte| self.byte(*byte));
+    }
+
+    fn byte(&mut self, byte: u8) {
+        self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+
+    fn view(&self, view: &str) -> ViewDigest {
+        ViewDigest { view: view.to_owned(), count: self.count, digest: self.hash }
     }
 }

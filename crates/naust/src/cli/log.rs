@@ -46,8 +46,8 @@ enum Command {
     /// Check every frame of every log; exit status 1 when anything acknowledged is damaged.
     ///
     /// With `--cluster` nothing is read from a directory: all replicas of a running cluster are
-    /// asked for their logs, rows and records as of one offset, and compared; exit status 1 when
-    /// they differ, or one can't be compared.
+    /// asked for their logs, rows and records and for digests of all their other views as of one
+    /// offset, and compared; exit status 1 when they differ, or one can't be compared.
     Verify {
         #[command(flatten)]
         place: Place,

@@ -179,11 +179,13 @@ const MET: &[(&str, u64, &str, &str)] = limits! {
     HTTP_BODY_BYTES_MAX "bytes" "overloaded",
     HTTP_BODY_MS_MAX "ms" "timed_out",
     HTTP_SILENCE_MS_MAX "ms" "-",
+    NOTED_DIGESTS_MAX "" "offset_trimmed",
 };
 
 /// The limits that nobody meets: they bound what lies inside.
 const INSIDE: &[&str] = &[
     "TABLE_JOBS_PER_SHARD_MAX",
+    "VIEWS_PER_SHARD_MAX",
     "PEER_CONFIGURATION_BYTES_MAX",
     "FORWARDED_MAX",
     "FORWARDED_BYTES_MAX",

@@ -12,7 +12,7 @@ use naust_wire::limits::{PAGE_BYTES_MAX, PAGE_ROWS_DEFAULT};
 use naust_wire::options::NamespaceOptions;
 use naust_wire::packet::Packet;
 use naust_wire::reply::{self, Failure, Namespace, Reply};
-use naust_wire::{Code, NodeId, Offset, RequestId, ShardId};
+use naust_wire::{Code, NodeId, RequestId, ShardId};
 
 /// Bytes of replies that list namespaces between two flushes; past it such questions are answered
 /// `Overloaded`. The last reply may pass it.
@@ -193,11 +193,11 @@ impl Node {
 
     fn namespace(&self, name: &str, id: ShardId, options: &NamespaceOptions) -> Namespace {
         let shard = self.shards.get(&id);
-        let end = shard.map_or(Offset::ZERO, |shard| shard.end());
+        let end = shard.map(|shard| shard.end());
         let replicas = shard.map(|shard| {
             let configuration = shard.replica.configuration();
             let replica = |node: &NodeId, voter| {
-                let end = shard.end_at(*node).unwrap_or(Offset::ZERO);
+                let end = shard.end_at(*node);
                 reply::Replica { node: *node, voter, end }
             };
             let voters = configuration.voters().iter().map(|node| replica(node, true));

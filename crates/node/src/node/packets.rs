@@ -10,7 +10,7 @@ use naust_wire::limits::{COMMIT_BODY_BYTES_MAX, REQUEST_BYTES_MAX, REQUESTS_MAX}
 use naust_wire::message::{Message, Refusal};
 use naust_wire::options::Durability;
 use naust_wire::packet::{self, Bad, Kind, Packet};
-use naust_wire::read::{Level, Read};
+use naust_wire::read::{Level, Query, Read};
 use naust_wire::reply::Failure;
 use naust_wire::{Code, Numbers, RequestId, SessionId, ShardId, frame};
 
@@ -183,7 +183,8 @@ impl Node {
         effects: &mut Vec<Effect>,
     ) -> Result<(), Failure> {
         let read = Read::decode(packet.body).map_err(refused)?;
-        if packet.shard == ShardId::DIRECTORY {
+        let is_of_any = matches!(read.query, Query::Digests { .. });
+        if packet.shard == ShardId::DIRECTORY && !is_of_any {
             return Err(no_namespace(packet.shard));
         }
         let Some(shard) = self.shards.get_mut(&packet.shard) else {
@@ -250,7 +251,9 @@ fn check_control(control: &Control, shard: ShardId) -> Result<(), Failure> {
     let (is_for_directory, options) = match control {
         Control::CreateNamespace { options, .. } => (true, Some(options)),
         // Sessions of the directory are for what is made and removed there.
-        Control::OpenSession { .. } | Control::CloseSession(_) => return Ok(()),
+        Control::OpenSession { .. } | Control::CloseSession(_) | Control::NoteDigests => {
+            return Ok(());
+        }
         Control::DeleteNamespace(_) | Control::SetNode { .. } | Control::RemoveNode(_) => {
             (true, None)
         }

@@ -423,6 +423,10 @@ impl<T: Tables> Shard<T> {
                     Err(refusal) => Reply::Error(Failure::new(refusal.code, refusal.detail)),
                 }
             }
+            Question::Digests { at } => match self.machine.noted_digests(*at) {
+                Ok(views) => Reply::Digests(views),
+                Err(refusal) => Reply::Error(Failure::new(refusal.code, refusal.detail)),
+            },
             Question::Get { .. } | Question::Scan { .. } | Question::Log { .. } => {
                 unreachable!("the worker sends these to the reads threads")
             }

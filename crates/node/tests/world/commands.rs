@@ -132,11 +132,11 @@ impl World {
                 ask(verb, word(0), word(1)).encode(&mut body);
                 Kind::Ask
             }
-            "session" | "create" | "interval" | "delete" | "retain" | "floors" => {
+            "session" | "create" | "interval" | "delete" | "retain" | "floors" | "note" => {
                 control(verb, words).encode_numbered(&numbers(words), &mut body);
                 Kind::Control
             }
-            "get" | "scan" | "records" | "cursor" | "log" | "describe" => {
+            "get" | "scan" | "records" | "cursor" | "log" | "describe" | "digests" => {
                 read(verb, words).encode(&mut body);
                 Kind::Read
             }
@@ -228,6 +228,7 @@ fn control(verb: &str, words: &[&str]) -> Control {
                 ..StreamOptions::default()
             },
         },
+        "note" => Control::NoteDigests,
         _ => Control::Floors(Vec::new()),
     }
 }
@@ -280,6 +281,7 @@ fn read(verb: &str, words: &[&str]) -> Read {
             wait_ms: number(3),
         },
         "cursor" => Query::Cursor { stream: word(1).to_string(), cursor: word(2).to_string() },
+        "digests" => Query::Digests { at: place(word(1)) },
         "log" => Query::Log { from: place(word(1)), max_bytes: 0, wait_ms: number(2) },
         _ => Query::Describe {
             from: word(1).split_once('/').map(|(kind, name)| match kind {

@@ -102,13 +102,23 @@ fn show(reply: &Reply) -> String {
             format!("namespaces{}", names.chain(next).collect::<String>())
         }
         Reply::Cluster { nodes, namespaces, .. } => {
-            format!("{} nodes, {} namespaces", nodes.len(), namespaces.len())
+            let end = |end: Option<Offset>| end.map_or("unknown".to_string(), offset);
+            let namespaces = namespaces.iter().map(|n| {
+                let replicas = n.replicas.iter().map(|r| format!(" {}: {}", r.node, end(r.end)));
+                format!(", {} ends at {}{}", n.name, end(n.end), replicas.collect::<String>())
+            });
+            format!("{} nodes{}", nodes.len(), namespaces.collect::<String>())
         }
         Reply::Described { keyspaces, streams, next, .. } => {
             let keyspaces = keyspaces.iter().map(|k| format!(" keyspace {}", k.name));
             let streams = streams.iter().map(|s| format!(" stream {} of {}", s.name, s.records));
             let next = next.iter().map(|next| format!(", next {}", next.name()));
             format!("described{}", keyspaces.chain(streams).chain(next).collect::<String>())
+        }
+        Reply::Digests(views) => {
+            let views = views.iter().filter(|view| view.count > 0);
+            let views = views.map(|view| format!(" {} of {}", view.view, view.count));
+            format!("digests of{}", views.collect::<String>())
         }
     }
 }

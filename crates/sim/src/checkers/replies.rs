@@ -64,6 +64,7 @@ fn suits(asked: &Asked, reply: &Reply) -> bool {
                 | (Query::Cursor { .. }, Reply::Cursor(_))
                 | (Query::Log { .. }, Reply::Frames { .. })
                 | (Query::Describe { .. }, Reply::Described { .. })
+                | (Query::Digests { .. }, Reply::Digests(_))
         ),
         Asked::Ask(Ask::Transfer { .. }) => matches!(reply, Reply::Done(_)),
         Asked::Ask(_) => matches!(

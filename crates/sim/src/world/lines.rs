@@ -410,6 +410,7 @@ fn mark(reply: &Reply) -> &'static str {
         Reply::Frames { .. } => "raw log",
         Reply::Done(_) => "control done",
         Reply::Described { .. } => "described",
+        Reply::Digests(_) => "digests",
         Reply::Hello { .. }
         | Reply::Resolved { .. }
         | Reply::Namespaces { .. }

@@ -3,7 +3,7 @@
 
 use super::{
     Committed, Entry, Failure, Keyspace, Namespace, Node, RangeDeleted, Record, Refused, Replica,
-    Reply, Stream,
+    Reply, Stream, ViewDigest,
 };
 use crate::code::{Code, Outcome};
 use crate::ids::{NodeId, Offset, SessionId, ShardId};
@@ -11,6 +11,7 @@ use crate::limits::{
     CURSORS_PER_STREAM_MAX, DETAIL_BYTES_MAX, KEY_BYTES_MAX, KEYSPACES_PER_NAMESPACE_MAX,
     NAME_BYTES_MAX, NODES_MAX, OPS_PER_COMMIT_MAX, PACKET_BODY_BYTES_MAX, PAGE_ROWS_MAX,
     RANGE_DELETES_PER_COMMIT_MAX, REPLICAS_PER_SHARD_MAX, TEXT_BYTES_MAX, VALUE_BYTES_MAX,
+    VIEWS_PER_SHARD_MAX,
 };
 use crate::message::{Message, Refusal, bounded, data, text};
 use crate::naust_capnp as schema;
@@ -71,6 +72,9 @@ impl Reply {
                 Reply::Cluster { nodes, namespaces, next }
             }
             Which::Described(from) => read_described(from)?,
+            Which::Digests(list) => {
+                Reply::Digests(collect("views", list?, VIEWS_PER_SHARD_MAX, read_digest)?)
+            }
         })
     }
 }
@@ -170,17 +174,21 @@ fn read_namespaces(list: ListOf<'_, schema::namespace::Owned>) -> Result<Vec<Nam
             name: text(from.get_name()?, NAME_BYTES_MAX)?,
             shard: ShardId(from.get_shard()),
             leader: NodeId(from.get_leader()),
-            end: Offset(from.get_end()),
+            end: known_end(from.get_end()),
             replicas: collect("replicas", replicas, REPLICAS_PER_SHARD_MAX, |replica| {
                 Ok(Replica {
                     node: NodeId(replica.get_node()),
                     voter: replica.get_voter(),
-                    end: Offset(replica.get_end()),
+                    end: known_end(replica.get_end()),
                 })
             })?,
             options: NamespaceOptions::read(from.get_options()?)?,
         })
     })
+}
+
+fn known_end(end: u64) -> Option<Offset> {
+    (end != 0).then_some(Offset(end))
 }
 
 fn read_node(from: schema::node::Reader<'_>) -> Result<Node, Refusal> {
@@ -212,6 +220,14 @@ fn read_described(from: schema::reply::described::Reader<'_>) -> Result<Reply, R
     };
     let (at, floor) = (Offset(from.get_described_at()), Offset(from.get_floor()));
     Ok(Reply::Described { at, floor, keyspaces, streams, next })
+}
+
+fn read_digest(from: schema::view_digest::Reader<'_>) -> Result<ViewDigest, Refusal> {
+    Ok(ViewDigest {
+        view: text(from.get_view()?, NAME_BYTES_MAX)?,
+        count: from.get_count(),
+        digest: from.get_digest(),
+    })
 }
 
 fn read_stream(from: schema::stream::Reader<'_>) -> Result<Stream, Refusal> {

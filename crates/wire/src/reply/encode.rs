@@ -3,7 +3,7 @@
 
 use super::{
     Committed, Failure, Keyspace, Namespace, Node, RangeDeleted, RecordsWriter, Reply, RowsWriter,
-    Stream,
+    Stream, ViewDigest,
 };
 use crate::code::{Code, Outcome};
 use crate::ids::{Offset, RequestId, ShardId};
@@ -240,6 +240,15 @@ fn write_other(reply: &Reply, mut root: schema::reply::Builder<'_>) {
             let count = (streams.len() + usize::from(next_stream.is_some())) as u32;
             write_streams(streams, next_stream, to.init_streams(count));
         }
+        Reply::Digests(views) => {
+            let mut list = root.init_digests(views.len() as u32);
+            for (i, ViewDigest { view, count, digest }) in views.iter().enumerate() {
+                let mut to = list.reborrow().get(i as u32);
+                to.set_view(view);
+                to.set_count(*count);
+                to.set_digest(*digest);
+            }
+        }
         Reply::Committed(_)
         | Reply::Row { .. }
         | Reply::Rows { .. }
@@ -276,16 +285,21 @@ fn write_namespaces(
         to.set_name(&namespace.name);
         to.set_shard(namespace.shard.0);
         to.set_leader(namespace.leader.0);
-        to.set_end(namespace.end.0);
+        to.set_end(end_number(namespace.end));
         namespace.options.write(to.reborrow().init_options());
         let mut replicas = to.init_replicas(namespace.replicas.len() as u32);
         for (i, replica) in namespace.replicas.iter().enumerate() {
             let mut to = replicas.reborrow().get(i as u32);
             to.set_node(replica.node.0);
             to.set_voter(replica.voter);
-            to.set_end(replica.end.0);
+            to.set_end(end_number(replica.end));
         }
     }
+}
+
+/// The end of a log, or zero if it is not known: no log begins there.
+fn end_number(end: Option<Offset>) -> u64 {
+    end.unwrap_or(Offset::ZERO).0
 }
 
 fn write_nodes(nodes: &[Node], mut list: ListOf<'_, schema::node::Owned>) {

@@ -117,6 +117,7 @@ pub fn control() -> impl Strategy<Value = Control> {
             Control::SetNode { node: NodeId(node), name, address }
         }),
         (1..=u64::MAX).prop_map(|node| Control::RemoveNode(NodeId(node))),
+        Just(Control::NoteDigests),
     ]
 }
 
@@ -186,6 +187,7 @@ fn query() -> impl Strategy<Value = Query> {
         }),
         (option::of(named()), 0..=PAGE_ROWS_MAX as u32)
             .prop_map(|(from, limit)| Query::Describe { from, limit }),
+        offset().prop_map(|at| Query::Digests { at }),
     ]
 }
 
@@ -246,12 +248,13 @@ fn failure() -> impl Strategy<Value = Failure> {
 }
 
 fn namespace() -> impl Strategy<Value = Namespace> {
-    let replica = (any::<u64>(), any::<bool>(), offset()).prop_map(|(node, voter, end)| Replica {
+    let end = || option::of((1..=u64::MAX).prop_map(Offset));
+    let replica = (any::<u64>(), any::<bool>(), end()).prop_map(|(node, voter, end)| Replica {
         node: NodeId(node),
         voter,
         end,
     });
-    (name(), any::<(u32, u64)>(), offset(), vec(replica, 0..4), namespace_options()).prop_map(
+    (name(), any::<(u32, u64)>(), end(), vec(replica, 0..4), namespace_options()).prop_map(
         |(name, (shard, leader), end, replicas, options)| Namespace {
             name,
             shard: ShardId(shard),
@@ -266,6 +269,14 @@ fn namespace() -> impl Strategy<Value = Namespace> {
 fn node() -> impl Strategy<Value = Node> {
     (any::<u64>(), name(), "[a-z.:0-9]{0,20}", any::<bool>())
         .prop_map(|(id, name, address, up)| Node { id: NodeId(id), name, address, up })
+}
+
+fn view_digest() -> impl Strategy<Value = ViewDigest> {
+    ("\\PC{0,20}", any::<(u64, u64)>()).prop_map(|(view, (count, digest))| ViewDigest {
+        view,
+        count,
+        digest,
+    })
 }
 
 fn keyspace() -> impl Strategy<Value = Keyspace> {
@@ -339,6 +350,7 @@ pub fn reply() -> impl Strategy<Value = Reply> {
                 }
                 Reply::Described { at, floor, keyspaces, streams, next }
             }),
+        vec(view_digest(), 0..9).prop_map(Reply::Digests),
     ];
     prop_oneof![small, pages, lists]
 }
