@@ -198,6 +198,12 @@ impl<T: Tables> Machine<T> {
         self.tables.backlog()
     }
 
+    /// Whether [`Machine::maintain`] may have work because of what was read since. To be asked
+    /// about every second.
+    pub fn look_again(&mut self) -> bool {
+        self.tables.look_again()
+    }
+
     /// The tables, for what this crate has no word for: caches, statistics.
     #[must_use]
     pub fn tables(&self) -> &T {

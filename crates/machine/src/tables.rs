@@ -110,6 +110,12 @@ pub trait Tables: Send + 'static {
     /// admission control.
     fn backlog(&self) -> usize;
 
+    /// Whether there may be a [`job`](Tables::job) because of what was read since: merges that
+    /// readers would gain by. To be asked about every second.
+    fn look_again(&mut self) -> bool {
+        false
+    }
+
     /// Seals what was put so far in these trees, together with `mark`, as one unit to be persisted.
     /// The shard tree is always among them and is always persisted first; a later unit is never
     /// persisted before an earlier one.

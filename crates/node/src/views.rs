@@ -25,6 +25,8 @@ use std::ops::Range;
 const FOLD_HERE_BYTES_MAX: u64 = 4096;
 /// Milliseconds between two tries to write tables to a full disk.
 const RETRY_MS: u64 = 1000;
+/// How often it is looked whether readers would gain by a merge.
+const LOOK_MS: u64 = 1000;
 
 /// Who waits for the outcome of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,6 +158,8 @@ pub struct Views<T: Tables> {
     polls: Polls,
     /// Shards whose tables found the disk full, and when to try again.
     full: Vec<(u64, ShardId)>,
+    /// When it is looked next whether readers would gain by a merge of tables.
+    look_at_ms: u64,
     replies: Replies,
     /// What the directory told that was here last.
     directory_told: Existed,
@@ -168,6 +172,7 @@ impl<T: Tables> Default for Views<T> {
             failed: FxHashMap::default(),
             polls: Polls::default(),
             full: Vec::new(),
+            look_at_ms: 0,
             replies: Replies::default(),
             directory_told: Existed::default(),
         }
@@ -288,7 +293,8 @@ impl<T: Tables> Views<T> {
         }
     }
 
-    /// Time passed: long polls end, full disks are tried again. To be called about every
+    /// Time passed: long polls end, full disks are tried again, readers have paid for a merge.
+    /// To be called about every
     /// [`TICK_MS`](crate::TICK_MS).
     pub fn tick(&mut self, now: Now, outputs: &mut Vec<Output<T>>) {
         for (shard, query) in self.polls.expired(now.monotonic_ms) {
@@ -298,6 +304,15 @@ impl<T: Tables> Views<T> {
         for (_, id) in due.collect::<Vec<_>>() {
             if let Some(shard) = self.shards.get_mut(&id) {
                 shard.try_space_again();
+                self.settle(id, Ok(()), outputs);
+            }
+        }
+        if now.monotonic_ms >= self.look_at_ms {
+            self.look_at_ms = now.monotonic_ms + LOOK_MS;
+            let has_work =
+                |(id, shard): (&ShardId, &mut Shard<T>)| shard.look_again().then_some(*id);
+            let found: Vec<ShardId> = self.shards.iter_mut().filter_map(has_work).collect();
+            for id in found {
                 self.settle(id, Ok(()), outputs);
             }
         }

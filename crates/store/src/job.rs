@@ -125,6 +125,7 @@ fn flush(shard: &Shard, unit: &Unit) -> Result<(), Fault> {
                 active: view.active.clone(),
                 sealed: without(&view.sealed, memtable.as_ref()),
                 runs: disk[id].runs.clone(),
+                looks: view.looks.clone(),
             });
         }
     };
@@ -154,6 +155,7 @@ fn compact(shard: &Shard, id: TreeId, tree: &Tree, runs: &Runs, plan: &Plan) -> 
             active: view.active.clone(),
             sealed: view.sealed.clone(),
             runs: disk[&id].runs.clone(),
+            looks: view.looks.clone(),
         });
     };
     shard.commit(created, retired, change, show)

@@ -30,6 +30,7 @@ mod fault;
 mod history;
 mod inspect;
 mod job;
+mod looks;
 mod manifest;
 mod memtable;
 mod merge;

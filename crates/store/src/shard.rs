@@ -33,7 +33,8 @@ pub(crate) struct Tree {
 impl Tree {
     /// A tree with these tables and an empty memory.
     pub fn new(options: KeyspaceOptions, runs: Runs) -> Tree {
-        let view = View { active: Arc::default(), sealed: Vec::new(), runs };
+        let (active, looks) = Default::default();
+        let view = View { active, sealed: Vec::new(), runs, looks };
         Tree {
             view: RwLock::new(Arc::new(view)),
             options: Mutex::new(options),

@@ -100,16 +100,21 @@ pub(crate) fn shape(runs: &[Arc<Run>]) -> Vec<RunShape> {
     runs.iter().map(run).collect()
 }
 
+/// What a plan goes by beside the shape.
+pub(crate) struct When {
+    /// The tree's strategy.
+    pub compaction: Compaction,
+    /// Rows below this offset may go.
+    pub retention_floor: u64,
+    /// Readers have paid for a merge of what waits for one, however little that is.
+    pub readers_pay: bool,
+}
+
 /// The next plan for a tree, if any is due. `runs`: newest first.
-pub(crate) fn choose(
-    compaction: Compaction,
-    runs: &[RunShape],
-    options: &StoreOptions,
-    retention_floor: u64,
-) -> Option<Plan> {
-    expired(runs, retention_floor).or_else(|| match compaction {
-        Compaction::Levelled => levelled(runs, options),
-        Compaction::WriteOptimised => write_optimised(runs, options),
+pub(crate) fn choose(when: &When, runs: &[RunShape], options: &StoreOptions) -> Option<Plan> {
+    expired(runs, when.retention_floor).or_else(|| match when.compaction {
+        Compaction::Levelled => levelled(runs, options, when.readers_pay),
+        Compaction::WriteOptimised => write_optimised(runs, options, when.readers_pay),
         Compaction::Fifo => fifo(runs, options),
     })
 }
@@ -134,7 +139,7 @@ fn expired(runs: &[RunShape], retention_floor: u64) -> Option<Plan> {
     (!inputs.is_empty()).then_some(Plan::Drop { inputs })
 }
 
-fn levelled(runs: &[RunShape], options: &StoreOptions) -> Option<Plan> {
+fn levelled(runs: &[RunShape], options: &StoreOptions, readers_pay: bool) -> Option<Plan> {
     let flushed: Vec<&RunShape> = runs.iter().filter(|run| run.level == 0).collect();
     let waiting = flushed.len() as f64 / options.flushes_per_merge as f64;
     let fullest = runs
@@ -144,7 +149,9 @@ fn levelled(runs: &[RunShape], options: &StoreOptions) -> Option<Plan> {
         .max_by(|one, other| one.0.total_cmp(&other.0));
     match fullest {
         Some((fullness, run)) if fullness > waiting.max(1.0) => Some(overflow(run, runs)),
-        _ if waiting >= 1.0 => Some(settle(&flushed, runs, options)),
+        _ if waiting >= 1.0 || (readers_pay && waiting > 0.0 && runs.len() > 1) => {
+            Some(settle(&flushed, runs, options))
+        }
         _ => None,
     }
 }
@@ -216,9 +223,10 @@ fn below<'a>(table: &'a TableShape, next: Option<&'a RunShape>) -> Vec<&'a Table
     next.map_or(Vec::new(), |next| overlapping(next).collect())
 }
 
-fn write_optimised(runs: &[RunShape], options: &StoreOptions) -> Option<Plan> {
+fn write_optimised(runs: &[RunShape], options: &StoreOptions, readers_pay: bool) -> Option<Plan> {
     let (start, count) = alike(runs)?;
-    (count >= options.runs_per_merge).then(|| merge_runs(&runs[start..start + count]))
+    let least = if readers_pay { 2 } else { options.runs_per_merge };
+    (count >= least).then(|| merge_runs(&runs[start..start + count]))
 }
 
 /// The longest sequence of neighbouring runs none of which is more than twice as large as every
@@ -259,7 +267,7 @@ fn merge_runs(runs: &[RunShape]) -> Plan {
 
 #[cfg(test)]
 mod tests {
-    use super::{Plan, RunShape, TableShape, backlog, choose};
+    use super::{Plan, RunShape, TableShape, When, backlog, choose};
     use crate::cache::{Cache, StoreOptions};
     use naust_wire::options::Compaction::{self, Fifo, Levelled, WriteOptimised};
 
@@ -292,11 +300,19 @@ mod tests {
     }
 
     fn planned(compaction: Compaction, runs: &str) -> String {
-        planned_above(compaction, runs, 0)
+        told(&When { compaction, retention_floor: 0, readers_pay: false }, runs)
     }
 
     fn planned_above(compaction: Compaction, runs: &str, retention_floor: u64) -> String {
-        match choose(compaction, &shape(runs), &options(), retention_floor) {
+        told(&When { compaction, retention_floor, readers_pay: false }, runs)
+    }
+
+    fn planned_for_readers(compaction: Compaction, runs: &str) -> String {
+        told(&When { compaction, retention_floor: 0, readers_pay: true }, runs)
+    }
+
+    fn told(when: &When, runs: &str) -> String {
+        match choose(when, &shape(runs), &options()) {
             None => "nothing".to_string(),
             Some(Plan::Merge { inputs, level }) => format!("merge {inputs:?} into {level}"),
             Some(Plan::Move { inputs, level }) => format!("move {inputs:?} into {level}"),
@@ -319,6 +335,19 @@ mod tests {
             planned(Levelled, "0:f-k=9|0:h-k=9|1:a-b=19 c-d=19 x-z=30"),
             "merge [1, 2, 4] into 1"
         );
+    }
+
+    /// Why: many reads are worth a merge of fewer runs, but not of what is merged already.
+    #[test]
+    fn runs_that_readers_paid_for_are_merged_early() {
+        assert_eq!(planned_for_readers(Levelled, "0:a-c=9"), "nothing");
+        assert_eq!(planned_for_readers(Levelled, "1:a-c=9 e-g=9"), "nothing");
+        assert_eq!(planned(Levelled, "0:f-k=9|1:a-d=30 e-g=30"), "nothing");
+        assert_eq!(planned_for_readers(Levelled, "0:f-k=9|1:a-d=30 e-g=30"), "merge [1, 3] into 1");
+        assert_eq!(planned(WriteOptimised, "0:a-c=9|0:b-e=9"), "nothing");
+        assert_eq!(planned_for_readers(WriteOptimised, "0:a-c=9|0:b-e=9"), "merge [1, 2] into 0");
+        assert_eq!(planned_for_readers(WriteOptimised, "0:a-c=9|0:b-e=90"), "nothing");
+        assert_eq!(planned_for_readers(Fifo, "0:a-c=9|0:b-e=9"), "nothing");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::manifest::{self, Manifest, TreeRecord};
 use crate::memtable::Memtable;
 use crate::reader::LsmReader;
 use crate::shard::{OnDisk, Shard, Tree};
-use crate::strategy;
+use crate::strategy::{self, When};
 use crate::table::Table;
 use crate::view::{Run, View};
 use crate::writer::Directory;
@@ -127,11 +127,18 @@ impl LsmTables {
     }
 
     fn plan(&self, id: TreeId, owned: &Owned) -> Option<LsmJob> {
-        let runs = owned.tree.view().runs.clone();
+        let view = owned.tree.view();
+        let runs = view.runs.clone();
         let options = &self.shard.directory.options;
-        let compaction = owned.tree.options().compaction;
-        let floor = owned.tree.retention_floor();
-        let plan = strategy::choose(compaction, &strategy::shape(&runs), options, floor)?;
+        let when = When {
+            compaction: owned.tree.options().compaction,
+            retention_floor: owned.tree.retention_floor(),
+            readers_pay: view.looks.are_worth_a_merge(&runs),
+        };
+        if when.readers_pay {
+            view.looks.forget();
+        }
+        let plan = strategy::choose(&when, &strategy::shape(&runs), options)?;
         let work = Work::Compact { id, tree: owned.tree.clone(), runs, plan };
         Some(LsmJob { shard: self.shard.clone(), work })
     }
@@ -204,6 +211,7 @@ impl Tables for LsmTables {
                     active: owned.active.clone(),
                     sealed: std::iter::once(&sealed).chain(&view.sealed).cloned().collect(),
                     runs: view.runs.clone(),
+                    looks: view.looks.clone(),
                 });
             }
             unit.trees.push((id, memtable));
@@ -225,6 +233,17 @@ impl Tables for LsmTables {
             owned.tree.set_retention_floor(floor.0);
             self.restless.insert(id);
         }
+    }
+
+    fn look_again(&mut self) -> bool {
+        let pay = |owned: &Owned| {
+            let view = owned.tree.view();
+            !owned.compacting && view.looks.are_worth_a_merge(&view.runs)
+        };
+        let paying = self.trees.iter().filter(|(_, owned)| pay(owned)).map(|(id, _)| *id);
+        let before = self.restless.len();
+        self.restless.extend(paying.collect::<Vec<_>>());
+        self.restless.len() > before
     }
 
     fn job(&mut self) -> Option<LsmJob> {
@@ -353,6 +372,93 @@ mod tests {
     use std::ops::ControlFlow;
     use std::sync::mpsc::channel;
     use std::time::Duration;
+
+    fn run_jobs(tables: &mut LsmTables) {
+        while let Some(job) = tables.job() {
+            tables.done(job.run()).unwrap();
+        }
+    }
+
+    /// Two runs of so many rows each, every other row in each.
+    fn two_runs(tables: &mut LsmTables, rows: u64) {
+        tables.make(TreeId::SHARD, &KeyspaceOptions::default()).unwrap();
+        tables.make(TreeId(1), &KeyspaceOptions::default()).unwrap();
+        let at = |round: u64| Offset((1 << 32) + 64 * round);
+        for round in 0..2 {
+            for row in 0..rows {
+                let key = (2 * row + round).to_be_bytes();
+                tables.put(TreeId(1), &key, at(round), Some(b"value")).unwrap();
+            }
+            let mark = Mark { applied: at(round), ..Mark::default() };
+            tables.rotate(&[TreeId::SHARD, TreeId(1)], mark).unwrap();
+            run_jobs(tables);
+        }
+    }
+
+    /// Why: a merge waits for many flushes, and readers look into all of them meanwhile; when they
+    /// have paid for it, it is done, once.
+    #[test]
+    fn readers_who_paid_for_a_merge_get_it() {
+        const ROWS: u64 = 1000;
+        let directory = tempfile::tempdir().unwrap();
+        let options = StoreOptions::new(Cache::new(1 << 20, 8));
+        let mut tables = LsmTables::open(directory.path(), options).unwrap();
+        two_runs(&mut tables, ROWS);
+        let runs = |tables: &LsmTables| tables.trees[&TreeId(1)].tree.view().runs.len();
+        assert_eq!((runs(&tables), tables.look_again()), (2, false));
+
+        let reader = tables.reader();
+        let all = KeyRange { from: b"", to: None };
+        let scan = |reverse| {
+            let mut seen = 0;
+            let visit = &mut |_: &[u8], _, _: &[u8]| {
+                seen += 1;
+                ControlFlow::Continue(())
+            };
+            reader.scan(TreeId(1), all, reverse, Offset::MAX, visit).unwrap();
+            assert_eq!(seen, 2 * ROWS);
+        };
+        scan(false);
+        assert!(!tables.look_again(), "a scan is no reason");
+        let mut scans = 1;
+        while !tables.look_again() {
+            scans += 1;
+            scan(scans % 2 == 0);
+            assert!(scans < 100, "nothing is merged for readers");
+        }
+        // 64 Ki looks, of 2 × (16 + 2000 ÷ 2) each.
+        assert_eq!(scans, 33);
+        run_jobs(&mut tables);
+        assert_eq!((runs(&tables), tables.look_again()), (1, false));
+        for _ in 0..2 * scans {
+            scan(false);
+        }
+        assert!(!tables.look_again(), "it is merged");
+    }
+
+    /// Why: gets pay, too, for the runs that have not what they look for.
+    #[test]
+    fn gets_pay_for_runs_that_they_look_into_in_vain() {
+        const ROWS: u64 = 4000;
+        let directory = tempfile::tempdir().unwrap();
+        let options = StoreOptions::new(Cache::new(1 << 20, 8));
+        let mut tables = LsmTables::open(directory.path(), options).unwrap();
+        two_runs(&mut tables, ROWS);
+        let reader = tables.reader();
+        let mut gets = 0u64;
+        while !tables.look_again() {
+            for row in 0..2 * ROWS {
+                let found = reader.get(TreeId(1), &row.to_be_bytes(), Offset::MAX).unwrap();
+                assert!(found.is_some());
+            }
+            gets += 2 * ROWS;
+            assert!(gets < 1 << 20, "nothing is merged for readers");
+        }
+        // Every other get looks into the newer run in vain.
+        assert!((1 << 16..1 << 18).contains(&gets), "{gets} gets");
+        run_jobs(&mut tables);
+        assert_eq!(tables.trees[&TreeId(1)].tree.view().runs.len(), 1);
+    }
 
     /// A manifest's sync may take as long as it likes: everything but the job that waits for it
     /// goes on.

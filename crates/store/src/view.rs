@@ -1,5 +1,6 @@
 //! What a reader of one tree sees: memory and tables at one moment, never changed, only replaced.
 
+use crate::looks::Looks;
 use crate::memtable::Memtable;
 use crate::merge::{Merge, Source};
 use crate::row::{Row, RowKey};
@@ -60,6 +61,8 @@ pub(crate) struct View {
     pub sealed: Vec<Arc<Memtable>>,
     /// On disk.
     pub runs: Runs,
+    /// What readers pay for runs that have not been merged.
+    pub looks: Arc<Looks>,
 }
 
 impl View {
@@ -71,14 +74,17 @@ impl View {
             }
         }
         let hash = Bloom::get_hash(key);
+        let (mut found, mut in_vain) = (None, 0);
         for run in self.runs.iter() {
-            if let Some(table) = run.table_of(key)
-                && let Some(found) = table.get(key, at, hash)?
-            {
-                return Ok(Some(found));
+            let Some(table) = run.table_of(key) else { continue };
+            found = table.get(key, at, hash)?;
+            if found.is_some() {
+                break;
             }
+            in_vain += u64::from(run.level == 0);
         }
-        Ok(None)
+        self.looks.got(hash, in_vain);
+        Ok(found)
     }
 
     /// Visits the newest version at or below `at` of every row in the range, deletions too.
@@ -92,7 +98,19 @@ impl View {
         if range.to.is_some_and(|to| to <= range.from) {
             return Ok(());
         }
-        if reverse { self.scan_down(range, at, visit) } else { self.scan_up(range, at, visit) }
+        let mut rows = 0;
+        let counted = &mut |row: &Row| {
+            rows += 1;
+            visit(row)
+        };
+        let scanned = match reverse {
+            true => self.scan_down(range, at, counted),
+            false => self.scan_up(range, at, counted),
+        };
+        let fresh = self.runs.iter().filter(|run| run.level == 0);
+        let fresh = fresh.filter(|run| !run.tables_of(range).is_empty()).count() as u64;
+        self.looks.scanned(rows, fresh);
+        scanned
     }
 
     fn scan_up(

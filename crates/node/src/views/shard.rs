@@ -259,6 +259,11 @@ impl<T: Tables> Shard<T> {
         self.machine.is_due()
     }
 
+    /// Whether [`maintain`](Shard::maintain) may have work because of what was read.
+    pub(super) fn look_again(&mut self) -> bool {
+        self.machine.look_again()
+    }
+
     /// How far the views are, and what changed beside.
     pub(super) fn tell_progress(&mut self, outputs: &mut Vec<Output<T>>) {
         let needs = self.needs_if_changed();
