@@ -11,7 +11,8 @@ use naust_wire::frame::Frame;
 use naust_wire::limits::{KEYSPACES_PER_NAMESPACE_MAX, STREAMS_PER_NAMESPACE_MAX};
 use naust_wire::message::Refusal;
 use naust_wire::options::{Compaction, KeyspaceOptions, StreamOptions};
-use naust_wire::{Code, Offset, SessionId, ShardId};
+use naust_wire::planted::{self, Bug};
+use naust_wire::{Code, Numbers, Offset, SessionId, ShardId};
 use std::ops::ControlFlow;
 
 impl<T: Tables> Machine<T> {
@@ -21,6 +22,7 @@ impl<T: Tables> Machine<T> {
             Err(refusal) => return Ok(refusal.into()),
         };
         self.plan.clear(0);
+        let numbers = if planted::has(Bug::NumberedTwice) { Numbers::NONE } else { numbers };
         let verdict = self.once(&numbers, |machine| machine.carry_out(frame, control))?;
         Ok(match verdict {
             Verdict::Committed { offset, .. } => Verdict::DoneBefore(offset),

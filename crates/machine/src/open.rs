@@ -65,6 +65,9 @@ impl Loaded {
                 let mut fields = Fields::new(value, "history");
                 state.floor = fields.offset()?;
                 state.points = TimePoints::read(&mut fields)?;
+                if planted::has(Bug::ForgetTimes) {
+                    state.points = TimePoints::default();
+                }
                 fields.end()?;
             }
             Key::Unpersisted => self.unpersisted = read_unpersisted(value)?,

@@ -9,6 +9,7 @@ use naust_log::Flaw;
 use naust_machine::{KeyRange, Located, Page, Place, TablesReader};
 use naust_wire::frame::Bad;
 use naust_wire::limits::{LOG_READ_BYTES_MAX, PAGE_BYTES_MAX, PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX};
+use naust_wire::planted::{self, Bug};
 use naust_wire::read::{Level, Query};
 use naust_wire::reply::{self, Failure, RecordsWriter, Reply, RowsWriter};
 use naust_wire::{Code, Offset, ShardId};
@@ -135,7 +136,8 @@ fn get<R: TablesReader>(
     at: Option<Offset>,
     out: &mut Vec<u8>,
 ) -> Result<(), Failed> {
-    let at = at.unwrap_or_else(|| readers.tables.applied());
+    let heard = planted::has(Bug::ReadBehind).then_some(job.shown);
+    let at = at.or(heard).unwrap_or_else(|| readers.tables.applied());
     let row = readers.tables.get(keyspace, key, at).map_err(tables_failed)?;
     let row = row.as_ref().map(|(version, value)| (*version, value.as_ref()));
     reply::write_row(job.waiter.request, job.shard, at, row, out);
@@ -189,7 +191,7 @@ fn frames(
                 next = chunk.next();
                 if data.is_empty() {
                     data = chunk.into_bytes();
-                } else {
+                } else if !planted::has(Bug::HalfPages) {
                     data.extend_from_slice(chunk.bytes());
                 }
                 if ended {

@@ -32,6 +32,7 @@ use naust_wire::limits::{
     SCRUB_BYTES_PER_S_DEFAULT, SCRUB_EVERY_MS_DEFAULT, TRANSFER_BYTES_PER_S_DEFAULT,
 };
 use naust_wire::peer::Said;
+use naust_wire::planted::{self, Bug};
 use naust_wire::reply::Failure;
 use naust_wire::{NodeId, RequestId, ShardId};
 use rustc_hash::FxHashMap;
@@ -371,6 +372,7 @@ impl Node {
             let forgotten = forgotten.sum::<usize>()
                 + self.directory.forget(from)
                 + self.forwarded.forget(from);
+            let forgotten = if planted::has(Bug::CountGone) { 0 } else { forgotten };
             self.connections.end(from, forgotten, effects);
             let (shard, job) = (ShardId::DIRECTORY, views::Job::Closed(from));
             effects.push(Effect::Views { shard, job });

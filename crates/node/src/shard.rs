@@ -532,7 +532,9 @@ impl Shard {
         self.remove_what_is_left(now, effects);
         if self.retry_ms.is_some_and(|at| at <= now.monotonic_ms) {
             self.retry_ms = None;
-            self.log.retry();
+            if !planted::has(Bug::TryOnce) {
+                self.log.retry();
+            }
         }
         if self.ages_ms.is_some_and(|at| at <= now.monotonic_ms) {
             self.ages_ms = None;

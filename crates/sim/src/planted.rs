@@ -41,7 +41,10 @@ pub fn wanted(bug: Bug) -> Option<Wanted> {
         | Bug::FloorAhead
         | Bug::ReadBelowFloor
         | Bug::LoseHalf
-        | Bug::StreamGap => (1, Mode::Promised),
+        | Bug::StreamGap
+        | Bug::NumberedTwice
+        | Bug::HalfPages
+        | Bug::CountGone => (1, Mode::Promised),
         Bug::CutDamage | Bug::BelieveFrames => (1, Mode::Beyond),
         Bug::ForgetVote
         | Bug::ReplayOverCut
@@ -51,7 +54,10 @@ pub fn wanted(bug: Bug) -> Option<Wanted> {
         | Bug::ReadWithoutQuorum
         | Bug::FollowerReadsAlone
         | Bug::OldConfiguration
-        | Bug::DenyDeposed => (3, Mode::Promised),
+        | Bug::DenyDeposed
+        | Bug::ForgetTimes
+        | Bug::ReadBehind
+        | Bug::TryOnce => (3, Mode::Promised),
         // The second is not in the simulator, the first shows too seldom there.
         Bug::ReuseBeforeSync | Bug::DropWindow => return None,
     };

@@ -62,13 +62,25 @@ pub enum Bug {
     LoseHalf,
     /// `machine` begins the next page of a stream one record late.
     StreamGap,
+    /// `machine` forgets at which offset it was what time when it opens.
+    ForgetTimes,
+    /// `machine` carries out again what a session numbered in the directory.
+    NumberedTwice,
+    /// `node` leaves out of a page of the raw log what it read in a second step.
+    HalfPages,
+    /// `node` counts reads of connections that are gone as waiting, for ever.
+    CountGone,
+    /// `node` reads one row as of what the worker has heard of, and many as of what is folded in.
+    ReadBehind,
+    /// `node` does not try again to write to a disk that was full.
+    TryOnce,
     /// `store` drops all versions of a row but the newest when it merges, also those in the window.
     DropWindow,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 27] = [
+    pub const ALL: [Bug; 33] = [
         Bug::AckBeforeSync,
         Bug::IgnoreFailedSync,
         Bug::ForgetNames,
@@ -95,6 +107,12 @@ impl Bug {
         Bug::ReadBelowFloor,
         Bug::LoseHalf,
         Bug::StreamGap,
+        Bug::ForgetTimes,
+        Bug::NumberedTwice,
+        Bug::HalfPages,
+        Bug::CountGone,
+        Bug::ReadBehind,
+        Bug::TryOnce,
         Bug::DropWindow,
     ];
 }
