@@ -479,25 +479,9 @@ impl Cluster {
     fn calm(&mut self) {
         self.cut.clear();
         self.no_faults();
-        for _ in 0..CALM_ROUNDS {
-            for id in 1..=self.nodes.len() as u64 {
-                self.tick(id);
-                self.help(id);
-            }
-            for _ in 0..20 {
-                for id in 1..=self.nodes.len() as u64 {
-                    self.write(id);
-                    while self.nodes[&id].disk.applied < self.nodes[&id].committed {
-                        self.apply(id);
-                    }
-                }
-                (0..self.network.len()).for_each(|_| self.deliver());
-                self.take_readies();
-                self.check();
-            }
-            if self.nodes.values().any(|node| node.replica.is_quiet()) {
-                return;
-            }
+        let ids: Vec<u64> = self.nodes.keys().copied().collect();
+        if self.comes(&ids, |cluster| cluster.nodes.values().any(|node| node.replica.is_quiet())) {
+            return;
         }
         let roles = self.nodes.iter().map(|(id, node)| {
             let (replica, disk) = (&node.replica, &node.disk);
@@ -508,6 +492,31 @@ impl Cluster {
             format!("{id} {role:?} {term} {ends:?} {:?} {others:?}", replica.configuration())
         });
         panic!("no rest: {:#?}", roles.collect::<Vec<_>>());
+    }
+
+    /// Whether something comes about by itself, with these nodes.
+    fn comes(&mut self, ids: &[u64], done: impl Fn(&Cluster) -> bool) -> bool {
+        for _ in 0..CALM_ROUNDS {
+            for id in ids {
+                self.tick(*id);
+                self.help(*id);
+            }
+            for _ in 0..20 {
+                for id in ids {
+                    self.write(*id);
+                    while self.nodes[id].disk.applied < self.nodes[id].committed {
+                        self.apply(*id);
+                    }
+                }
+                (0..self.network.len()).for_each(|_| self.deliver());
+                self.take_readies();
+                self.check();
+            }
+            if done(self) {
+                return true;
+            }
+        }
+        false
     }
 
     /// The power goes everywhere, and some nodes with their disks, for good: a minority of whatever
@@ -550,25 +559,8 @@ impl Cluster {
         let ids = 1..=self.nodes.len() as u64;
         self.cut.extend(ids.flat_map(|from| lost.iter().map(move |to| (from, to.0))));
         let before = self.history.len();
-        for _ in 0..CALM_ROUNDS {
-            for id in left.iter().copied() {
-                self.tick(id);
-                self.help(id);
-            }
-            for _ in 0..20 {
-                for id in left.iter().copied() {
-                    self.write(id);
-                    while self.nodes[&id].disk.applied < self.nodes[&id].committed {
-                        self.apply(id);
-                    }
-                }
-                (0..self.network.len()).for_each(|_| self.deliver());
-                self.take_readies();
-                self.check();
-            }
-            if self.history.len() > before {
-                return;
-            }
+        if self.comes(&left, |cluster| cluster.history.len() > before) {
+            return;
         }
         let roles = left.iter().map(|id| (id, self.nodes[id].replica.configuration()));
         panic!("{lost:?} lost: nobody leads of {:?}", roles.collect::<Vec<_>>());

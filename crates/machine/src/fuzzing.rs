@@ -27,27 +27,8 @@ pub fn row(bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rows::StreamId;
-    use crate::tables::TreeId;
-    use naust_wire::{NodeId, SessionId};
+    use crate::rows::tests::KEYS;
     use proptest::prelude::*;
-
-    const KEYS: [Key<'static>; 14] = [
-        Key::History,
-        Key::Unpersisted,
-        Key::Keyspace(TreeId(1)),
-        Key::Stream(StreamId(0)),
-        Key::Chunk(StreamId(8), Offset(1 << 33)),
-        Key::Cursor(StreamId(0), "billing"),
-        Key::Session(SessionId(1 << 34)),
-        Key::Skipped(Offset(1 << 35)),
-        Key::RangeEnd(Offset(1 << 36), 3),
-        Key::Recent(9),
-        Key::Configuration,
-        Key::Namespace("default"),
-        Key::Directory,
-        Key::Node(NodeId(7)),
-    ];
 
     #[test]
     fn the_last_number_of_all_has_no_run_after_it() {
@@ -63,7 +44,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_taken_or_refused(
-            kind in 0usize..13,
+            kind in 0..KEYS.len(),
             value in proptest::collection::vec(prop_oneof![Just(0u8), any::<u8>()], 0..120)
         ) {
             let key = KEYS[kind].bytes();

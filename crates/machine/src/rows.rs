@@ -280,17 +280,18 @@ pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const KEYS: [Key<'static>; 14] = [
+    /// One of each kind, such as an empty shard tree may begin with.
+    pub(crate) const KEYS: [Key<'static>; 14] = [
         Key::History,
         Key::Unpersisted,
-        Key::Keyspace(TreeId(7)),
-        Key::Stream(StreamId(8)),
+        Key::Keyspace(TreeId(1)),
+        Key::Stream(StreamId(0)),
         Key::Chunk(StreamId(8), Offset(1 << 33)),
-        Key::Cursor(StreamId(8), "billing"),
+        Key::Cursor(StreamId(0), "billing"),
         Key::Session(SessionId(1 << 34)),
         Key::Skipped(Offset(1 << 35)),
         Key::RangeEnd(Offset(1 << 36), 3),

@@ -591,8 +591,7 @@ impl Shard {
     }
 
     /// The namespace was deleted: who was not given to the views is answered now.
-    pub(crate) fn leave(&mut self, effects: &mut Vec<Effect>, total_bytes: &mut u64) {
-        self.forget_bytes(total_bytes);
+    pub(crate) fn leave(&mut self, effects: &mut Vec<Effect>) {
         let gone = Failure::new(Code::NamespaceNotFound, "the namespace was deleted");
         self.refuse_waiting(&gone, effects);
         let given = (self.handed.0.0 + 1).saturating_sub(self.first.0) as usize;

@@ -103,11 +103,19 @@ impl Control {
         }
     }
 
-    /// Whether a session may number it, to have it done exactly once: what opens and ends sessions
-    /// and what leaders propose is not numbered.
+    /// Whether a session may number it, to have it done exactly once: what opens and ends sessions,
+    /// what leaders propose and what changes nothing is not numbered.
     #[must_use]
     pub fn is_numbered(&self) -> bool {
-        !matches!(self, Control::OpenSession { .. } | Control::CloseSession(_) | Control::Floors(_))
+        // A release that does not know the last refuses it: numbered, it would be kept by the
+        // session on some replicas and not on others.
+        !matches!(
+            self,
+            Control::OpenSession { .. }
+                | Control::CloseSession(_)
+                | Control::Floors(_)
+                | Control::NoteDigests
+        )
     }
 
     /// Appends the entry's bytes to `out`, without a session: a packet's body and a frame's.
@@ -265,7 +273,7 @@ fn check_numbers(numbers: &Numbers, control: &Control) -> Result<(), Refusal> {
         return Err(Refusal::new(Code::BadArgument, "the sequences of a session begin at 1"));
     }
     if !control.is_numbered() {
-        let detail = "what opens or ends a session is not numbered by one";
+        let detail = "what opens or ends a session, or changes nothing, is not numbered by one";
         return Err(Refusal::new(Code::BadArgument, detail));
     }
     Ok(())

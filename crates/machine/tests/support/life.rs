@@ -12,8 +12,10 @@ use naust_wire::commit::Draft;
 use naust_wire::control::{Control, Floor, Floored};
 use naust_wire::frame::Kind;
 use naust_wire::options::{Compaction, KeyspaceOptions, NamespaceOptions, StreamOptions};
+use naust_wire::reply::ViewDigest;
 use naust_wire::{Code, NodeId, Numbers, Offset, Sequence, SessionId, ShardId};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 /// SplitMix64 (Steele, Lea and Flood).
@@ -61,6 +63,8 @@ struct Life<F: Fixture> {
     model: Plain,
     clients: Vec<Client>,
     outcomes: Vec<Outcome>,
+    /// The digests that were noted, and where.
+    noted: BTreeMap<Offset, Vec<ViewDigest>>,
 }
 
 impl<F: Fixture> Life<F> {
@@ -75,6 +79,7 @@ impl<F: Fixture> Life<F> {
             model: Plain::default(),
             clients: Vec::new(),
             outcomes: Vec::new(),
+            noted: BTreeMap::new(),
         }
     }
 
@@ -316,6 +321,7 @@ impl<F: Fixture> Life<F> {
             }
         }
         self.outcomes.push(outcome);
+        self.note(logged.header.offset);
         if self.random.one_in(10) {
             self.read();
         }
@@ -419,6 +425,13 @@ impl<F: Fixture> Life<F> {
         assert!(begun.count() <= usize::from(living.is_some()), "{name}: {firsts:?} {living:?}");
     }
 
+    /// Remembers what was noted at a frame, if anything was.
+    fn note(&mut self, at: Offset) {
+        if let Ok(views) = self.known().noted_digests(at) {
+            self.noted.insert(at, views);
+        }
+    }
+
     /// What is kept for replays goes when none can ask for it any more.
     fn leave_nothing_behind(mut self) {
         for _ in 0..2 {
@@ -505,7 +518,9 @@ fn live<F: Fixture>(seed: u64, steps: usize, fixture: &mut impl FnMut() -> F) {
     let at = noting.header.offset;
     let outcome = plain(life.machine().apply(&noting.frame()).unwrap().into());
     life.outcomes.push(outcome);
-    let (digest, noted) = (life.known().digest().unwrap(), life.known().noted_digests(at));
+    life.note(at);
+    let (digest, noted) = (life.known().digest().unwrap(), std::mem::take(&mut life.noted));
+    assert!(noted.contains_key(&at));
     let (frames, outcomes) = (life.log.frames.clone(), life.outcomes.clone());
     life.leave_nothing_behind();
     // The same frames, folded by a machine that rotates at other moments, or never: the same
@@ -515,11 +530,15 @@ fn live<F: Fixture>(seed: u64, steps: usize, fixture: &mut impl FnMut() -> F) {
     for (frame, expected) in frames.iter().zip(&outcomes) {
         let outcome = plain(other.apply(&frame.frame()).unwrap().into());
         assert_eq!(outcome, *expected);
+        if let Some(expected) = noted.get(&frame.header.offset) {
+            // At any moment, after whatever crashes, not only at the end.
+            let views = other.noted_digests(frame.header.offset).unwrap();
+            assert_eq!(views, *expected, "two machines that rotate differently");
+        }
         if seed.is_multiple_of(2) && frame.header.offset.0.is_multiple_of(7) {
             work(&mut other, 3);
         }
     }
-    assert_eq!(other.noted_digests(at), noted, "two machines that rotate differently");
     assert_eq!(other.digest().unwrap(), digest, "two machines that rotate differently");
 }
 

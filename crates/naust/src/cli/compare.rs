@@ -11,14 +11,21 @@
 use super::NotFound;
 use super::output::Output;
 use anyhow::Context as _;
-use naust_client::{Client, Code, Error, Level, Namespace, NodeId, Offset, Options, ReadOptions};
+use naust_client::{
+    Client, Code, Description, Error, Level, Namespace, NodeId, Offset, Options, ReadOptions,
+};
 use naust_wire::reply::{self, ViewDigest};
 use naust_wire::{ShardId, frame};
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 /// How often another offset is chosen, when replicas have forgotten what they had at the last.
 const TRIES: usize = 5;
+
+/// The views that are read.
+const ROWS: &str = "rows";
+const RECORDS: &str = "records";
 
 /// What one replica has up to an offset.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +76,7 @@ enum Of {
     /// The directory, of which every node has a replica.
     Directory,
     /// A namespace, with what it has.
-    Namespace(String, naust_client::Description),
+    Namespace(String, Description),
 }
 
 /// Replicas that were compared with each other.
@@ -103,7 +110,7 @@ pub async fn run(address: &str, only: Option<&str>, as_json: bool) -> anyhow::Re
         }
         any = true;
         let (at, asked) = compare(&client, &seen.nodes, Some(namespace)).await?;
-        let (name, counts) = (namespace.name.as_str(), ["rows", "records"]);
+        let (name, counts) = (namespace.name.as_str(), [ROWS, RECORDS]);
         let compared = Compared { name, shard: namespace.shard, counts, at, asked };
         same &= print(&mut out, as_json, &seen.nodes, &compared)?;
     }
@@ -136,13 +143,45 @@ async fn compare(
                 (Of::Namespace(name.clone(), described), at, replicas.collect::<Vec<_>>())
             }
         };
-        let asked = ask_all(nodes, &asked, &of, at).await?;
+        let mut asked = ask_all(nodes, &asked, &of, at).await?;
+        if let Of::Namespace(name, described) = &of
+            && differ_in_what_expires(&asked)
+            && has_expired(described, &client.namespace(name).describe().await?)
+        {
+            let detail = "what expires went while it was read";
+            for Asked { found, .. } in asked.iter_mut().filter(|one| one.found.is_ok()) {
+                *found = Err(Error::new(Code::OffsetTrimmed, detail));
+            }
+        }
         let is_past =
             |one: &Asked| one.found.as_ref().is_err_and(|error| error.code == Code::OffsetTrimmed);
         if tries == TRIES || !asked.iter().any(is_past) {
             return Ok((at, asked));
         }
     }
+}
+
+/// Whether rows or records are not the same everywhere: floors take effect for reads at any offset,
+/// as soon as they move.
+fn differ_in_what_expires(asked: &[Asked]) -> bool {
+    let read = |found: &Found| {
+        let read = |view: &&ViewDigest| view.view == ROWS || view.view == RECORDS;
+        found.views.iter().filter(read).cloned().collect::<Vec<_>>()
+    };
+    let mut all = asked.iter().filter_map(|one| one.found.as_ref().ok()).map(read);
+    let first = all.next();
+    all.any(|other| Some(other) != first)
+}
+
+/// Whether rows or records have gone between two descriptions.
+fn has_expired(before: &Description, after: &Description) -> bool {
+    let begins = |of: &Description| -> BTreeSet<(bool, String, Offset)> {
+        let keyspaces = of.keyspaces.iter().map(|one| (true, one.name.clone(), one.floor));
+        // Of an empty stream nothing can go.
+        let streams = of.streams.iter().filter(|one| one.records > 0);
+        keyspaces.chain(streams.map(|one| (false, one.name.clone(), one.first))).collect()
+    };
+    !begins(before).is_subset(&begins(after))
 }
 
 /// Asks nodes for what they have at an offset, all at once.
@@ -179,7 +218,7 @@ async fn ask(address: String, of: Of, at: Offset) -> Result<Found, Error> {
     let rows = rows(&namespace, &described.keyspaces, at).await?;
     let mut views = namespace.digests(at).await?;
     let records = records(&namespace, &described.streams, at).await?;
-    views.extend([rows.view("rows"), records.view("records")]);
+    views.extend([rows.view(ROWS), records.view(RECORDS)]);
     Ok(Found { last: Some(log(&namespace, at).await?), views })
 }
 
@@ -315,8 +354,8 @@ fn print(
                 "at": at.0, "node": node, "same": is_same, "error": error, "differs": differs,
                 "index": last.map(|last| last.0),
                 "log": last.map(|last| format!("{:08x}", last.1)),
-                "rows": found.map(|found| found.count("rows")),
-                "records": found.map(|found| found.count("records")),
+                "rows": found.map(|found| found.count(ROWS)),
+                "records": found.map(|found| found.count(RECORDS)),
                 "views": found.map(|found| format!("{:016x}", found.hash())),
                 "digests": digests,
             }))?;
@@ -371,5 +410,48 @@ impl Hash {
 
     fn view(&self, view: &str) -> ViewDigest {
         ViewDigest { view: view.to_owned(), count: self.count, digest: self.hash }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(views: &[(&str, u64)]) -> Found {
+        let views = views.iter().map(|(view, digest)| ViewDigest {
+            view: (*view).to_owned(),
+            count: 1,
+            digest: *digest,
+        });
+        Found { last: Some((1, 2)), views: views.collect() }
+    }
+
+    #[test]
+    fn what_differs_is_named_also_when_only_one_has_it() {
+        let one = found(&[("cursors", 1), ("sessions", 1), (ROWS, 1)]);
+        assert_eq!(one.differs_in(&one), Vec::<&str>::new());
+        let two = found(&[("cursors", 2), ("sessions", 1), (ROWS, 1)]);
+        assert_eq!(two.differs_in(&one), ["cursors"]);
+        let behind = Found { last: Some((1, 3)), ..found(&[("cursors", 1), (ROWS, 2)]) };
+        assert_eq!(behind.differs_in(&one), ["log", ROWS, "sessions"]);
+    }
+
+    /// Why: a floor that moves between the reads of two replicas is no damage.
+    #[test]
+    fn only_rows_and_records_can_expire() {
+        let ask = |node, found| Asked { node: NodeId(node), found };
+        let gone = || Err(Error::new(Code::Unavailable, "it is down"));
+        let alike = [ask(1, Ok(found(&[("cursors", 1), (RECORDS, 1)]))), ask(2, gone())];
+        assert!(!differ_in_what_expires(&alike));
+        let cursors = [
+            ask(1, Ok(found(&[("cursors", 1), (RECORDS, 1)]))),
+            ask(2, Ok(found(&[("cursors", 2), (RECORDS, 1)]))),
+        ];
+        assert!(!differ_in_what_expires(&cursors));
+        let records = [
+            ask(1, Ok(found(&[("cursors", 1), (RECORDS, 1)]))),
+            ask(2, Ok(found(&[("cursors", 1), (RECORDS, 2)]))),
+        ];
+        assert!(differ_in_what_expires(&records));
     }
 }

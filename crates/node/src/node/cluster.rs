@@ -160,20 +160,13 @@ impl Node {
 
     /// A replica goes, and what was copied comes in its place, under its name and with its vote.
     fn adopt(&mut self, id: ShardId, adopt: Adopt, from: NodeId, effects: &mut Vec<Effect>) {
-        let Some(mut shard) = self.shards.remove(&id) else { return };
-        shard.timer_ms.map(|at| self.timers.remove(&(at, id)));
-        shard.forget_bytes(&mut self.unapplied_bytes);
+        let Some(mut shard) = self.take_out(id) else { return };
         let options = self.directory.options(id);
         let by = (from, adopt.contents.transfer);
         self.directory.is_replaced(id, options, by, shard.shown());
         shard.then = Then::Adopt(Box::new(adopt), options);
         shard.make_way(effects);
-        for id in shard.answered.drain(..) {
-            self.connections.end(id, 1, effects);
-        }
-        for id in std::mem::take(&mut shard.held) {
-            self.connections.let_go(id, effects);
-        }
+        self.let_go(&mut shard, effects);
         self.leaving.insert(id, shard);
         self.remove_when_unused(id, effects);
     }

@@ -486,18 +486,30 @@ impl Node {
             }
             return;
         }
-        let Some(mut shard) = self.shards.remove(&id) else { return };
+        let Some(mut shard) = self.take_out(id) else { return };
+        shard.leave(effects);
+        self.let_go(&mut shard, effects);
+        effects.push(Effect::Views { shard: id, job: views::Job::EndPolls });
+        self.leaving.insert(id, shard);
+        self.remove_when_unused(id, effects);
+    }
+
+    /// A shard is not asked for anything any more.
+    pub(super) fn take_out(&mut self, id: ShardId) -> Option<Box<Shard>> {
+        let mut shard = self.shards.remove(&id)?;
         shard.timer_ms.map(|at| self.timers.remove(&(at, id)));
-        shard.leave(effects, &mut self.unapplied_bytes);
+        shard.forget_bytes(&mut self.unapplied_bytes);
+        Some(shard)
+    }
+
+    /// Whom a shard that was taken out has answered, and whom it held up, is done with.
+    pub(super) fn let_go(&mut self, shard: &mut Shard, effects: &mut Vec<Effect>) {
         for id in shard.answered.drain(..) {
             self.connections.end(id, 1, effects);
         }
         for id in std::mem::take(&mut shard.held) {
             self.connections.let_go(id, effects);
         }
-        effects.push(Effect::Views { shard: id, job: views::Job::EndPolls });
-        self.leaving.insert(id, shard);
-        self.remove_when_unused(id, effects);
     }
 
     /// A deleted or failed shard goes when no thread of the shell works on it and the views have

@@ -27,9 +27,7 @@ impl Node {
             let detail = failure.detail;
             return effects.push(Effect::Stop(format!("the directory of namespaces: {detail}")));
         }
-        if let Some(mut shard) = self.shards.remove(&id) {
-            shard.timer_ms.map(|at| self.timers.remove(&(at, id)));
-            shard.forget_bytes(&mut self.unapplied_bytes);
+        if let Some(mut shard) = self.take_out(id) {
             shard.tell_gone(&mut self.peers);
             let options = self.directory.options(id);
             shard.then = match cause {
@@ -44,14 +42,10 @@ impl Node {
             self.directory.fails(now, id, (failure.clone(), helped), shard.shown());
             self.leaving.insert(id, shard);
         }
-        let Some(shard) = self.leaving.get_mut(&id) else { return };
+        let Some(mut shard) = self.leaving.remove(&id) else { return };
         shard.fail(&failure, effects);
-        for id in shard.answered.drain(..) {
-            self.connections.end(id, 1, effects);
-        }
-        for id in std::mem::take(&mut shard.held) {
-            self.connections.let_go(id, effects);
-        }
+        self.let_go(&mut shard, effects);
+        self.leaving.insert(id, shard);
         self.remove_when_unused(id, effects);
         // It will not say that it has flushed.
         self.flushed(id, effects);
@@ -63,9 +57,7 @@ impl Node {
         if !self.is_helped(id) {
             return;
         }
-        let Some(mut shard) = self.shards.remove(&id) else { return };
-        shard.timer_ms.map(|at| self.timers.remove(&(at, id)));
-        shard.forget_bytes(&mut self.unapplied_bytes);
+        let Some(mut shard) = self.take_out(id) else { return };
         shard.tell_gone(&mut self.peers);
         shard.then = Then::Refold(self.directory.options(id));
         let detail = "the tables of the namespace are damaged on this node; ask another one";
@@ -74,12 +66,7 @@ impl Node {
         let failure = Failure::new(Code::Corrupt, detail);
         self.directory.fails(now, id, (failure, true), shard.shown());
         shard.make_way(effects);
-        for id in shard.answered.drain(..) {
-            self.connections.end(id, 1, effects);
-        }
-        for id in std::mem::take(&mut shard.held) {
-            self.connections.let_go(id, effects);
-        }
+        self.let_go(&mut shard, effects);
         self.leaving.insert(id, shard);
         self.remove_when_unused(id, effects);
     }
