@@ -174,7 +174,8 @@ impl Namespace {
     /// last few times, and forgets them when it starts anew.
     ///
     /// # Errors
-    /// `OffsetTrimmed` when it has noted nothing there, or not any more.
+    /// `OffsetTrimmed` when it has noted nothing there, or not any more; `Unavailable` when the
+    /// node that is asked has no replica, or one that is closed.
     pub async fn digests(&self, at: Offset) -> Result<Vec<reply::ViewDigest>, Error> {
         self.client().digests_of(self.about(), at).await
     }

@@ -11,8 +11,8 @@ use serde_json::json;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-/// Milliseconds that a node may take to tell where its logs end.
-const ENDS_MS: u64 = 2_000;
+/// Milliseconds that a node may take to tell what it sees.
+const ASK_MS: u64 = 2_000;
 
 /// Between two looks at what is waited for.
 const LOOK: Duration = Duration::from_millis(50);
@@ -30,8 +30,9 @@ pub struct Cluster {
 
 #[derive(Subcommand)]
 enum What {
-    /// Nodes and namespaces, as the node that is asked sees them; where the log of a replica ends
-    /// is told by its own node, if that is up, or else by the leader.
+    /// Nodes and namespaces, as the node that is asked sees them, or, those that it has no replica
+    /// of, others; where the log of a replica ends is told by its own node, if that is up, or else
+    /// by the leader.
     Status,
     /// Say how a node is added; wait until it takes part.
     Add {
@@ -54,7 +55,9 @@ impl Cluster {
         match self.what {
             What::Status => {
                 let mut seen = client.cluster().await?;
-                ask_for_ends(&mut seen).await;
+                let told = ask_nodes(&seen).await;
+                fill(&mut seen, &told);
+                fill_ends(&mut seen, &told);
                 status(&mut out, self.at.json, &seen)
             }
             What::Add { node } => {
@@ -106,30 +109,60 @@ impl Cluster {
     }
 }
 
-/// Asks all nodes that are up where the logs of their own replicas end, and the leaders for those
-/// of nodes that are down. Who does not answer in time tells nothing: then what was seen stays.
-async fn ask_for_ends(seen: &mut Seen) {
+/// The nodes, and where all namespaces live: those that the node at the other end has no replica
+/// of, others tell.
+pub async fn see(client: &Client) -> anyhow::Result<Seen> {
+    let mut seen = client.cluster().await?;
+    if seen.namespaces.iter().any(|namespace| namespace.replicas.is_empty()) {
+        let told = ask_nodes(&seen).await;
+        fill(&mut seen, &told);
+    }
+    Ok(seen)
+}
+
+/// Asks all nodes that are up what they see. Who does not answer in time tells nothing.
+async fn ask_nodes(seen: &Seen) -> Vec<(NodeId, Seen)> {
     let mut asked = tokio::task::JoinSet::new();
     for node in seen.nodes.iter().filter(|node| node.up && !node.address.is_empty()) {
         let (id, address) = (node.id, node.address.clone());
         asked.spawn(async move {
-            let options = Options { stays: true, timeout_ms: ENDS_MS, ..Options::default() };
+            let options = Options { stays: true, timeout_ms: ASK_MS, ..Options::default() };
             let told = Client::connect_with([address], options).await?.cluster().await?;
             Ok::<_, naust_client::Error>((id, told))
         });
     }
+    let answers = asked.join_all().await;
+    answers.into_iter().flatten().collect()
+}
+
+/// Fills in the namespaces of which nothing is known, best by what their leaders tell.
+fn fill(seen: &mut Seen, told: &[(NodeId, Seen)]) {
+    for namespace in seen.namespaces.iter_mut().filter(|one| one.replicas.is_empty()) {
+        let of = |(id, told): &'_ (NodeId, Seen)| {
+            let known = told.namespaces.iter().find(|known| known.shard == namespace.shard)?;
+            (!known.replicas.is_empty()).then(|| (known.leader == *id, known.clone()))
+        };
+        let known = told.iter().filter_map(of).max_by_key(|(leads, _)| *leads);
+        if let Some((_, known)) = known {
+            *namespace = known;
+        }
+    }
+}
+
+/// Where the logs of replicas end: each node tells it of its own, and the leaders of those on nodes
+/// that are down. Of whom nobody tells anything, what was seen stays.
+fn fill_ends(seen: &mut Seen, told: &[(NodeId, Seen)]) {
     let down: BTreeSet<NodeId> =
         seen.nodes.iter().filter(|node| !node.up).map(|node| node.id).collect();
-    while let Some(told) = asked.join_next().await {
-        let Ok(Ok((id, told))) = told else { continue };
+    for (id, told) in told {
         for namespace in &mut seen.namespaces {
             let known = told.namespaces.iter().find(|known| known.shard == namespace.shard);
             let Some(known) = known else { continue };
-            let leads = known.leader == id;
+            let leads = known.leader == *id;
             for replica in &mut namespace.replicas {
                 let told = known.replicas.iter().find(|told| told.node == replica.node);
                 if let Some(told) = told
-                    && (replica.node == id || leads && down.contains(&replica.node))
+                    && (replica.node == *id || leads && down.contains(&replica.node))
                 {
                     replica.end = told.end;
                 }
@@ -185,7 +218,11 @@ pub async fn wait_to_take_part(client: &Client, id: NodeId, until: Instant) -> a
 /// Waits until a node has no part in any namespace.
 pub async fn wait_to_be_gone(client: &Client, id: NodeId, until: Instant) -> anyhow::Result<()> {
     wait_until(client, until, "the node's replicas to be given up", |seen| {
-        let has = |namespace: &Namespace| namespace.replicas.iter().any(|one| one.node == id);
+        // A namespace that nobody tells of may live there.
+        let has = |namespace: &Namespace| {
+            let replicas = &namespace.replicas;
+            replicas.is_empty() || replicas.iter().any(|one| one.node == id)
+        };
         !seen.nodes.iter().any(|node| node.id == id) && !seen.namespaces.iter().any(has)
     })
     .await
@@ -198,7 +235,7 @@ async fn wait_until(
     condition: impl Fn(&Seen) -> bool,
 ) -> anyhow::Result<()> {
     loop {
-        if condition(&client.cluster().await?) {
+        if condition(&see(client).await?) {
             return Ok(());
         }
         if Instant::now() >= until {

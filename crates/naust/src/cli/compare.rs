@@ -95,7 +95,7 @@ pub async fn run(address: &str, only: Option<&str>, as_json: bool) -> anyhow::Re
     let client = Client::connect([address.to_owned()])
         .await
         .with_context(|| format!("no node answers at {address}"))?;
-    let seen = client.cluster().await?;
+    let seen = super::cluster::see(&client).await?;
     let mut out = Output::new();
     let (mut same, mut any) = (true, false);
     if only.is_none() {

@@ -69,18 +69,20 @@ fn a_rolling_restart_loses_no_request() {
     cluster.check(&load.end());
 }
 
+/// Where all replicas of `default` end, as a node tells it; `None`: it does not know all.
+fn ends(cluster: &Cluster, which: usize) -> Option<Vec<(String, u64)>> {
+    let told = cluster.naust(which, &["cluster", "status", "--json"]);
+    let mut lines = told.lines().map(|line| serde_json::from_str(line).unwrap());
+    let default = lines.find(|line: &serde_json::Value| line["namespace"] == "default")?;
+    let replicas = default["replicas"].as_array()?.iter();
+    replicas.map(|one| Some((one["node"].as_str()?.to_owned(), one["end"].as_u64()?))).collect()
+}
+
 /// Whoever looks at a cluster sees where the logs of all replicas end, whichever node he asks; of
 /// one that is down, what the leader knows.
 #[test]
 fn any_node_tells_where_all_replicas_end() {
     let mut cluster = Cluster::start(3);
-    let ends = |cluster: &Cluster, which: usize| -> Option<Vec<(String, u64)>> {
-        let told = cluster.naust(which, &["cluster", "status", "--json"]);
-        let mut lines = told.lines().map(|line| serde_json::from_str(line).unwrap());
-        let default = lines.find(|line: &serde_json::Value| line["namespace"] == "default")?;
-        let replicas = default["replicas"].as_array()?.iter();
-        replicas.map(|one| Some((one["node"].as_str()?.to_owned(), one["end"].as_u64()?))).collect()
-    };
     let put = |cluster: &Cluster, which: usize| {
         cluster.naust(which, &["kv", "put", "users", "ada", "1"]);
     };
@@ -157,4 +159,33 @@ fn wrong_ways_into_a_cluster_are_refused() {
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(told.contains("there is no node \"n3\"; there are"), "{told}");
     assert_eq!(output.status.code(), Some(1));
+}
+
+/// Why: with more nodes than a namespace has replicas, the node that is asked may know nothing of
+/// it. Commands that wait for replicas took that for there being none.
+#[test]
+fn a_node_without_a_replica_asks_those_that_have_one() {
+    let mut cluster = Cluster::start(3);
+    cluster.naust(0, &["kv", "put", "users", "ada", "1"]);
+    let new = cluster.join().name.clone();
+    let told = cluster.naust(3, &["cluster", "add", &new]);
+    assert_eq!(told, format!("node {new} takes part\n"));
+    let seen = cluster.nodes[3].sees().unwrap();
+    let default = seen.namespaces.iter().find(|known| known.name == "default").unwrap();
+    assert_eq!((default.end, default.replicas.len()), (None, 0), "it has no replica");
+    wait_until("all three replicas to end alike", || {
+        ends(&cluster, 3)
+            .is_some_and(|ends| ends.len() == 3 && ends.iter().all(|one| one.1 == ends[0].1))
+    });
+    wait_until("the directory to be the same on all four", || {
+        let address = cluster.nodes[3].address();
+        let output = naust(&["log", "verify", "--cluster", "--address", &address]).output();
+        let told = String::from_utf8(output.unwrap().stdout).unwrap();
+        told.matches(": same\n").count() == 4 + 3
+    });
+    // It is not out before its replica of `default` is.
+    let gone = cluster.nodes[0].name.clone();
+    cluster.naust(3, &["cluster", "remove", &gone]);
+    let replicas = ends(&cluster, 3).unwrap();
+    assert!(replicas.iter().all(|(name, _)| *name != gone), "{replicas:?}");
 }

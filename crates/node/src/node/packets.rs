@@ -183,13 +183,17 @@ impl Node {
         effects: &mut Vec<Effect>,
     ) -> Result<(), Failure> {
         let read = Read::decode(packet.body).map_err(refused)?;
-        let is_of_any = matches!(read.query, Query::Digests { .. });
-        if packet.shard == ShardId::DIRECTORY && !is_of_any {
+        let is_of_replica = matches!(read.query, Query::Digests { .. });
+        if packet.shard == ShardId::DIRECTORY && !is_of_replica {
             return Err(no_namespace(packet.shard));
         }
         let Some(shard) = self.shards.get_mut(&packet.shard) else {
             // Who asks for what this replica has is not told what others have.
-            if read.level == Level::Local && self.directory.is_in_repair(packet.shard) {
+            let is_closed = read.level == Level::Local && self.directory.is_in_repair(packet.shard);
+            if is_of_replica && !self.directory.is_absent(packet.shard) {
+                return Err(Failure::new(Code::Unavailable, "this node has no replica of it"));
+            }
+            if is_closed || is_of_replica {
                 return Err(self.directory.absent(packet.shard));
             }
             return self.without(now, from, packet, effects);
