@@ -179,6 +179,18 @@ impl File for DiskFile {
     }
 }
 
+/// Has the system begin to write these bytes of a file to the disk, so that a sync, whoever asks
+/// for one, finds less to do at once. Where there is no such hint, nothing is lost but that.
+pub(crate) fn send(file: &fs::File, position: u64, length: u64) {
+    #[cfg(target_os = "linux")]
+    if let Some(length) = std::num::NonZeroU64::new(length) {
+        // Told that bytes will not be needed, it writes them, and keeps what it is writing.
+        let _ = rustix::fs::fadvise(file, position, Some(length), rustix::fs::Advice::DontNeed);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (file, position, length);
+}
+
 fn delay(sync_delay: Option<Duration>) {
     if let Some(time) = sync_delay {
         std::thread::sleep(time);

@@ -27,9 +27,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// What is held for other nodes, by shard and transfer.
 type Exports = BTreeMap<(ShardId, u64), Arc<Export<LsmReader>>>;
 
-/// Bytes that are copied before they are put on the disk. Left to the system, they would gather in
-/// memory and then be written all at once, in the way of the commits of all shards.
-const UNSYNCED_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Bytes that are copied before they are surely on the disk. Each part is sent to it as it comes:
+/// left to the system, they would gather in memory and then be written all at once, in the way of
+/// the commits of all shards.
+const UNSYNCED_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
 /// What is held for other nodes, and what is copied from them.
 #[derive(Default)]
@@ -178,8 +179,8 @@ fn digest_of(file: &Path, name: &str, bytes: u64) -> io::Result<Vec<u8>> {
     })
 }
 
-/// Writes a part, and then, if it `syncs`, puts what the file has on the disk. When all files are
-/// there, all are put on the disk to their ends.
+/// Writes a part and sends it to the disk; if it `syncs`, waits until it is there. When all files
+/// are there, all are put on the disk to their ends.
 fn put(next: &Path, name: &str, at: u64, bytes: &[u8], syncs: bool) -> io::Result<()> {
     let file = File::options().write(true).open(path(next, name)?)?;
     if at < file.metadata()?.len() {
@@ -192,7 +193,11 @@ fn put(next: &Path, name: &str, at: u64, bytes: &[u8], syncs: bool) -> io::Resul
         // It may end with a hole.
         file.set_len(at + bytes.len() as u64)?;
     }
-    if syncs { file.sync_data() } else { Ok(()) }
+    if syncs {
+        return file.sync_data();
+    }
+    crate::disk::send(&file, at, bytes.len() as u64);
+    Ok(())
 }
 
 /// Where a file is put whose name another node told.
