@@ -1,7 +1,10 @@
 //! The memory that the rows of all shards of one views thread share.
 //!
 //! Each shard flushes its rows by itself when it has many. Many shards with few rows each are
-//! looked after here: past the budget the largest one is asked to flush, one at a time.
+//! looked after here: past the budget one is asked to flush, then the next. It is the one whose
+//! bytes, times how long ago it flushed, are the most. Memory that nobody adds to goes first, then,
+//! and the busy have its room: if a shard grows at a rate *r* and flushes every *t*, this makes all
+//! *r t²* alike, which divides a memory of Σ *r t* bytes for the fewest flushes, Σ 1/*t*.
 
 use naust_wire::ShardId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,11 +12,19 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A shard with fewer bytes is not asked: its flush would free next to nothing.
 const WORTHWHILE_BYTES: u64 = 256 * 1024;
 
+/// What a shard has.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    bytes: u64,
+    /// When it had less than before, the last time; or when it was heard of first.
+    since_ms: u64,
+}
+
 /// Who has how much.
 #[derive(Debug)]
 pub struct Budget {
     bytes_max: u64,
-    bytes: BTreeMap<ShardId, u64>,
+    shards: BTreeMap<ShardId, Held>,
     total: u64,
     /// Asked by this budget, and not done yet.
     asked: Option<ShardId>,
@@ -27,22 +38,26 @@ impl Budget {
     pub fn new(bytes_max: u64) -> Budget {
         Budget {
             bytes_max,
-            bytes: BTreeMap::new(),
+            shards: BTreeMap::new(),
             total: 0,
             asked: None,
             asked_by_worker: BTreeSet::new(),
         }
     }
 
-    /// A shard told what it has.
-    pub fn tell(&mut self, shard: ShardId, bytes: u64) {
-        let before = self.bytes.insert(shard, bytes).unwrap_or(0);
-        self.total = self.total - before + bytes;
+    /// A shard told how many bytes of rows it has in memory.
+    pub fn tell(&mut self, shard: ShardId, bytes: u64, now_ms: u64) {
+        let held = self.shards.entry(shard).or_insert(Held { bytes: 0, since_ms: now_ms });
+        self.total = self.total - held.bytes + bytes;
+        if bytes < held.bytes {
+            held.since_ms = now_ms;
+        }
+        held.bytes = bytes;
     }
 
     /// A shard is gone.
     pub fn forget(&mut self, shard: ShardId) {
-        self.total -= self.bytes.remove(&shard).unwrap_or(0);
+        self.total -= self.shards.remove(&shard).map_or(0, |held| held.bytes);
         self.asked = self.asked.filter(|asked| *asked != shard);
         self.asked_by_worker.remove(&shard);
     }
@@ -54,11 +69,11 @@ impl Budget {
 
     /// A shard has flushed. Says whether the worker is to be told.
     #[must_use]
-    pub fn flushed(&mut self, shard: ShardId) -> bool {
+    pub fn flushed(&mut self, shard: ShardId, now_ms: u64) -> bool {
         if self.asked == Some(shard) {
             self.asked = None;
             // It tells anew what it has with the next commit.
-            self.tell(shard, 0);
+            self.tell(shard, 0, now_ms);
         }
         self.asked_by_worker.remove(&shard)
     }
@@ -71,12 +86,17 @@ impl Budget {
 
     /// The shard that is to flush now, if there is one: it counts as asked.
     #[must_use]
-    pub fn ask(&mut self) -> Option<ShardId> {
+    pub fn ask(&mut self, now_ms: u64) -> Option<ShardId> {
         if !self.is_over() {
             return None;
         }
-        let (shard, bytes) = self.bytes.iter().max_by_key(|(_, bytes)| **bytes)?;
-        self.asked = Some(*shard).filter(|_| *bytes >= WORTHWHILE_BYTES);
+        let worthwhile = self.shards.iter().filter(|(_, held)| held.bytes >= WORTHWHILE_BYTES);
+        let weight = |held: &Held| {
+            let age_ms = now_ms.saturating_sub(held.since_ms);
+            u128::from(held.bytes) * u128::from(age_ms + 1)
+        };
+        let heaviest = worthwhile.max_by_key(|(_, held)| weight(held));
+        self.asked = heaviest.map(|(shard, _)| *shard);
         self.asked
     }
 }
@@ -88,40 +108,86 @@ mod tests {
     const MIB: u64 = 1024 * 1024;
 
     #[test]
-    fn past_the_budget_the_largest_is_asked_one_at_a_time() {
+    fn past_the_budget_the_largest_of_one_age_is_asked_one_at_a_time() {
         let mut budget = Budget::new(10 * MIB);
         for (shard, bytes) in [(1, 3 * MIB), (2, 4 * MIB), (3, 3 * MIB)] {
-            budget.tell(ShardId(shard), bytes);
+            budget.tell(ShardId(shard), bytes, 0);
         }
-        assert_eq!(budget.ask(), None, "the budget may be used up");
-        budget.tell(ShardId(1), 5 * MIB);
-        assert_eq!(budget.ask(), Some(ShardId(1)));
-        assert_eq!(budget.ask(), None, "one is under way");
-        assert!(!budget.flushed(ShardId(1)), "the worker did not ask");
-        assert_eq!(budget.ask(), None, "there is room again");
-        budget.tell(ShardId(3), 9 * MIB);
-        assert_eq!(budget.ask(), Some(ShardId(3)));
+        assert_eq!(budget.ask(0), None, "the budget may be used up");
+        budget.tell(ShardId(1), 5 * MIB, 0);
+        assert_eq!(budget.ask(0), Some(ShardId(1)));
+        assert_eq!(budget.ask(0), None, "one is under way");
+        assert!(!budget.flushed(ShardId(1), 0), "the worker did not ask");
+        assert_eq!(budget.ask(0), None, "there is room again");
+        budget.tell(ShardId(3), 9 * MIB, 0);
+        assert_eq!(budget.ask(0), Some(ShardId(3)));
         budget.forget(ShardId(3));
-        budget.tell(ShardId(1), 9 * MIB);
-        assert_eq!(budget.ask(), Some(ShardId(1)), "one that is gone holds up nobody");
+        budget.tell(ShardId(1), 9 * MIB, 0);
+        assert_eq!(budget.ask(0), Some(ShardId(1)), "one that is gone holds up nobody");
     }
 
     #[test]
     fn the_worker_hears_of_what_it_asked_for() {
         let mut budget = Budget::new(MIB);
-        budget.tell(ShardId(1), 2 * MIB);
-        assert_eq!(budget.ask(), Some(ShardId(1)));
+        budget.tell(ShardId(1), 2 * MIB, 0);
+        assert_eq!(budget.ask(0), Some(ShardId(1)));
         budget.ask_for_worker(ShardId(1));
         budget.ask_for_worker(ShardId(2));
-        assert!(budget.flushed(ShardId(1)));
-        assert!(budget.flushed(ShardId(2)));
-        assert!(!budget.flushed(ShardId(2)));
+        assert!(budget.flushed(ShardId(1), 0));
+        assert!(budget.flushed(ShardId(2), 0));
+        assert!(!budget.flushed(ShardId(2), 0));
     }
 
     #[test]
     fn many_shards_with_next_to_nothing_are_left_alone() {
         let mut budget = Budget::new(MIB);
-        (0..100).for_each(|shard| budget.tell(ShardId(shard), 100 * 1024));
-        assert_eq!(budget.ask(), None);
+        (0..100).for_each(|shard| budget.tell(ShardId(shard), 100 * 1024, 0));
+        assert_eq!(budget.ask(9), None);
+    }
+
+    /// Why: what many shards left behind kept a busy one to a sliver of the budget. It flushed ten
+    /// times a second, and compaction could not keep up with so many small runs.
+    #[test]
+    fn memory_that_nobody_adds_to_goes_before_that_of_the_busy() {
+        let (busy, mut budget) = (ShardId(99), Budget::new(64 * MIB));
+        (0..15).for_each(|idle| budget.tell(ShardId(idle), 4 * MIB, 0));
+        let mut largest = 0;
+        let mut flushes = [0; 100];
+        let mut bytes = 0;
+        for now_ms in 10_000..20_000 {
+            bytes += MIB / 16;
+            largest = largest.max(bytes);
+            budget.tell(busy, bytes, now_ms);
+            if let Some(asked) = budget.ask(now_ms) {
+                flushes[asked.0 as usize] += 1;
+                bytes = if asked == busy { 0 } else { bytes };
+                assert!(!budget.flushed(asked, now_ms));
+            }
+        }
+        assert!(flushes[..15].iter().all(|flushes| *flushes <= 1), "{flushes:?}");
+        assert!((9..=16).contains(&flushes[99]), "{flushes:?}");
+        assert!(largest > 60 * MIB);
+    }
+
+    /// Why: with a hundredth of the rate a shard should flush a tenth as often, for the fewest
+    /// flushes.
+    #[test]
+    fn the_busy_flush_more_often_by_the_root_of_their_rate() {
+        let mut budget = Budget::new(64 * MIB);
+        let mut bytes = [0; 2];
+        let mut flushes = [0u32; 2];
+        for now_ms in 0..1_000_000 {
+            for (shard, rate) in [(0, 1024), (1, 100 * 1024)] {
+                bytes[shard] += rate;
+                budget.tell(ShardId(shard as u32), bytes[shard], now_ms);
+            }
+            if let Some(asked) = budget.ask(now_ms) {
+                flushes[asked.0 as usize] += 1;
+                bytes[asked.0 as usize] = 0;
+                assert!(!budget.flushed(asked, now_ms));
+            }
+        }
+        let ratio = flushes[1] / flushes[0];
+        assert!((8..=12).contains(&ratio), "{flushes:?}");
     }
 }

@@ -201,7 +201,8 @@ impl Thread<'_> {
     }
 
     fn keep_budget(&mut self) {
-        if let Some(shard) = self.state.budget.ask() {
+        let now_ms = self.wiring.clock.now().monotonic_ms;
+        if let Some(shard) = self.state.budget.ask(now_ms) {
             self.state.views.handle(
                 self.wiring.clock.now(),
                 shard,
@@ -233,11 +234,13 @@ impl Thread<'_> {
                 self.state.told.push(WorkerInput::Answered { to, requests });
             }
             Output::Progress(progress) => {
-                self.state.budget.tell(progress.shard, progress.backlog_bytes);
+                let now_ms = self.wiring.clock.now().monotonic_ms;
+                self.state.budget.tell(progress.shard, progress.memory_bytes, now_ms);
                 self.state.told.push(WorkerInput::Progress(progress));
             }
             Output::Flushed(shard) => {
-                if self.state.budget.flushed(shard) {
+                let now_ms = self.wiring.clock.now().monotonic_ms;
+                if self.state.budget.flushed(shard, now_ms) {
                     self.state.told.push(WorkerInput::Flushed(shard));
                 }
             }

@@ -193,6 +193,8 @@ pub struct Progress {
     pub index: Index,
     /// Bytes that wait for flushes and compaction: the worker refuses commits past its bound.
     pub backlog_bytes: u64,
+    /// Bytes of rows in memory: what flushes would free.
+    pub memory_bytes: u64,
     /// The disk is full for tables: commits are refused until it is not.
     pub disk_full: bool,
     /// What the views need of the old log has changed.

@@ -238,6 +238,7 @@ pub fn shard<T: Tables>(
         next: resume.applied.next.max(Offset::FIRST),
         index: resume.applied.index,
         backlog_bytes: 0,
+        memory_bytes: 0,
         disk_full: false,
         needs: None,
         floors: None,

@@ -272,8 +272,9 @@ impl<T: Tables> Shard<T> {
 
     fn progress(&self) -> Progress {
         let runs = self.machine.backlog().saturating_sub(RUNS_FREE) as u64;
-        let backlog_bytes = self.machine.memory_bytes() + runs * RUN_BYTES;
-        Progress { backlog_bytes, ..self.progress_at(self.machine.applied()) }
+        let memory_bytes = self.machine.memory_bytes();
+        let backlog_bytes = memory_bytes + runs * RUN_BYTES;
+        Progress { backlog_bytes, memory_bytes, ..self.progress_at(self.machine.applied()) }
     }
 
     fn progress_at(&self, mark: Mark) -> Progress {
@@ -283,6 +284,7 @@ impl<T: Tables> Shard<T> {
             next: mark.next,
             index: mark.index,
             backlog_bytes: 0,
+            memory_bytes: 0,
             disk_full: self.is_full,
             needs: None,
             floors: None,
