@@ -18,7 +18,7 @@ use crate::disk::{Disk, Open};
 use crate::layout::{Flaw, Layout, Position};
 use crate::log::Log;
 use crate::segment::Content;
-use crate::shared::{Map, Segment, Shared, read_footer};
+use crate::shared::{Map, Segment, Shared, read_footer, write_bad_footers};
 use crate::superblock::{HardState, Identity, Superblock};
 use crate::{Fault, Reader, scan, write};
 use naust_wire::planted::{self, Bug};
@@ -462,6 +462,9 @@ impl Survey {
         for name in &self.unfinished {
             self.disk.remove(name).map_err(Fault::at("remove", name))?;
         }
+        for base in self.old.keys() {
+            self.mend_footers(*base)?;
+        }
         for base in self.bases.clone() {
             let scanned = self.scanned.contains(&base);
             if base > end || (base == end && !scanned) {
@@ -482,6 +485,25 @@ impl Survey {
             self.superblock.store(&*self.disk)?;
         }
         Ok(filled)
+    }
+
+    /// Of a segment that trimming left holes in, nothing else tells which they are: each of its two
+    /// footers is to be there for the other.
+    fn mend_footers(&self, base: Offset) -> Result<(), Fault> {
+        let name = Layout::name(base);
+        let file = self.disk.open(&name, Open::Existing).map_err(Fault::at("open", &name))?;
+        let content = read_footer(&*file, self.layout(), base)?;
+        let Some(content) = content.filter(|content| content.ranges.is_some()) else {
+            return Ok(());
+        };
+        let written = write_bad_footers(&*file, self.layout(), &content).and_then(|any| {
+            if any { file.sync().map_err(Fault::at("sync", &name)) } else { Ok(()) }
+        });
+        match written {
+            // One is enough; the next start tries again.
+            Err(fault) if fault.is_full() => Ok(()),
+            written => written,
+        }
     }
 
     /// Mends one segment; returns how many log bytes its file has.

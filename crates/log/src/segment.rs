@@ -3,11 +3,15 @@
 //! ```text
 //!  file of a segment:
 //!  0                                          segment_bytes
-//!  | frames, padding (position = offset − base) | footer |
+//!  | frames, padding (position = offset − base) | footer | of a sparse segment: footer again |
 //! ```
 //! The footer holds what would otherwise take a scan: where the segment begins and ends, its runs
 //! of terms, and one mark (index → offset) every 64 KiB. A *sparse* segment, one that was rewritten
 //! by trimming, also lists the ranges that are still there; the rest of its file is a hole.
+//!
+//! What other footers hold a scan finds out again. Which holes are meant nothing else tells, and
+//! other replicas may have let go of other frames: so a sparse segment has its footer twice, in
+//! blocks of its own each. Whoever opens the log makes the one of them that is bad from the other.
 
 use crate::layout::Position;
 use naust_wire::frame::Header;
@@ -24,8 +28,14 @@ const PREFIX_BYTES: usize = 24;
 const POSITION_BYTES: usize = 40;
 const FIXED_BYTES: usize = PREFIX_BYTES + 8 + 3 * POSITION_BYTES + 3 * 8 + 8;
 
+/// The second footer of a sparse segment begins with a block of this many bytes: a disk loses whole
+/// ones.
+const BLOCK_BYTES: u64 = 4096;
+
 /// Longest footer, in bytes: a run of terms for each of the smallest frames, and then some.
-pub(crate) const FOOTER_BYTES_MAX: u64 = 64 * 1024 * 1024;
+const FOOTER_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Two of them, each of whole blocks.
+pub(crate) const FOOTERS_BYTES_MAX: u64 = 2 * (FOOTER_BYTES_MAX + BLOCK_BYTES);
 
 /// Where the frame of an index begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,6 +154,30 @@ impl Content {
         let crc = crc32c(&[&out[..16], &out[20..]]);
         out[16..20].copy_from_slice(&crc.to_le_bytes());
         out
+    }
+
+    /// What stands behind the log bytes of its file, and where in the file.
+    pub(crate) fn footers(&self, segment_bytes: u64) -> Vec<(u64, Vec<u8>)> {
+        let footer = self.footer();
+        let second = (segment_bytes + footer.len() as u64).next_multiple_of(BLOCK_BYTES);
+        match self.ranges {
+            None => vec![(segment_bytes, footer)],
+            Some(_) => vec![(segment_bytes, footer.clone()), (second, footer)],
+        }
+    }
+
+    /// Reads what stands behind the log bytes of the file of the segment that begins at `base`;
+    /// `None` if there is no good footer.
+    pub(crate) fn read_any(base: Offset, segment_bytes: u64, bytes: &[u8]) -> Option<Content> {
+        if let Some(content) = Content::read(base, bytes) {
+            return Some(content);
+        }
+        let first = segment_bytes + 1;
+        let begins = (first.next_multiple_of(BLOCK_BYTES)..).step_by(BLOCK_BYTES as usize);
+        let begins = begins.map(|begin| (begin - segment_bytes) as usize);
+        let mut begins = begins.take_while(|begin| *begin < bytes.len());
+        let second = begins.find_map(|begin| Content::read(base, &bytes[begin..]));
+        second.filter(|content| content.ranges.is_some())
     }
 
     /// Reads a footer of the segment that begins at `base`; `None` if it is none.

@@ -10,7 +10,7 @@ use crate::Fault;
 use crate::disk::{Disk, File, Open};
 use crate::journal::Journaled;
 use crate::layout::{Layout, Position};
-use crate::segment::{Content, FOOTER_BYTES_MAX, Mark};
+use crate::segment::{Content, FOOTERS_BYTES_MAX, Mark};
 use naust_wire::{Index, Offset};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -196,6 +196,28 @@ impl Map {
     }
 }
 
+/// Writes those footers of a segment's file that are not as they should be; whether there were any.
+/// They are not synced.
+pub(crate) fn write_bad_footers(
+    file: &dyn File,
+    layout: Layout,
+    content: &Content,
+) -> Result<bool, Fault> {
+    let name = Layout::name(content.base);
+    let mut any = false;
+    for (position, footer) in content.footers(layout.segment_bytes()) {
+        let mut there = vec![0; footer.len()];
+        let read = file.read_at(position, &mut there);
+        let read = read.map_err(Fault::at("read the footer of", &name))?;
+        if there[..read] != footer[..] {
+            let written = file.write_at(position, &[&footer]);
+            written.map_err(Fault::at("write the footer of", &name))?;
+            any = true;
+        }
+    }
+    Ok(any)
+}
+
 /// Reads the footer of a segment's file, if it has a good one.
 pub(crate) fn read_footer(
     file: &dyn File,
@@ -204,10 +226,10 @@ pub(crate) fn read_footer(
 ) -> Result<Option<Content>, Fault> {
     let name = Layout::name(base);
     let length = file.len().map_err(Fault::at("measure", &name))?;
-    let bytes = length.saturating_sub(layout.segment_bytes()).min(FOOTER_BYTES_MAX);
+    let bytes = length.saturating_sub(layout.segment_bytes()).min(FOOTERS_BYTES_MAX);
     let mut footer = vec![0; usize::try_from(bytes).expect("bounded above")];
     let read = file.read_at(layout.segment_bytes(), &mut footer);
     let read = read.map_err(Fault::at("read the footer of", &name))?;
-    let content = Content::read(base, &footer[..read]);
+    let content = Content::read_any(base, layout.segment_bytes(), &footer[..read]);
     Ok(content.filter(|content| content.seal.is_some_and(|seal| seal.offset == layout.end(base))))
 }

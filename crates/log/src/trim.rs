@@ -12,7 +12,7 @@ use crate::log::Log;
 use crate::reader::{ReadError, Reader};
 use crate::recovery::UNFINISHED;
 use crate::segment::Content;
-use crate::shared::{Segment, Shared};
+use crate::shared::{Segment, Shared, write_bad_footers};
 use crate::{Damage, Fault};
 use naust_wire::Offset;
 use naust_wire::planted::{self, Bug};
@@ -233,9 +233,8 @@ impl Trim {
         let file = opened.map_err(Fault::at("create", beside))?;
         file.set_len(0).map_err(Fault::at("empty", beside))?;
         let content = self.copy_frames(&*file, beside)?;
-        file.write_at(self.shared.layout.segment_bytes(), &[&content.footer()])
-            .and_then(|()| file.sync())
-            .map_err(Fault::at("write", beside))?;
+        write_bad_footers(&*file, self.shared.layout, &content)?;
+        file.sync().map_err(Fault::at("write", beside))?;
         Ok(content)
     }
 

@@ -83,14 +83,26 @@ fn load(dump: &str) -> SimDisk {
 }
 
 #[test]
-fn this_release_writes_format_1() {
-    expect_test::expect_file!["fixtures/format-1.txt"].assert_eq(&dump(&make()));
+fn this_release_writes_format_1_with_second_footers() {
+    expect_test::expect_file!["fixtures/format-1-footers.txt"].assert_eq(&dump(&make()));
 }
 
+/// Without the second footer of the sparse segment, which is made when it is opened.
 #[test]
 fn format_1_opens() {
     let disk = load(include_str!("fixtures/format-1.txt"));
-    let (log, opened) = Log::open(Arc::new(disk), SHARD).unwrap();
+    opens(&disk);
+    let segment = |disk: &SimDisk| disk.files().into_iter().next().unwrap();
+    assert_eq!(segment(&disk), segment(&make()));
+}
+
+#[test]
+fn format_1_with_second_footers_opens() {
+    opens(&load(include_str!("fixtures/format-1-footers.txt")));
+}
+
+fn opens(disk: &SimDisk) {
+    let (log, opened) = Log::open(Arc::new(disk.clone()), SHARD).unwrap();
     assert_eq!((log.identity().cluster, log.configuration()), (0x99, &b"one voter"[..]));
     assert_eq!(log.hard_state().term, Term(2));
     assert_eq!((opened.torn, log.end().index, log.start().index), (None, Index(6), Index(3)));

@@ -256,19 +256,13 @@ fn frames_of_another_history_do_not_join() {
     assert!(matches!(log.reader().mend(end, Vec::new()).run(), Err(MendError::Gone)));
 }
 
-#[test]
-fn live_frames_of_sparse_segments_are_mended_too() {
-    let (disk, mut log, _) = make(4, 60);
-    let applied = log.end().offset;
-    let offsets: Vec<Offset> = all(&log.reader()).iter().map(|frame| frame.1).collect();
-    let live: Vec<Offset> = offsets.iter().copied().step_by(9).collect();
-    let copy = log.reader();
-    let kept: Vec<Vec<u8>> =
-        live.iter().map(|offset| copy.frame(*offset).unwrap().into_bytes()).collect();
+/// Lets go of all but these frames, in turns.
+fn trim_to(log: &mut Log, live: &[Offset]) {
     let ranges = |range: std::ops::Range<Offset>| {
         let within = live.iter().filter(|at| range.contains(at));
         Some(within.map(|at| at.plus(8)..at.plus(9)).collect())
     };
+    let applied = log.end().offset;
     let input = TrimInput { persisted: applied, keep_from: applied, live: &ranges };
     for _ in 0..30 {
         let job = log.trim(&input);
@@ -276,8 +270,21 @@ fn live_frames_of_sparse_segments_are_mended_too() {
             log.written(write.run()).unwrap();
         }
         let Some(job) = job else { continue };
-        log.trimmed(job.run()).unwrap();
+        let done = job.run();
+        assert_eq!(done.damage(), None);
+        log.trimmed(done).unwrap();
     }
+}
+
+#[test]
+fn live_frames_of_sparse_segments_are_mended_too() {
+    let (disk, mut log, _) = make(4, 60);
+    let offsets: Vec<Offset> = all(&log.reader()).iter().map(|frame| frame.1).collect();
+    let live: Vec<Offset> = offsets.iter().copied().step_by(9).collect();
+    let copy = log.reader();
+    let kept: Vec<Vec<u8>> =
+        live.iter().map(|offset| copy.frame(*offset).unwrap().into_bytes()).collect();
+    trim_to(&mut log, &live);
     let reader = log.reader();
     let mut random = Random::new(1);
     assert_eq!(scrub(&reader, &mut random), []);
@@ -296,28 +303,57 @@ fn live_frames_of_sparse_segments_are_mended_too() {
     }
 }
 
+/// Which frames are gone on purpose, others can't tell: they may have let go of other ones.
+#[test]
+fn a_segment_with_holes_bears_that_one_of_its_footers_rots() {
+    let (disk, mut log, _) = make(4, 60);
+    let offsets: Vec<Offset> = all(&log.reader()).iter().map(|frame| frame.1).collect();
+    let live: Vec<Offset> = offsets.into_iter().step_by(9).collect();
+    trim_to(&mut log, &live);
+    let start = log.start().offset;
+    let old: Vec<Offset> = live.iter().copied().filter(|at| *at < start).collect();
+    let kept = all(&log.reader());
+    let base = layout().base(old[0]);
+    let name = Layout::name(base);
+    let first = layout().segment_bytes() + 70;
+    let last = disk.files().iter().find(|file| file.0 == name).unwrap().1 - 1;
+    assert!(last / 4096 > first / 4096, "no block has parts of both");
+    let mut random = Random::new(1);
+    for rotten in [first, last, first] {
+        assert!(disk.rot(&name, rotten, 1));
+        let survey = Survey::new(Arc::new(disk.clone()), Depth::Whole).unwrap();
+        assert_eq!((&survey.damage[..], all(&survey.reader())), (&[][..], kept.clone()));
+        // Whoever opens it makes the bad one again, or the next one to rot would be too many.
+        let (opened, _) = Log::open(Arc::new(disk.clone()), SHARD).unwrap();
+        log = opened;
+        assert_eq!(scrub(&log.reader(), &mut random), []);
+        assert_eq!(all(&log.reader()), kept);
+        assert_eq!(log.reader().find(kept[0].0).unwrap(), kept[0].1);
+    }
+    // What lives and rots is damage all the same.
+    disk.rot(&name, old[0].0 - base.0 + 20, 1);
+    let [damage] = scrub(&log.reader(), &mut random)[..] else { panic!("one place") };
+    assert_eq!(damage.from, old[0]);
+    disk.rot(&name, old[0].0 - base.0 + 20, 1);
+    // Without either of them, nothing tells a hole from damage: that is said.
+    assert!(disk.rot(&name, first, 1) && disk.rot(&name, last, 1));
+    let survey = Survey::new(Arc::new(disk.clone()), Depth::Whole).unwrap();
+    assert!(!survey.damage.is_empty());
+    let (log, _) = Log::open(Arc::new(disk), SHARD).unwrap();
+    assert!(!scrub(&log.reader(), &mut random).is_empty());
+    assert_eq!(log.reader().frame(old[0]).unwrap().from(), old[0], "what lives is there");
+}
+
 /// Other replicas may have let it go already: nobody could mend it.
 #[test]
 fn damage_of_what_nothing_needs_goes_with_it() {
     let (disk, mut log, _) = make(6, 60);
-    let applied = log.end().offset;
     let offsets: Vec<Offset> = all(&log.reader()).iter().map(|frame| frame.1).collect();
     let (live, dead) = (offsets[1], offsets[2]);
     disk.rot(&Layout::name(layout().base(dead)), dead.0 - layout().base(dead).0 + 20, 1);
     let mut random = Random::new(1);
     assert_eq!(scrub(&log.reader(), &mut random).len(), 1);
-    let ranges = only(live);
-    let input = TrimInput { persisted: applied, keep_from: applied, live: &ranges };
-    for _ in 0..30 {
-        let job = log.trim(&input);
-        if let Some(write) = log.next_write() {
-            log.written(write.run()).unwrap();
-        }
-        let Some(job) = job else { continue };
-        let done = job.run();
-        assert_eq!(done.damage(), None);
-        log.trimmed(done).unwrap();
-    }
+    trim_to(&mut log, &[live]);
     assert!(log.start().offset > dead, "its segment is an old one");
     assert_eq!(scrub(&log.reader(), &mut random), []);
     assert_eq!(log.reader().frame(live).unwrap().from(), live);

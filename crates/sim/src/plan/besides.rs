@@ -1,5 +1,5 @@
-//! What a seed draws besides: tables that lack space, disks that refuse to read, and requests to
-//! the directory that a session numbers.
+//! What a seed draws besides: tables that lack space, disks that refuse to read, requests to the
+//! directory that a session numbers, and ends of processes amid the copy of a replica.
 
 use crate::generator::Generator;
 
@@ -18,8 +18,11 @@ pub struct Besides {
     /// microseconds; of a node alone only beyond the promises.
     pub refuse_micros: u64,
     /// Mean virtual time between rotten footers of segments that trimming left holes in, in
-    /// microseconds; only beyond the promises.
+    /// microseconds.
     pub old_footer_micros: u64,
+    /// How many of a thousand parts of a replica that is copied end the process that gets it, or
+    /// the one that sends it.
+    pub interrupted_in_a_thousand: u64,
     /// How many requests of clients in a million make or remove a namespace exactly once.
     pub numbered_in_a_million: u64,
 }
@@ -38,11 +41,13 @@ impl Besides {
         let refuses = nodes > 1 || is_beyond;
         let numbered_in_a_million = mean(1_000, 30_000, 3);
         let old_footer_micros = mean(20_000, 1_000_000, 4) * rarer.min(4);
+        let interrupted_in_a_thousand = mean(5, 300, 4);
         Besides {
+            interrupted_in_a_thousand,
             full_tables_micros,
             refuse_micros: if refuses { refuse_micros } else { 0 },
             numbered_in_a_million,
-            old_footer_micros: if is_beyond { old_footer_micros } else { 0 },
+            old_footer_micros,
         }
     }
 }

@@ -259,6 +259,10 @@ impl World {
         for tables in member.tables.values_mut() {
             *tables = tables.crash();
         }
+        // Of the files of a copy some were synced.
+        for (_, files) in member.copied.values_mut() {
+            files.retain(|_, _| self.misfortune.coin());
+        }
         self.relapse(node);
         self.ends(node);
     }

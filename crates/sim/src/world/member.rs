@@ -3,7 +3,7 @@
 
 use super::journal;
 use super::network::{self, Link};
-use super::transfers::Transfers;
+use super::transfers::{Copied, Transfers};
 use super::{Happening, World};
 use crate::fuse::Fuse;
 use crate::generator::Generator;
@@ -111,6 +111,8 @@ pub struct Member {
     pub journal: SimDisk,
     /// Its tables.
     pub tables: BTreeMap<ShardId, SimTables>,
+    /// What it has copied of replicas of others.
+    pub copied: Copied,
     /// Breaks its disks in the middle of a job.
     pub fuse: Arc<Fuse>,
     /// Slows its disks down and makes them fail.
@@ -181,6 +183,7 @@ impl Member {
             disks: BTreeMap::new(),
             journal: journal::disk(&sky),
             tables: BTreeMap::new(),
+            copied: Copied::new(),
             fuse: Arc::default(),
             sky,
             refuses: false,

@@ -140,6 +140,7 @@ impl World {
         member.disks.clear();
         member.journal = super::journal::disk(&member.sky);
         member.tables.clear();
+        member.copied.clear();
         member.handed.clear();
         member.removed.clear();
         member.id = id;

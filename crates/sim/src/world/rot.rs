@@ -11,7 +11,8 @@ use super::wounds::Hurt;
 use super::{Happening, World};
 use crate::plan::Mode;
 use crate::sabotage::Sabotage;
-use naust_log::{Depth, Survey};
+use naust_log::sim::SimDisk;
+use naust_log::{Depth, Disk, Open, Survey};
 use naust_wire::{Offset, ShardId};
 use std::sync::Arc;
 
@@ -189,8 +190,9 @@ impl World {
         }
     }
 
-    /// A bit of what a segment that trimming left holes in says about itself: where frames lie in
-    /// it, nobody else tells. Sometimes it is met by whoever opens the log next.
+    /// A bit of what a segment that trimming left holes in says about itself, twice: where frames
+    /// lie in it, nobody else tells. Sometimes it is met by whoever opens the log next. Within the
+    /// promises both never rot: whoever opened the log in between made the first one good again.
     pub(super) fn rot_old_footer(&mut self, node: usize) {
         let Some(shard) = self.some_shard(node) else { return };
         let footer = self.plan.segment_bytes;
@@ -207,9 +209,18 @@ impl World {
         }
         let (name, length) = self.misfortune.pick(&old).clone();
         let (position, bit) = (self.misfortune.between(footer, length - 1), 3);
+        let is_promised = self.plan.mode == Mode::Promised;
+        if is_promised && !has_two_footers(&disk, (&name, length), footer) {
+            return;
+        }
         if disk.rot(&name, position, bit) {
             let base = u64::from_str_radix(name.trim_end_matches(".log"), 16).unwrap_or_default();
-            self.spoilt("rotten bit of an old footer", (node, shard), Hurt::Log(Offset(base)));
+            let kind = "rotten bit of an old footer";
+            match is_promised {
+                // Nothing is hurt that is to be mended.
+                true => self.tally.fault(kind),
+                false => self.spoilt(kind, (node, shard), Hurt::Log(Offset(base))),
+            }
             if self.misfortune.coin() {
                 self.kill(node);
             }
@@ -271,4 +282,15 @@ impl World {
             self.spoilt("rotten bit of a superblock", (node, shard), Hurt::Superblock);
         }
     }
+}
+
+/// Whether the two footers of a segment that trimming left holes in are the same.
+fn has_two_footers(disk: &SimDisk, (name, length): (&str, u64), footer: u64) -> bool {
+    let mut bytes = vec![0; (length - footer) as usize];
+    let read = disk.open(name, Open::Existing).and_then(|file| file.read_at(footer, &mut bytes));
+    let used = bytes.get(12..16).and_then(|used| used.try_into().ok()).map(u32::from_le_bytes);
+    let used = used.map_or(0, |used| used as usize);
+    let is_there =
+        read.is_ok_and(|read| read == bytes.len()) && used > 0 && 2 * used <= bytes.len();
+    is_there && bytes[..used] == bytes[bytes.len() - used..]
 }

@@ -18,10 +18,13 @@ use naust_wire::options::NamespaceOptions;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What a process holds for others and has copied from them.
+/// What a node has copied of replicas from others, on its disk: which transfer it is of, and the
+/// files.
+pub type Copied = BTreeMap<ShardId, (u64, BTreeMap<String, Vec<u8>>)>;
+
+/// What a process holds for others.
 pub struct Transfers {
     exports: BTreeMap<(ShardId, u64), Export<SimReader>>,
-    imports: BTreeMap<ShardId, (u64, BTreeMap<String, Vec<u8>>)>,
     /// When the reads thread has done what it was asked for.
     free: Moment,
 }
@@ -29,7 +32,7 @@ pub struct Transfers {
 impl Transfers {
     /// Of a process that begins now.
     pub fn new(now: Moment) -> Transfers {
-        Transfers { exports: BTreeMap::new(), imports: BTreeMap::new(), free: now }
+        Transfers { exports: BTreeMap::new(), free: now }
     }
 }
 
@@ -45,8 +48,11 @@ impl World {
 
     /// A step is taken.
     pub(super) fn transfer_step(&mut self, node: (usize, u64), effect: Effect) {
-        let process = self.process(node).expect("it was just seen");
+        let member = &mut self.members[node.0];
+        let process = member.process.as_mut().filter(|process| process.life == node.1);
+        let process = process.expect("it was just seen");
         let transfers = &mut process.transfers;
+        let mut comes_in = None;
         let event = match effect {
             Effect::Export { shard, begin } => {
                 let number = begin.number;
@@ -68,7 +74,7 @@ impl World {
                 return;
             }
             Effect::Import { shard, number, import: Import::Begin(contents) } => {
-                let (_, mut before) = transfers.imports.remove(&shard).unwrap_or_default();
+                let (_, mut before) = member.copied.remove(&shard).unwrap_or_default();
                 let (mut files, mut there) = (BTreeMap::new(), BTreeMap::new());
                 for (place, (name, bytes)) in contents.files.into_iter().enumerate() {
                     let known = before.remove(&name);
@@ -79,15 +85,15 @@ impl World {
                     files.insert(name, known.unwrap_or_default());
                 }
                 let were_there = there.len();
-                transfers.imports.insert(shard, (number, files));
+                member.copied.insert(shard, (number, files));
                 if were_there > 0 {
                     self.tally.mark("transfers that went on");
                 }
                 Event::Imported { shard, number, ok: true, there }
             }
             Effect::Import { shard, number, import: Import::Part { name, at, bytes } } => {
-                let copied =
-                    transfers.imports.get_mut(&shard).filter(|(known, _)| *known == number);
+                comes_in = Some(shard);
+                let copied = member.copied.get_mut(&shard).filter(|(known, _)| *known == number);
                 let file = copied.and_then(|(_, files)| files.get_mut(&name));
                 let ok = file.is_some();
                 if let Some(file) = file {
@@ -100,12 +106,28 @@ impl World {
             // The number of the next is another one.
             Effect::Import { import: Import::Rest, .. } => return,
             Effect::Import { shard, import: Import::End, .. } => {
-                transfers.imports.remove(&shard);
+                member.copied.remove(&shard);
                 return;
             }
             _ => unreachable!("no other effect is a step of a transfer"),
         };
         self.tell_later(node, 0, event);
+        if let Some(shard) = comes_in {
+            self.interrupt_transfer(node.0, shard);
+        }
+    }
+
+    /// The process that sends a replica, or the one that gets it, may end in the middle of it.
+    fn interrupt_transfer(&mut self, to: usize, shard: ShardId) {
+        let chance = self.plan.besides.interrupted_in_a_thousand;
+        if self.calm || chance == 0 || self.misfortune.below(1000) >= chance {
+            return;
+        }
+        let leads = |slot: &usize| self.look(*slot, shard).is_some_and(|look| look.leads);
+        let from = (0..self.members.len()).find(leads).unwrap_or(to);
+        let ends = if self.misfortune.coin() { to } else { from };
+        self.tally.fault("kill amid a transfer");
+        self.kill(ends);
     }
 
     /// A copy takes the place of a replica.
@@ -122,7 +144,8 @@ impl World {
         self.views(node, |views, _, outputs| views.close(shard, outputs));
         let process = self.process(node).expect("it was just seen");
         process.readers.remove(&shard);
-        let (_, files) = process.transfers.imports.remove(&shard).expect("it was copied");
+        let copied = self.members[node.0].copied.remove(&shard);
+        let (_, files) = copied.expect("it was copied");
         let disk = SimDisk::new();
         let mut tables = MemTables::new();
         for (name, bytes) in files {
