@@ -8,7 +8,9 @@ use crate::views::Waiter;
 use naust_log::Flaw;
 use naust_machine::{KeyRange, Located, Page, Place, TablesReader};
 use naust_wire::frame::Bad;
-use naust_wire::limits::{LOG_READ_BYTES_MAX, PAGE_BYTES_MAX, PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX};
+use naust_wire::limits::{
+    FRAME_HEADER_BYTES, LOG_READ_BYTES_MAX, PAGE_BYTES_MAX, PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX,
+};
 use naust_wire::planted::{self, Bug};
 use naust_wire::read::{Level, Query};
 use naust_wire::reply::{self, Failure, RecordsWriter, Reply, RowsWriter};
@@ -183,6 +185,11 @@ fn frames(
             Err(error) if !data.is_empty() => {
                 met = Met::of_log(&error);
                 break;
+            }
+            // So near to where frames end none begins: who asks for one is wrong.
+            Err(naust_log::ReadError::Damaged(_)) if end.0 - next.0 < FRAME_HEADER_BYTES as u64 => {
+                let failure = Failure::new(Code::BadArgument, "no frame begins at this offset");
+                return Err(Failed { failure, met: None });
             }
             Err(error) => return Err(log_failed(&error)),
             Ok(chunk) if !data.is_empty() && data.len() + chunk.bytes().len() > max_bytes => break,
