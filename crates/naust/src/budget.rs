@@ -104,6 +104,11 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Config, Naust};
+    use naust_client::Commit;
+    use naust_wire::options::NamespaceOptions;
+    use std::collections::VecDeque;
+    use std::fs;
 
     const MIB: u64 = 1024 * 1024;
 
@@ -189,5 +194,54 @@ mod tests {
         }
         let ratio = flushes[1] / flushes[0];
         assert!((8..=12).contains(&ratio), "{flushes:?}");
+    }
+
+    /// Why: a flush that was asked for under load took in whatever came meanwhile, and so had no
+    /// end: a shard was flushed a hundred times a second, and no other was.
+    #[test]
+    fn flushes_stay_large_under_load() {
+        const NAMESPACES: usize = 4;
+        const ROUNDS: usize = 2000;
+        const VALUE: [u8; 4096] = [7; 4096];
+        let root = tempfile::tempdir().unwrap();
+        let config =
+            Config { workers: 1, memtable_bytes: 8 * MIB, ..Config::embedded(root.path()) };
+        let naust = Naust::open(config).unwrap();
+        let client = naust.client();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut namespaces = Vec::new();
+            for number in 0..NAMESPACES {
+                let name = format!("n{number}");
+                client.create_namespace(&name, NamespaceOptions::default()).await.unwrap();
+                namespaces.push(client.namespace(&name));
+            }
+            let mut pending = VecDeque::new();
+            for round in 0..ROUNDS {
+                for namespace in &namespaces {
+                    let key = (round as u64).to_be_bytes();
+                    pending.push_back(namespace.submit(Commit::new().put("rows", key, VALUE)));
+                }
+                while pending.len() > 16 * NAMESPACES {
+                    pending.pop_front().unwrap().await.unwrap();
+                }
+            }
+            for commit in pending {
+                commit.await.unwrap();
+            }
+        });
+        let mut tables = 0;
+        for shard in fs::read_dir(root.path().join("shards")).unwrap().map(Result::unwrap) {
+            let Ok(files) = fs::read_dir(shard.path().join("tables")) else { continue };
+            let ids = files.filter_map(|file| {
+                file.unwrap().file_name().to_str()?.strip_suffix(".table")?.parse::<u64>().ok()
+            });
+            tables += ids.max().map_or(0, |last| last + 1);
+        }
+        // A flush makes a table of the shard's own rows, too.
+        let flushes = tables / 2;
+        let bytes = (NAMESPACES * ROUNDS * VALUE.len()) as u64;
+        assert!(flushes >= 2, "{flushes} flushes: the budget was never used up");
+        assert!(bytes / flushes > MIB, "{flushes} flushes of {bytes} bytes");
     }
 }

@@ -41,7 +41,8 @@ pub(super) struct Shard<T: Tables> {
     told_persisted: Offset,
     /// Frames were folded in since it was last looked what expires by age.
     may_age: bool,
-    is_flushing: bool,
+    /// A flush is done when all below this is on disk.
+    flushing_to: Option<Offset>,
     /// A job found the disk full, and none has succeeded since.
     is_full: bool,
     /// No job is given out until it is time to try again.
@@ -96,7 +97,7 @@ impl<T: Tables> Shard<T> {
             segment_bytes,
             told_persisted: Offset::FIRST,
             may_age: true,
-            is_flushing: false,
+            flushing_to: None,
             is_full: false,
             is_waiting: false,
             jobs_under_way: 0,
@@ -340,7 +341,8 @@ impl<T: Tables> Shard<T> {
     }
 
     pub(super) fn flush(&mut self, outputs: &mut Vec<Output<T>>) -> Result<(), Fault> {
-        self.is_flushing = true;
+        // What is folded in later does not belong to it: under load there would be no end.
+        self.flushing_to = Some(self.machine.applied().next);
         self.machine.flush();
         self.end_flush(outputs);
         Ok(())
@@ -365,10 +367,6 @@ impl<T: Tables> Shard<T> {
         if self.is_waiting {
             return Ok(());
         }
-        if self.is_flushing && !self.machine.is_flushed() {
-            // What was folded in since it was asked for belongs to it, too.
-            self.machine.flush();
-        }
         while self.jobs_under_way < TABLE_JOBS_PER_SHARD_MAX
             && let Some(job) = self.machine.maintain()?
         {
@@ -385,8 +383,8 @@ impl<T: Tables> Shard<T> {
     }
 
     fn end_flush(&mut self, outputs: &mut Vec<Output<T>>) {
-        if self.is_flushing && self.machine.is_flushed() {
-            self.is_flushing = false;
+        if self.flushing_to.is_some_and(|to| self.machine.persisted() >= to) {
+            self.flushing_to = None;
             outputs.push(Output::Flushed(self.id()));
         }
     }
