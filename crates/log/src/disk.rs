@@ -101,6 +101,30 @@ const BLOCK_BYTES: usize = 4096;
 /// The operating system's number for a disk that refuses (`EIO`), on all that Naust runs on.
 const REFUSED: i32 = 5;
 
+/// Whether a disk refuses to give out, or to take, what lies in one of its blocks.
+pub(crate) fn is_refused(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(REFUSED)
+}
+
+/// Reads as [`File::read_at`], but blocks that the disk refuses to give out are zeros.
+///
+/// # Errors
+/// Of the operating system, but for that one.
+pub(crate) fn read_around(file: &dyn File, position: u64, into: &mut [u8]) -> io::Result<usize> {
+    let mut done = 0;
+    loop {
+        let (read, refused) = read_given(file, position + done as u64, &mut into[done..])?;
+        done += read;
+        if !refused {
+            return Ok(done);
+        }
+        let in_block = ((position + done as u64) % BLOCK_BYTES as u64) as usize;
+        let end = (done + BLOCK_BYTES - in_block).min(into.len());
+        into[done..end].fill(0);
+        done = end;
+    }
+}
+
 /// Reads as [`File::read_at`], but where the disk refuses to give out what it holds, the bytes
 /// before; whether it did.
 ///
@@ -111,7 +135,6 @@ pub(crate) fn read_given(
     position: u64,
     into: &mut [u8],
 ) -> io::Result<(usize, bool)> {
-    let is_refused = |error: &io::Error| error.raw_os_error() == Some(REFUSED);
     match file.read_at(position, into) {
         Err(error) if is_refused(&error) => {}
         read => return read.map(|read| (read, false)),

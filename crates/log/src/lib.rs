@@ -73,6 +73,7 @@ mod shared;
 pub mod superblock;
 pub mod transfer;
 pub mod trim;
+mod wary;
 pub mod write;
 
 #[cfg(feature = "sim")]
@@ -133,6 +134,11 @@ impl Fault {
     pub(crate) fn is_full(&self) -> bool {
         use io::ErrorKind::{QuotaExceeded, StorageFull};
         matches!(self.kind(), StorageFull | QuotaExceeded)
+    }
+
+    /// The disk refused to give out, or to take, what lies in a block.
+    pub(crate) fn is_refused(&self) -> bool {
+        disk::is_refused(&self.source)
     }
 
     /// The kind of the operating system's error.

@@ -501,7 +501,7 @@ impl Survey {
         });
         match written {
             // One is enough; the next start tries again.
-            Err(fault) if fault.is_full() => Ok(()),
+            Err(fault) if fault.is_full() || fault.is_refused() => Ok(()),
             written => written,
         }
     }

@@ -7,10 +7,11 @@
 //! map's lock, which every read takes.
 
 use crate::Fault;
-use crate::disk::{Disk, File, Open};
+use crate::disk::{Disk, File, Open, read_around};
 use crate::journal::Journaled;
 use crate::layout::{Layout, Position};
 use crate::segment::{Content, FOOTERS_BYTES_MAX, Mark};
+use crate::wary::Wary;
 use naust_wire::{Index, Offset};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -119,6 +120,7 @@ impl Shared {
         drop(map);
         let name = Layout::name(base);
         let file = self.disk.open(&name, open).map_err(Fault::at("open", &name))?;
+        let file: Arc<dyn File> = Arc::new(Wary::new(file));
         let mut map = self.map_mut();
         if map.forgotten != forgotten {
             return Ok(file);
@@ -207,7 +209,7 @@ pub(crate) fn write_bad_footers(
     let mut any = false;
     for (position, footer) in content.footers(layout.segment_bytes()) {
         let mut there = vec![0; footer.len()];
-        let read = file.read_at(position, &mut there);
+        let read = read_around(file, position, &mut there);
         let read = read.map_err(Fault::at("read the footer of", &name))?;
         if there[..read] != footer[..] {
             let written = file.write_at(position, &[&footer]);
@@ -228,7 +230,8 @@ pub(crate) fn read_footer(
     let length = file.len().map_err(Fault::at("measure", &name))?;
     let bytes = length.saturating_sub(layout.segment_bytes()).min(FOOTERS_BYTES_MAX);
     let mut footer = vec![0; usize::try_from(bytes).expect("bounded above")];
-    let read = file.read_at(layout.segment_bytes(), &mut footer);
+    // A disk refuses whole blocks, and a sparse segment has its footer in blocks of its own twice.
+    let read = read_around(file, layout.segment_bytes(), &mut footer);
     let read = read.map_err(Fault::at("read the footer of", &name))?;
     let content = Content::read_any(base, layout.segment_bytes(), &footer[..read]);
     Ok(content.filter(|content| content.seal.is_some_and(|seal| seal.offset == layout.end(base))))

@@ -330,6 +330,15 @@ fn a_segment_with_holes_bears_that_one_of_its_footers_rots() {
         assert_eq!(all(&log.reader()), kept);
         assert_eq!(log.reader().find(kept[0].0).unwrap(), kept[0].1);
     }
+    for refused in [first, last] {
+        assert!(disk.refuse(&name, refused));
+        let survey = Survey::new(Arc::new(disk.clone()), Depth::Whole).unwrap();
+        assert_eq!((&survey.damage[..], all(&survey.reader())), (&[][..], kept.clone()));
+        let (opened, _) = Log::open(Arc::new(disk.clone()), SHARD).unwrap();
+        log = opened;
+        assert_eq!(all(&log.reader()), kept);
+        disk.relent();
+    }
     // What lives and rots is damage all the same.
     disk.rot(&name, old[0].0 - base.0 + 20, 1);
     let [damage] = scrub(&log.reader(), &mut random)[..] else { panic!("one place") };

@@ -94,6 +94,58 @@ fn writes_of_many_logs_take_one_sync_and_a_lone_one_its_own() {
     assert_eq!(node.syncs() - before, 2);
 }
 
+/// The next sync of a file fails.
+struct NextSync {
+    name: String,
+    is_done: bool,
+}
+
+impl Weather for NextSync {
+    fn ask(&mut self, op: Op, file: &str) -> Verdict {
+        if self.is_done || op != Op::Sync || file != self.name {
+            return Verdict::Go;
+        }
+        self.is_done = true;
+        Verdict::Fail(ErrorKind::Other)
+    }
+}
+
+/// Why: what a sync could not write counts as clean. Cleaning the journal synced the segment once
+/// more, which succeeded, and forgot frames that were nowhere else.
+#[test]
+fn what_a_failed_sync_lost_of_a_segment_stays_in_the_journal() {
+    for seed in 0..20 {
+        let mut node = Node::new();
+        let mut rounds = 0;
+        // Until the other half is used, and this one is to be made clean.
+        let chore = loop {
+            assert!(rounds < 100, "there is nothing to make clean");
+            rounds += 1;
+            assert_eq!(node.write(), 1);
+            if let Some(chore) = node.journal.chore() {
+                break chore;
+            }
+        };
+        let end = node.logs[0].durable().index;
+        let name = format!("{:016x}.log", Layout::STANDARD.base(node.logs[0].end().offset).0);
+        let weather = NextSync { name, is_done: false };
+        node.disks[0].set_weather(Some(Box::new(weather)));
+        let log = &mut node.logs[0];
+        log.stage(Kind::Commit, Term(1), log.end().index.next(), LogTime(1), b"alone");
+        let failed = log.next_write().unwrap().run();
+        // The log's owner hears of that later.
+        let done = chore.run();
+        assert!(matches!(done, Err(ChoreError::Fault(_))), "{done:?}");
+        assert!(log.written(failed).is_err());
+        let disks: Vec<SimDisk> = node.disks.iter().map(|disk| disk.crash(seed)).collect();
+        replay(&node.disk.crash(seed), &disks).unwrap();
+        for (shard, disk) in SHARDS.into_iter().zip(&disks) {
+            let (log, _) = Log::open(Arc::new(disk.crash(seed)), shard).unwrap();
+            assert!(log.end().index >= end, "{shard}: {:?} of {end:?}", log.end().index);
+        }
+    }
+}
+
 /// Segments that lost all that was not synced have it again.
 #[test]
 fn what_segments_lost_is_written_again_and_the_journal_is_gone() {

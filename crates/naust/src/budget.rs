@@ -4,13 +4,17 @@
 //! looked after here: past the budget one is asked to flush, then the next. It is the one whose
 //! bytes, times how long ago it flushed, are the most. Memory that nobody adds to goes first, then,
 //! and the busy have its room: if a shard grows at a rate *r* and flushes every *t*, this makes all
-//! *r t²* alike, which divides a memory of Σ *r t* bytes for the fewest flushes, Σ 1/*t*.
+//! *r t²* alike, which divides a memory of Σ *r t* bytes for the fewest flushes, Σ 1/*t*. That
+//! may free little at once, so well past the budget it is the one with the most bytes.
 
 use naust_wire::ShardId;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A shard with fewer bytes is not asked: its flush would free next to nothing.
 const WORTHWHILE_BYTES: u64 = 256 * 1024;
+
+/// Past the budget by one part of so many, room is made as fast as can be.
+const FAR: u64 = 8;
 
 /// What a shard has.
 #[derive(Clone, Copy, Debug)]
@@ -95,7 +99,11 @@ impl Budget {
             let age_ms = now_ms.saturating_sub(held.since_ms);
             u128::from(held.bytes) * u128::from(age_ms + 1)
         };
-        let heaviest = worthwhile.max_by_key(|(_, held)| weight(held));
+        let is_far = self.total > self.bytes_max + self.bytes_max / FAR;
+        let heaviest = worthwhile.max_by_key(|(_, held)| match is_far {
+            true => u128::from(held.bytes),
+            false => weight(held),
+        });
         self.asked = heaviest.map(|(shard, _)| *shard);
         self.asked
     }
@@ -172,6 +180,37 @@ mod tests {
         assert!(flushes[..15].iter().all(|flushes| *flushes <= 1), "{flushes:?}");
         assert!((9..=16).contains(&flushes[99]), "{flushes:?}");
         assert!(largest > 60 * MIB);
+    }
+
+    /// Why: while many idle shards with little each were flushed one after the other, busy ones
+    /// grew to several times the budget.
+    #[test]
+    fn the_budget_is_kept_when_flushes_take_their_time() {
+        const IDLE: usize = 1000;
+        const BUSY: usize = 64;
+        const FLUSH_MS: u64 = 20;
+        let mut budget = Budget::new(256 * MIB);
+        let mut bytes = [WORTHWHILE_BYTES; IDLE + BUSY];
+        for (shard, bytes) in bytes.iter().enumerate() {
+            budget.tell(ShardId(shard as u32), *bytes, 0);
+        }
+        let mut under_way: Option<(ShardId, u64)> = None;
+        let mut peak = 0;
+        for now_ms in 3_600_000..3_630_000 {
+            for (shard, bytes) in bytes.iter_mut().enumerate().skip(IDLE) {
+                *bytes += 80 * MIB / 1000 / BUSY as u64;
+                budget.tell(ShardId(shard as u32), *bytes, now_ms);
+            }
+            if let Some((shard, _)) = under_way.take_if(|(_, until_ms)| *until_ms <= now_ms) {
+                bytes[shard.0 as usize] = 0;
+                assert!(!budget.flushed(shard, now_ms));
+            }
+            if let Some(asked) = budget.ask(now_ms) {
+                under_way = Some((asked, now_ms + FLUSH_MS));
+            }
+            peak = peak.max(bytes.iter().sum());
+        }
+        assert!(peak < 384 * MIB, "{} MiB", peak / MIB);
     }
 
     /// Why: with a hundredth of the rate a shard should flush a tenth as often, for the fewest

@@ -27,9 +27,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// What is held for other nodes, by shard and transfer.
 type Exports = BTreeMap<(ShardId, u64), Arc<Export<LsmReader>>>;
 
-/// Bytes that are copied before they are surely on the disk. Each part is sent to it as it comes:
-/// left to the system, they would gather in memory and then be written all at once, in the way of
-/// the commits of all shards.
+/// About so many bytes of a file are copied before they are surely on the disk. Each part is sent
+/// to it as it comes: left to the system, they would gather in memory and then be written all at
+/// once, in the way of the commits of all shards.
 const UNSYNCED_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
 /// What is held for other nodes, and what is copied from them.

@@ -576,7 +576,10 @@ impl Shard {
         let (Level::AtLeast(at) | Level::Exactly(at)) = read.level else { return Ok(()) };
         let of_now = matches!(
             read.query,
-            Query::Records { .. } | Query::Cursor { .. } | Query::Describe { .. }
+            Query::Records { .. }
+                | Query::Cursor { .. }
+                | Query::Describe { .. }
+                | Query::Digests { .. }
         );
         if of_now && matches!(read.level, Level::Exactly(_)) {
             let detail = "records, cursors and descriptions are told as they are now: only rows \

@@ -3,8 +3,6 @@
 //! Otherwise the sync at its end sends all of it at once, and whatever else the disk is asked for
 //! waits behind it: the syncs of logs above all, which commits wait for.
 
-use crate::fault;
-use naust_machine::Fault;
 use std::fs::File;
 use std::path::Path;
 
@@ -13,7 +11,8 @@ const SEND_BYTES: u64 = 1 << 20;
 
 /// A table that is being written, and how much of it was sent.
 pub(crate) struct Sending {
-    file: File,
+    /// A handle of its own; none if there is none to be had, and then it all goes at the end.
+    file: Option<File>,
     sent: u64,
     /// At so many bytes of rows it is looked at again.
     next_at: u64,
@@ -21,9 +20,8 @@ pub(crate) struct Sending {
 
 impl Sending {
     /// Of the table that was begun there.
-    pub fn new(path: &Path) -> Result<Sending, Fault> {
-        let file = File::open(path).map_err(|error| fault::io("opening table", path, &error))?;
-        Ok(Sending { file, sent: 0, next_at: SEND_BYTES })
+    pub fn new(path: &Path) -> Sending {
+        Sending { file: File::open(path).ok(), sent: 0, next_at: SEND_BYTES }
     }
 
     /// So many bytes of rows were written since it was begun.
@@ -33,8 +31,10 @@ impl Sending {
         }
         self.next_at = bytes + SEND_BYTES;
         // It hastens what the sync does in any case; that sync tells what is wrong with the file.
-        if let Ok(metadata) = self.file.metadata() {
-            send(&self.file, self.sent, metadata.len());
+        if let Some(file) = &self.file
+            && let Ok(metadata) = file.metadata()
+        {
+            send(file, self.sent, metadata.len());
             self.sent = metadata.len();
         }
     }

@@ -201,7 +201,7 @@ impl<'a> TableWriter<'a> {
             TableRecord { id, bytes: 0, rows: 0, oldest: u64::MAX, newest: 0, checksum: 0 };
         let last_key = Slice::empty();
         let sample = Sample::default();
-        let sending = Sending::new(&path)?;
+        let sending = Sending::new(&path);
         Ok(Unfinished { engine, path, record, sample, raw_bytes: 0, last_key, sending })
     }
 
