@@ -93,12 +93,10 @@ impl Row {
         let before = cluster.counters()?;
         let told = load(setting, &cluster.nodes[leader], &arguments)?;
         let syncs = cluster.counters()?.syncs - before.syncs;
-        let (done, seconds) = (number(&told, "done")?, number(&told, "seconds")?);
         measured.per_second.push(number(&told, "per_second")?);
         measured.p50_us.push(number(&told, "p50_us")?);
         measured.p99_us.push(number(&told, "p99_us")?);
-        // The load warms up for a second at about the same rate.
-        let all = done * (seconds + 1.0) / seconds;
+        let all = number(&told, "all_done")?;
         measured.syncs.push(syncs as f64 / all / cluster.nodes.len() as f64);
         Ok(())
     }

@@ -79,8 +79,8 @@ impl Row {
     }
 }
 
-/// The counters include the warm-up, so what is divided by commits is divided by all that were
-/// made.
+/// The counters include the warm-up and the end, so what is divided by commits is divided by all
+/// that were made.
 fn measure(
     setting: &Setting,
     node: &NodeProcess,
@@ -91,10 +91,7 @@ fn measure(
     let told: Value = load(setting, node, arguments)?;
     let after = node.counters()?;
     let processor = processor_seconds(node.id())? - processor;
-    let (done, seconds) = (number(&told, "done")?, number(&told, "seconds")?);
-    // The load warms up for a second at about the same rate.
-    let all = done * (seconds + 1.0) / seconds;
-    let user = number(&told, "user_bytes")? * (seconds + 1.0) / seconds;
+    let (all, user) = (number(&told, "all_done")?, number(&told, "all_user_bytes")?);
     Ok(Measured {
         per_second: number(&told, "per_second")?,
         p50_us: number(&told, "p50_us")?,

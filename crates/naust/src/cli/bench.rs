@@ -110,7 +110,8 @@ impl Bench {
             "per_second": outcome.done as f64 / outcome.seconds,
             "p50_us": micro(0.5), "p99_us": micro(0.99), "p999_us": micro(0.999),
             "max_us": outcome.latency.max() as f64 / 1000.0,
-            "user_bytes": outcome.user_bytes, "errors": outcome.errors,
+            "user_bytes": outcome.user_bytes, "all_done": outcome.all_done,
+            "all_user_bytes": outcome.all_user_bytes, "errors": outcome.errors,
         });
         println!("{object}");
     }

@@ -53,7 +53,7 @@ pub struct Plan {
     pub seed: u64,
 }
 
-/// What came of it, the warm-up left out.
+/// What came of it, the warm-up left out where nothing else is said.
 pub struct Outcome {
     /// Requests that succeeded.
     pub done: u64,
@@ -64,6 +64,10 @@ pub struct Outcome {
     pub errors: BTreeMap<String, u64>,
     /// Bytes of keys, values and records that were acknowledged.
     pub user_bytes: u64,
+    /// Requests that succeeded, and the bytes of them, warm-up and end included: what a node has
+    /// counted meanwhile is divided by these.
+    pub all_done: u64,
+    pub all_user_bytes: u64,
 }
 
 /// Small, fast and good enough for drawing keys (splitmix64, Steele et al. 2014).
@@ -129,6 +133,8 @@ pub fn run(plan: &Plan) -> anyhow::Result<Outcome> {
         latency: Histogram::new_with_bounds(1, 600_000_000_000, 3)?,
         errors: BTreeMap::new(),
         user_bytes: 0,
+        all_done: 0,
+        all_user_bytes: 0,
     };
     let (measuring, stopping) = (false, false);
     let load = Load { plan, draw, pool, outcome, measuring, stopping };
@@ -275,13 +281,17 @@ impl Load<'_> {
             *self.outcome.errors.entry(failure.code.name().to_owned()).or_default() += 1;
             return;
         }
+        let user_bytes = match self.plan.workload {
+            Workload::Append => self.plan.batch * self.plan.value_bytes,
+            Workload::Put | Workload::Get => self.plan.value_bytes + 16,
+        } as u64;
+        self.outcome.all_done += 1;
+        self.outcome.all_user_bytes += user_bytes;
         if self.measuring && counted {
             self.outcome.done += 1;
             let nanoseconds = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
             self.outcome.latency.saturating_record(nanoseconds);
-            let records = if self.plan.workload == Workload::Append { self.plan.batch } else { 1 };
-            let key_bytes = if self.plan.workload == Workload::Append { 0 } else { 16 };
-            self.outcome.user_bytes += (records * self.plan.value_bytes + key_bytes) as u64;
+            self.outcome.user_bytes += user_bytes;
         }
     }
 }
