@@ -333,6 +333,42 @@ fn overload_is_waited_out_or_told() {
     world.run(kv.put("a", "1")).unwrap();
 }
 
+/// Why: a retry may meet a node that refuses it before it looks at the session; that says nothing
+/// of the attempt before.
+#[test]
+fn a_commit_in_doubt_stays_in_doubt_whatever_its_retry_is_told() {
+    let mut world = world();
+    let kv = world.client.namespace("default").kv("users");
+    world.run(kv.put("a", "1")).unwrap();
+    for code in [Code::DiskFull, Code::Corrupt] {
+        // It is done, its reply is lost with the connection, and the next node refuses it.
+        world.fake.faults.extend([Fault::LoseReply, refuse(code)]);
+        let mut put = pin!(kv.put("a", "2"));
+        assert!(world.poll(&mut put).is_pending());
+        world.pump();
+        world.reconnect();
+        assert_eq!(end(world.run(put)), (code, Outcome::Unknown));
+        // Without a doubt it is what its code says.
+        world.fake.faults.push_back(refuse(code));
+        assert_eq!(end(world.run(kv.put("a", "3"))), (code, Outcome::NotDone));
+    }
+    // The namespace was removed meanwhile.
+    world.fake.faults.extend([
+        refuse(Code::Interrupted),
+        refuse(Code::NamespaceNotFound),
+        refuse(Code::NamespaceNotFound),
+    ]);
+    let gone = (Code::NamespaceNotFound, Outcome::Unknown);
+    assert_eq!(end(world.run(kv.put("a", "4"))), gone);
+
+    let mut world = World::new(Options { on_overload: OnOverload::Refuse, ..Options::default() });
+    let kv = world.client.namespace("default").kv("users");
+    world.run(kv.put("a", "1")).unwrap();
+    // Whoever led does not any more; whoever leads now has too much under way.
+    world.fake.faults.extend([refuse(Code::Interrupted), refuse(Code::Overloaded)]);
+    assert_eq!(end(world.run(kv.put("a", "2"))), (Code::Overloaded, Outcome::Unknown));
+}
+
 #[test]
 fn deadlines_tell_what_is_known() {
     let mut world = World::new(Options { timeout_ms: 500, ..Options::default() });

@@ -247,7 +247,7 @@ impl Core {
         let about = slot.request.about;
         let session = slot.number.map(|(session, _)| session);
         match retry::judge(slot, error.code, error.outcome, on_overload) {
-            Verdict::Fail => slot.state = State::Failed(error),
+            Verdict::Fail => slot.state = State::Failed(in_doubt(slot, error)),
             Verdict::Pause => self.pause(ticket, error),
             Verdict::Reroute => {
                 slot.rerouted = true;
@@ -256,7 +256,10 @@ impl Core {
                         self.forget_route(key);
                         self.advance(ticket);
                     }
-                    _ => self.slot(ticket).state = State::Failed(error),
+                    _ => {
+                        let slot = self.slot(ticket);
+                        slot.state = State::Failed(in_doubt(slot, error));
+                    }
                 }
             }
             Verdict::Renumber => {
