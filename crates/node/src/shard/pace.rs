@@ -23,14 +23,14 @@ const BEGIN_BYTES_PER_S: u64 = 128 * 1024 * 1024;
 /// What is added after a window in which commits did not suffer.
 const STEP_BYTES_PER_S: u64 = 16 * 1024 * 1024;
 /// Writes that make a window.
-const WINDOW_WRITES: u64 = 64;
+const WINDOW_WRITES: u64 = 256;
 /// Milliseconds after which fewer do, if they are at least so many.
 const WINDOW_MS: u64 = 100;
 const WINDOW_WRITES_MIN: u64 = 8;
 /// Milliseconds after which a single one does.
 const WINDOW_MS_MAX: u64 = 1000;
 /// Microseconds by which the mean of a window may be off by chance alone.
-const CHANCE_US: u64 = 200;
+const CHANCE_US: u64 = 75;
 /// One window changes what is compared with by one part of so many; one at the lowest rate, far
 /// less.
 const SLOWLY: u64 = 8;
@@ -61,6 +61,7 @@ pub(super) struct Pace {
 /// Writes that are looked at together.
 #[derive(Debug, Default)]
 struct Window {
+    /// When the first of them was handed out.
     since_ms: u64,
     writes: u64,
     took_ms: u64,
@@ -75,6 +76,10 @@ impl Pace {
     /// A log write is handed out.
     pub(super) fn write_begins(&mut self, now_ms: u64) {
         self.handed_out_ms = Some(now_ms);
+        if self.window.writes == 0 {
+            // One that began long before would end with this write, and tell nothing.
+            self.window.since_ms = now_ms;
+        }
     }
 
     /// It ended.
@@ -87,15 +92,15 @@ impl Pace {
         let is_over = lasts_ms >= WINDOW_MS && writes >= WINDOW_WRITES_MIN;
         if writes >= WINDOW_WRITES || is_over || lasts_ms >= WINDOW_MS_MAX {
             self.learn(took_ms * 1000 / writes);
-            self.begin_window(now_ms);
+            self.begin_window();
         }
     }
 
     /// Something is being copied, or nothing any more.
-    pub(super) fn copying(&mut self, is_copying: bool, now_ms: u64) {
+    pub(super) fn copying(&mut self, is_copying: bool) {
         if self.is_copying != is_copying {
             self.is_copying = is_copying;
-            self.begin_window(now_ms);
+            self.begin_window();
         }
         if !is_copying {
             self.rate_bytes_per_s = 0;
@@ -148,8 +153,8 @@ impl Pace {
         self.rate_bytes_per_s = bytes_per_s.clamp(self.least(), self.most_bytes_per_s);
     }
 
-    fn begin_window(&mut self, now_ms: u64) {
-        self.window = Window { since_ms: now_ms, ..Window::default() };
+    fn begin_window(&mut self) {
+        self.window = Window::default();
         self.is_felt = false;
     }
 }
@@ -177,7 +182,7 @@ mod tests {
         fn go(&mut self, ms: u64, write_us: u64, copies: bool) -> u64 {
             let (mut at_us, end_ms) = (self.now_ms * 1000, self.now_ms + ms);
             let mut parts = 0;
-            self.pace.copying(copies, self.now_ms);
+            self.pace.copying(copies);
             while self.now_ms < end_ms {
                 self.pace.write_begins(at_us / 1000);
                 // Not a multiple of a millisecond together: borders fall anywhere.
@@ -208,7 +213,7 @@ mod tests {
                 &[
                     (500, 300, false, 0, 0),
                     (200, 300, true, begin, begin * 2),
-                    (1000, 300, true, begin * 2, 600),
+                    (1000, 300, true, begin + 16, 600),
                 ],
             ),
             ("up to what was set", 200, &[(500, 300, false, 0, 0), (5000, 300, true, 190, 200)]),
@@ -226,7 +231,7 @@ mod tests {
             (
                 "a little longer is borne",
                 1024,
-                &[(500, 1000, false, 0, 0), (1500, 1600, true, begin + 20, 600)],
+                &[(500, 1000, false, 0, 0), (1500, 1500, true, begin + 20, 600)],
             ),
             (
                 "twice as long is not",
@@ -260,7 +265,7 @@ mod tests {
     #[test]
     fn without_a_bound_nothing_is_held_back() {
         let mut world = World::new(0);
-        world.pace.copying(true, world.now_ms);
+        world.pace.copying(true);
         assert!((0..100_000).all(|_| world.pace.take(world.now_ms)));
     }
 

@@ -256,7 +256,7 @@ impl Shard {
     fn read_parts(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let Transfers { given, pace, written_ms, .. } = &mut self.transfers;
         let is_busy = written_ms.is_some_and(|at| now.monotonic_ms < at + BUSY_MS);
-        pace.copying(!given.is_empty(), now.monotonic_ms);
+        pace.copying(!given.is_empty());
         let mut left = if is_busy { PARTS_AT_ONCE } else { usize::MAX };
         for (node, given) in given {
             while left > 0
