@@ -4,8 +4,8 @@
 use naust_node::answer::Readers;
 use naust_node::event::DirectoryChange;
 use naust_store::LsmReader;
+use naust_wire::ShardId;
 use naust_wire::reply::Failure;
-use naust_wire::{Code, Offset, ShardId};
 use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -21,27 +21,9 @@ pub struct Catalog {
 #[derive(Default)]
 struct State {
     namespaces: BTreeMap<String, ShardId>,
-    readers: BTreeMap<ShardId, Open>,
+    readers: BTreeMap<ShardId, Readers<LsmReader>>,
     /// Why shards can't be read that exist: they are damaged, or can't be opened now.
     closed: BTreeMap<ShardId, Failure>,
-}
-
-/// A shard that is open.
-struct Open {
-    readers: Readers<LsmReader>,
-    /// Where its log ended when it was opened.
-    recovered_to: Offset,
-}
-
-/// What stands between a caller and the readers of a shard.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NotYet {
-    /// The shard is not open yet.
-    Closed,
-    /// It can't be opened, or was closed, for this reason.
-    Failed(Failure),
-    /// What its log held when it was opened is still being folded in.
-    Recovering,
 }
 
 impl Catalog {
@@ -64,10 +46,9 @@ impl Catalog {
 
     /// A shard was opened.
     pub fn add_readers(&self, shard: ShardId, readers: Readers<LsmReader>) {
-        let recovered_to = readers.log.end();
         let mut state = self.write();
         state.closed.remove(&shard);
-        state.readers.insert(shard, Open { readers, recovered_to });
+        state.readers.insert(shard, readers);
     }
 
     /// A shard was removed.
@@ -100,28 +81,7 @@ impl Catalog {
     /// The readers of a shard that is open, whatever it has folded in.
     #[must_use]
     pub fn readers(&self, shard: ShardId) -> Option<Readers<LsmReader>> {
-        self.read().readers.get(&shard).map(|open| open.readers.clone())
-    }
-
-    /// The readers of a shard, once they see everything that was acknowledged before it was opened.
-    ///
-    /// # Errors
-    /// [`NotYet`].
-    pub fn recovered_readers(&self, shard: ShardId) -> Result<Readers<LsmReader>, NotYet> {
-        let state = self.read();
-        if let Some(failure) = state.closed.get(&shard) {
-            return Err(NotYet::Failed(failure.clone()));
-        }
-        let open = state.readers.get(&shard).ok_or(NotYet::Closed)?;
-        if open.recovered_to > Offset::FIRST {
-            // An offset within a frame stands for the whole frame.
-            let last = Offset(open.recovered_to.0 - 1);
-            let held = open.readers.tables.hold(last);
-            if held.is_err_and(|refusal| refusal.code == Code::BadArgument) {
-                return Err(NotYet::Recovering);
-            }
-        }
-        Ok(open.readers.clone())
+        self.read().readers.get(&shard).cloned()
     }
 
     /// Shards that are open.

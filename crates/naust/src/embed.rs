@@ -1,7 +1,7 @@
 //! A node inside this process: its threads, their start and their end.
 
 use crate::background::Background;
-use crate::catalog::{Catalog, NotYet};
+use crate::catalog::Catalog;
 use crate::config::{Config, ConfigError};
 use crate::connection;
 use crate::data::{DataDirectory, DataError};
@@ -17,22 +17,20 @@ use crate::sockets::{Sockets, Totals, WAKE};
 use crate::transfers::Transfers;
 use crate::wiring::{Clock, Wiring};
 use crate::worker::{Input, Worker};
-use crate::{disk_threads, journal, names, reads, views, worker};
+use crate::{copies, disk_threads, journal, names, reads, views, worker};
 use naust_client::Client;
-use naust_wire::Code;
 use naust_wire::limits::UNREAD_BYTES_MAX;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long a shutdown waits for what is under way.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
-/// How long a snapshot waits for a namespace that is being recovered, and how often it looks.
-const RECOVERY_TIME_MAX: Duration = Duration::from_secs(30);
-const RECOVERY_LOOK: Duration = Duration::from_millis(1);
+/// How long its threads may take to end after that. One that waits for a disk that hangs does not.
+const END_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Table files that all shards have open at a time.
 const TABLE_FILES_MAX: usize = 512;
@@ -75,6 +73,8 @@ pub struct Naust {
     native_address: Option<SocketAddr>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     clients: AtomicU64,
+    /// Asks what is acknowledged, for snapshots.
+    asks: OnceLock<Client>,
     is_draining: AtomicBool,
 }
 
@@ -94,6 +94,7 @@ impl Naust {
             native_address,
             threads: Mutex::default(),
             clients: AtomicU64::new(0),
+            asks: OnceLock::new(),
             is_draining: AtomicBool::new(false),
         };
         naust.start(polls, listener)?;
@@ -148,41 +149,23 @@ impl Naust {
         let (client, link) = Client::over(Arc::new(bell), options);
         self.wiring.links.add(id, link.clone());
         self.wiring.tell(worker, Input::Linked(id, link));
+        // Those that are there when the end comes are closed then.
+        if self.wiring.life.is_ending() {
+            self.wiring.links.close();
+        }
         client
     }
 
     /// The namespace as it is now, to be read on the caller's own thread. Every commit acknowledged
-    /// before is in it, also those of an earlier life: right after a start this waits until they
-    /// are folded in. Blocking.
+    /// before is in it, also those of an earlier life and of other nodes: that is asked of whoever
+    /// leads the namespace, and waited for here. Blocking.
     ///
     /// # Errors
-    /// `NamespaceNotFound`; `Unavailable` when the namespace can't be opened or is not ready in
-    /// time; `LimitReached` when too many snapshots are held.
+    /// `NamespaceNotFound`; `Unavailable` when nobody leads it, or it can't be opened here or is
+    /// not ready in time; `LimitReached` when too many snapshots are held.
     pub fn snapshot(&self, namespace: &str) -> Result<Snapshot, SnapshotError> {
-        let catalog = &self.wiring.catalog;
-        let shard = catalog.shard(namespace).ok_or_else(|| {
-            let detail = format!("there is no namespace {namespace:?}; make it first");
-            SnapshotError::new(Code::NamespaceNotFound, detail)
-        })?;
-        let deadline = Instant::now() + RECOVERY_TIME_MAX;
-        loop {
-            match catalog.recovered_readers(shard) {
-                Ok(readers) => return Snapshot::new(readers.tables),
-                Err(NotYet::Failed(failure)) => {
-                    return Err(SnapshotError::new(failure.code, failure.detail));
-                }
-                Err(_) if Instant::now() < deadline && self.is_serving() => {
-                    std::thread::sleep(RECOVERY_LOOK);
-                }
-                Err(not_yet) => {
-                    let detail = match not_yet {
-                        NotYet::Recovering => "the namespace is being recovered; try again",
-                        _ => "the namespace is not open; try again",
-                    };
-                    return Err(SnapshotError::new(Code::Unavailable, detail));
-                }
-            }
-        }
+        let client = self.asks.get_or_init(|| self.client());
+        Snapshot::take(client, &self.wiring.catalog, namespace)
     }
 
     /// Whether the node takes requests.
@@ -199,35 +182,44 @@ impl Naust {
     /// Takes no new requests, finishes what is under way, and stops. Blocking.
     ///
     /// # Errors
-    /// [`NaustError::Failed`] when the node had stopped by itself before.
+    /// [`NaustError::Failed`] when the node had stopped by itself before, or when one of its threads
+    /// does not end, for example because its disk hangs: it is left behind, and the data directory
+    /// stays in use until the process ends.
     pub fn shutdown(&self) -> Result<(), NaustError> {
         self.is_draining.store(true, Ordering::Relaxed);
         for worker in 0..self.wiring.workers.len() {
             self.wiring.tell(worker, Input::Drain);
         }
         self.wiring.life.wait_drained(self.wiring.workers.len(), DRAIN_TIME_MAX);
-        self.end();
+        let left = self.end();
         match self.wiring.life.failure() {
-            None => Ok(()),
             Some(sentence) => Err(NaustError::Failed(sentence)),
+            None if left.is_empty() => Ok(()),
+            None => {
+                let seconds = END_TIME_MAX.as_secs();
+                let left = left.join(", ");
+                Err(NaustError::Failed(format!(
+                    "these threads did not end within {seconds} s and were left behind, as they do \
+                     when a disk hangs: {left}. All that was acknowledged is safe"
+                )))
+            }
         }
     }
 
-    /// Stops all threads and waits for them.
-    fn end(&self) {
+    /// Stops all threads and waits for them; which of them it left behind.
+    fn end(&self) -> Vec<String> {
         self.wiring.life.end();
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        for thread in threads.drain(..) {
-            // A panic in it is the node's failure, and was told as such.
-            drop(thread.join());
-        }
-        drop(threads);
+        let threads = std::mem::take(&mut *threads);
+        let left = life::join(threads, END_TIME_MAX);
         // After a failure the journal is left to the next start.
-        if self.wiring.life.failure().is_none()
+        if left.is_empty()
+            && self.wiring.life.failure().is_none()
             && let Err(fault) = self.wiring.journal.close()
         {
             eprintln!("naust: the journal is left to the next start: {fault}");
         }
+        left
     }
 
     fn start(
@@ -277,6 +269,8 @@ impl Naust {
         self.spawn("disk-together".to_owned(), move |wiring| {
             disk_threads::run_together(wiring, &queue);
         })?;
+        let copies = Arc::clone(&self.wiring.copies);
+        self.spawn("copies".to_owned(), move |wiring| copies::run(wiring, &copies))?;
         let names = Arc::clone(&self.wiring.names);
         self.spawn("names".to_owned(), move |wiring| names::run(wiring, &names))?;
         self.spawn("zeros".to_owned(), |wiring| wiring.background.fill(wiring))?;
@@ -377,6 +371,7 @@ fn wire(config: Config, data: DataDirectory) -> Result<(Wiring, Vec<mio::Poll>),
     let together = closed_at_end(&life, Queue::for_thread(disk_threads::JOBS_MAX));
     let counters = Counters::default();
     let names = closed_at_end(&life, Queue::for_thread(names::LOOKUPS_MAX));
+    let copies = closed_at_end(&life, Queue::for_thread(copies::INPUTS_MAX));
     let views = queues(views::INPUTS_MAX, count);
     let reads =
         (0..count).map(|_| closed_at_end(&life, Queue::for_thread(reads::INPUTS_MAX))).collect();
@@ -400,6 +395,7 @@ fn wire(config: Config, data: DataDirectory) -> Result<(Wiring, Vec<mio::Poll>),
         background,
         views,
         reads,
+        copies,
         names,
         links,
         crossing: (0..count).map(|_| AtomicUsize::new(0)).collect(),
@@ -421,8 +417,8 @@ fn closed_at_end<T: Send + 'static>(life: &Arc<Life>, queue: Queue<T>) -> Arc<Qu
 mod tests {
     use super::*;
     use crate::snapshot::ScanRange;
-    use naust_wire::Offset;
     use naust_wire::options::NamespaceOptions;
+    use naust_wire::{Code, Offset};
     use std::future::Future;
 
     fn wait<T>(future: impl Future<Output = T>) -> T {
@@ -587,5 +583,52 @@ mod tests {
         std::fs::rename(other.join("shards"), one.join("shards")).unwrap();
         let refused = Naust::open(config(&one, 1)).err().unwrap();
         assert!(refused.to_string().contains("belongs to node"), "{refused}");
+    }
+
+    /// Why: a follower folds in later what its own client was told is done.
+    #[test]
+    fn a_snapshot_of_a_follower_has_what_was_acknowledged() {
+        let root = tempfile::tempdir().unwrap();
+        let open = |name: &str, join: Vec<String>| {
+            let config = config(&root.path().join(name), 1);
+            let (name, listen) = (name.to_owned(), "127.0.0.1:0".to_owned());
+            Naust::open(Config { name, listen, join, ..config }).unwrap()
+        };
+        let first = open("a", vec![]);
+        let address = first.native_address().unwrap().to_string();
+        let others = ["b", "c"].map(|name| open(name, vec![address.clone()]));
+        let leads = first.client();
+        let voters = || {
+            let seen = wait(leads.cluster()).unwrap().namespaces;
+            let default = seen.iter().find(|namespace| namespace.name == "default").unwrap();
+            default.replicas.iter().filter(|replica| replica.voter).count()
+        };
+        while voters() < 3 {}
+        let kv = others.each_ref().map(|naust| naust.client().namespace("default").kv("users"));
+        for number in 0..100u32 {
+            let key = number.to_be_bytes();
+            for (naust, kv) in others.iter().zip(&kv) {
+                let done = wait(kv.put(key, "x")).unwrap();
+                let found = naust.snapshot("default").unwrap().get("users", &key).unwrap();
+                assert_eq!(found.unwrap().0, done);
+            }
+        }
+        // Whoever is alone has none that is as new as that.
+        drop(first);
+        let [other, alone] = others;
+        other.shutdown().unwrap();
+        let none = alone.snapshot("default").unwrap_err();
+        assert!(matches!(none.code, Code::Unavailable | Code::TimedOut), "{none}");
+    }
+
+    #[test]
+    fn a_client_that_is_made_after_the_end_is_told_of_it() {
+        let root = tempfile::tempdir().unwrap();
+        let naust = Naust::open(config(root.path(), 1)).unwrap();
+        naust.shutdown().unwrap();
+        let late = naust.client();
+        let told = wait(late.namespace("default").kv("users").put("a", "1")).unwrap_err();
+        assert_eq!(told.code, Code::ShuttingDown);
+        assert_eq!(naust.snapshot("default").unwrap_err().code, Code::ShuttingDown);
     }
 }

@@ -12,7 +12,7 @@
 //!   `connection` with a `receive`ing and an `outgoing` end; its `peers`, links to other nodes,
 //!   whose `names` are looked up aside; its `links`, embedded clients without sockets;
 //! * `disk_threads` with the `journal`, `background`, `views` with its `budget`, `reads`,
-//!   `opening`: everybody else's work;
+//!   `copies` of replicas with their `transfers`, `opening`: everybody else's work;
 //! * [`embed`]: their start and end; [`join`]: how a node comes into its cluster; [`snapshot`]:
 //!   reads on the caller's thread;
 //! * [`server`]: signals and listeners; [`metrics`]: what is counted;
@@ -24,6 +24,7 @@ mod budget;
 mod catalog;
 pub mod config;
 mod connection;
+mod copies;
 pub mod data;
 pub mod disk;
 mod disk_threads;

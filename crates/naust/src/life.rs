@@ -11,6 +11,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+/// How often it is looked whether a thread has ended: there is no way to wait so long at most.
+const JOIN_LOOK: Duration = Duration::from_millis(1);
+
 /// Shared by all threads of a node.
 #[derive(Default)]
 pub struct Life {
@@ -138,6 +141,25 @@ pub fn spawn(
     })
 }
 
+/// Waits for threads to end, so long at most. Those that have not are left behind, and named.
+#[must_use]
+pub fn join(threads: Vec<JoinHandle<()>>, timeout: Duration) -> Vec<String> {
+    let until = Instant::now() + timeout;
+    let mut left = Vec::new();
+    for thread in threads {
+        while !thread.is_finished() && Instant::now() < until {
+            std::thread::sleep(JOIN_LOOK);
+        }
+        if thread.is_finished() {
+            // A panic in it is the node's failure, and was told as such.
+            drop(thread.join());
+        } else {
+            left.push(thread.thread().name().unwrap_or("without a name").to_owned());
+        }
+    }
+    left
+}
+
 fn message(panic: &(dyn Any + Send)) -> &str {
     match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
         (Some(text), _) => text,
@@ -175,6 +197,19 @@ mod tests {
         assert!(told.contains("broken") && told.contains("the moon is full"), "{told}");
         life.fail("later".to_owned());
         assert_eq!(life.failure().unwrap(), told, "the first failure is the cause");
+    }
+
+    #[test]
+    fn who_does_not_end_is_left_behind_and_named() {
+        let life = Arc::new(Life::default());
+        let (end, wait) = std::sync::mpsc::channel::<()>();
+        let ends = spawn(&life, "ends".to_owned(), || {}).unwrap();
+        while !ends.is_finished() {
+            std::thread::yield_now();
+        }
+        let hangs = spawn(&life, "hangs".to_owned(), move || drop(wait.recv())).unwrap();
+        assert_eq!(join(vec![hangs, ends], Duration::ZERO), ["hangs"]);
+        drop(end);
     }
 
     #[test]

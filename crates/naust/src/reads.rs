@@ -2,11 +2,10 @@
 //! shards.
 
 use crate::queue::Queue;
-use crate::transfers;
 use crate::wiring::Wiring;
 use crate::worker::Input as WorkerInput;
 use naust_node::answer::{self, Job, Readers};
-use naust_node::{fetch, repair, transfer};
+use naust_node::{fetch, repair};
 use naust_store::LsmReader;
 use naust_wire::ShardId;
 use naust_wire::limits::REQUESTS_MAX;
@@ -26,14 +25,6 @@ pub enum Input {
     Fetch { shard: ShardId, job: fetch::Job },
     /// Read frames for another replica's damaged place.
     Supply { shard: ShardId, job: repair::Supply },
-    /// Take hold of the files of a replica for another node.
-    Export { shard: ShardId, begin: transfer::Begin },
-    /// Read a part of them.
-    ExportRead { shard: ShardId, part: transfer::Part },
-    /// Let go of them.
-    ExportEnd { shard: ShardId, number: u64 },
-    /// Put what is copied beside a replica.
-    Import { shard: ShardId, number: u64, import: transfer::Import },
 }
 
 /// Works until the queue is closed and empty.
@@ -50,11 +41,7 @@ pub fn run(wiring: &Wiring, worker: usize, queue: &Queue<Input>) {
             }
             let (Input::Job { shard, .. }
             | Input::Fetch { shard, .. }
-            | Input::Supply { shard, .. }
-            | Input::Export { shard, .. }
-            | Input::ExportRead { shard, .. }
-            | Input::ExportEnd { shard, .. }
-            | Input::Import { shard, .. }) = input;
+            | Input::Supply { shard, .. }) = input;
             if last.as_ref().is_none_or(|(known, _)| *known != shard) {
                 last = Some((shard, wiring.catalog.readers(shard)));
             }
@@ -69,20 +56,6 @@ pub fn run(wiring: &Wiring, worker: usize, queue: &Queue<Input>) {
                 }
                 (Input::Supply { job, .. }, _) => {
                     answers.told.push(WorkerInput::Supplied(repair::supply(&job, shard)));
-                }
-                (Input::Export { begin, .. }, readers) => {
-                    let event = transfers::export(wiring, shard, &begin, readers);
-                    answers.told.push(transfers::told(event));
-                }
-                (Input::ExportRead { part, .. }, _) => {
-                    let (event, bytes) = transfers::read(wiring, shard, part);
-                    answers.told.push(transfers::told(event));
-                    answers.bytes += bytes;
-                }
-                (Input::ExportEnd { number, .. }, _) => transfers::end(wiring, shard, number),
-                (Input::Import { number, import, .. }, _) => {
-                    let event = transfers::import(wiring, shard, number, import);
-                    answers.told.extend(event.map(transfers::told));
                 }
                 (Input::Fetch { job, .. }, None) => {
                     answers.told.push(WorkerInput::Fetched(fetch::run_without(&job, shard)));

@@ -1,12 +1,24 @@
 //! Reads of an embedded node on the caller's own thread, at one offset, without a message to
 //! anyone.
 
+use crate::catalog::Catalog;
+use naust_client::Client;
 use naust_machine::{Hold, KeyRange, Page, ReadError, Reader};
 use naust_store::{LsmReader, Value};
 use naust_wire::limits::PAGE_BYTES_MAX;
 use naust_wire::message::Refusal;
 use naust_wire::{Code, Offset};
 use std::fmt;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+/// How long a snapshot waits for a namespace that is being opened or lags, and how often it looks.
+const WAIT_MAX: Duration = Duration::from_secs(30);
+const LOOK: Duration = Duration::from_millis(1);
 
 /// Why a read failed: the stable code, and a sentence.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +39,12 @@ impl SnapshotError {
 impl From<Refusal> for SnapshotError {
     fn from(refusal: Refusal) -> SnapshotError {
         SnapshotError::new(refusal.code, refusal.detail)
+    }
+}
+
+impl From<naust_client::Error> for SnapshotError {
+    fn from(error: naust_client::Error) -> SnapshotError {
+        SnapshotError::new(error.code, error.detail)
     }
 }
 
@@ -68,7 +86,34 @@ impl fmt::Debug for Snapshot {
 }
 
 impl Snapshot {
-    pub(crate) fn new(reader: Reader<LsmReader>) -> Result<Snapshot, SnapshotError> {
+    /// Asks up to where all is acknowledged, waits until this node has folded that in, and takes
+    /// hold of it.
+    pub(crate) fn take(
+        client: &Client,
+        catalog: &Catalog,
+        namespace: &str,
+    ) -> Result<Snapshot, SnapshotError> {
+        let until = Instant::now() + WAIT_MAX;
+        let at = wait(client.namespace(namespace).describe_page(None, 1))?.at;
+        loop {
+            let shard = catalog.shard(namespace);
+            let readers = shard.and_then(|shard| catalog.readers(shard));
+            if let Some(readers) = readers.filter(|readers| readers.tables.applied() >= at) {
+                return Snapshot::new(readers.tables);
+            }
+            if let Some(failure) = shard.and_then(|shard| catalog.closed(shard)) {
+                return Err(SnapshotError::new(failure.code, failure.detail));
+            }
+            if Instant::now() >= until {
+                let detail =
+                    "this node has no replica of the namespace that is ready; use a client";
+                return Err(SnapshotError::new(Code::Unavailable, detail));
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    fn new(reader: Reader<LsmReader>) -> Result<Snapshot, SnapshotError> {
         let hold = reader.hold(reader.applied())?;
         Ok(Snapshot { reader, hold })
     }
@@ -114,5 +159,27 @@ impl Snapshot {
     /// `OffsetTrimmed` when its lease ended before.
     pub fn renew(&self) -> Result<(), SnapshotError> {
         Ok(self.hold.renew()?)
+    }
+}
+
+/// Waits for `future` on this thread, whoever drives it: also on a thread of a runtime, where
+/// another runtime could not be waited for.
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    let waker = Arc::new(Unpark(std::thread::current())).into();
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(done) => return done,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+/// Wakes the thread that waits.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
     }
 }

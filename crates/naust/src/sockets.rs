@@ -13,6 +13,7 @@ use naust_wire::packet::Bad;
 use naust_wire::reply::{Failure, Reply};
 use naust_wire::{Code, RequestId, ShardId};
 use slab::Slab;
+use std::cmp::Reverse;
 use std::io::{self, ErrorKind, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -196,9 +197,14 @@ impl Sockets {
         }
     }
 
-    /// Reads once from every socket of `whom` that has something, and gives the whole packets to
-    /// `packets`.
-    pub fn read(&mut self, whom: Whom, now_ms: u64, mut packets: impl FnMut(ConnectionId, &[u8])) {
+    /// Reads once from every socket that has something and is of `whom`, which is asked anew for
+    /// each of them (`None`: nobody's are read), and gives the whole packets to `packets`.
+    pub fn read(
+        &mut self,
+        whom: impl Fn() -> Option<Whom>,
+        now_ms: u64,
+        mut packets: impl FnMut(ConnectionId, &[u8]),
+    ) {
         let mut slots = std::mem::take(&mut self.readable);
         let mut again = Vec::new();
         for slot in slots.drain(..) {
@@ -206,7 +212,12 @@ impl Sockets {
             if !connection.wants_read() {
                 continue;
             }
-            if whom == Whom::Nodes && !connection.is_peer() {
+            let is_read = match whom() {
+                Some(Whom::All) => true,
+                Some(Whom::Nodes) => connection.is_peer(),
+                None => false,
+            };
+            if !is_read {
                 again.push(slot);
                 continue;
             }
@@ -279,18 +290,16 @@ impl Sockets {
 
     /// Ends what takes too long or holds too much: called about every second.
     pub fn sweep(&mut self, now_ms: u64) {
-        let mut kept_bytes: usize = self.connections.iter().map(|(_, c)| c.kept_bytes()).sum();
         let mut slow = Vec::new();
-        let mut large = Vec::new();
+        let mut keep = Vec::new();
         let mut lingering = Vec::new();
         for (slot, connection) in &self.connections {
             if connection.has_lingered(now_ms) || connection.is_stuck(now_ms) {
                 lingering.push(slot);
             } else if connection.is_too_slow(now_ms) {
                 slow.push(slot);
-            } else if kept_bytes > REQUEST_BYTES_MAX && connection.kept_bytes() > 0 {
-                kept_bytes -= connection.kept_bytes();
-                large.push(slot);
+            } else if connection.kept_bytes() > 0 {
+                keep.push((connection.is_peer(), Reverse(connection.kept_bytes()), slot));
             }
         }
         lingering.into_iter().for_each(|slot| self.end(slot));
@@ -299,7 +308,7 @@ impl Sockets {
             let detail = format!("a packet took longer than {seconds} s to arrive");
             self.tell_and_close(slot, Code::Malformed, detail);
         }
-        for slot in large {
+        for slot in too_many(keep, REQUEST_BYTES_MAX) {
             let detail = "too many large packets are under way on other connections".to_owned();
             self.tell_and_close(slot, Code::Overloaded, detail);
         }
@@ -388,6 +397,19 @@ fn turn_away(mut stream: TcpStream) {
     drop(stream.shutdown(std::net::Shutdown::Write));
 }
 
+/// Which connections have to go so that no more than `bytes_max` of packets that are not whole are
+/// kept: those of clients before those of other nodes, and the largest of them first.
+fn too_many(mut keep: Vec<(bool, Reverse<usize>, usize)>, bytes_max: usize) -> Vec<usize> {
+    let mut bytes: usize = keep.iter().map(|(_, Reverse(bytes), _)| bytes).sum();
+    keep.sort_unstable();
+    let go = keep.into_iter().take_while(|(_, Reverse(kept), _)| {
+        let is_over = bytes > bytes_max;
+        bytes -= kept;
+        is_over
+    });
+    go.map(|(.., slot)| slot).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -423,6 +445,14 @@ mod tests {
         }
 
         fn turn_until(&mut self, done: impl Fn(&Server) -> bool) {
+            self.turn_reading(|| Some(Whom::All), done);
+        }
+
+        fn turn_reading(
+            &mut self,
+            whom: impl Fn() -> Option<Whom>,
+            done: impl Fn(&Server) -> bool,
+        ) {
             let mut events = mio::Events::with_capacity(64);
             while !done(self) {
                 let busy = self.sockets.is_busy().then_some(std::time::Duration::ZERO);
@@ -433,7 +463,7 @@ mod tests {
                 accepted.into_iter().for_each(|stream| self.sockets.adopt(stream));
                 let received = &mut self.received;
                 self.sockets
-                    .read(Whom::All, self.now_ms, |id, bytes| received.push((id, bytes.to_vec())));
+                    .read(&whom, self.now_ms, |id, bytes| received.push((id, bytes.to_vec())));
                 self.sockets.write(self.now_ms);
                 self.ended.append(&mut self.sockets.take_ended());
             }
@@ -672,5 +702,40 @@ mod tests {
         server.turn_until(|server| server.received.len() == 3 && server.sockets.is_sent());
         assert_eq!(server.received[2], (id, packet(9)));
         drop(reader.join().unwrap());
+    }
+
+    /// Why: small packets of many sockets, all read before anybody looked, filled another worker's
+    /// queue.
+    #[test]
+    fn before_each_socket_it_is_asked_whether_to_read_on() {
+        let mut server = Server::new(8);
+        let mut clients: Vec<_> =
+            (0..4).map(|_| TcpStream::connect(server.address).unwrap()).collect();
+        server.turn_until(|server| server.connections() == 4);
+        let mut bytes = Vec::new();
+        packet::write(Kind::Ask, RequestId(1), ShardId(1), b"", &mut bytes);
+        clients.iter_mut().for_each(|client| client.write_all(&bytes).unwrap());
+        let left = std::cell::Cell::new(2);
+        let asked = std::cell::Cell::new(0);
+        let whom = || {
+            asked.set(asked.get() + 1);
+            left.set(left.get() - 1);
+            (left.get() >= 0).then_some(Whom::All)
+        };
+        server.turn_reading(whom, |_| asked.get() > 20);
+        assert_eq!(server.received.len(), 2);
+        server.turn_until(|server| server.received.len() == 4);
+    }
+
+    #[test]
+    fn of_packets_under_way_the_largest_of_clients_go_first() {
+        let keep = |peer, bytes, slot| (peer, Reverse(bytes), slot);
+        let all =
+            vec![keep(true, 90, 0), keep(false, 10, 1), keep(false, 50, 2), keep(false, 20, 3)];
+        let table: [(usize, &[usize]); 5] =
+            [(170, &[]), (169, &[2]), (120, &[2]), (119, &[2, 3]), (50, &[2, 3, 1, 0])];
+        for (bytes_max, expected) in table {
+            assert_eq!(too_many(all.clone(), bytes_max), expected, "{bytes_max}");
+        }
     }
 }

@@ -90,12 +90,11 @@ pub fn export(
     Event::Exported { shard, number, contents }
 }
 
-/// Reads a part of what is held; with how many bytes it has. Blocking.
-pub fn read(wiring: &Wiring, shard: ShardId, part: Part) -> (Event<'static>, usize) {
+/// Reads a part of what is held. Blocking.
+pub fn read(wiring: &Wiring, shard: ShardId, part: Part) -> Event<'static> {
     let export = wiring.transfers.exports().get(&(shard, part.number)).cloned();
     let bytes = export.and_then(|export| export.read(&part));
-    let length = bytes.as_ref().map_or(0, Vec::len);
-    (Event::ExportedPart { shard, part, bytes }, length)
+    Event::ExportedPart { shard, part, bytes }
 }
 
 /// Lets go of what is held.

@@ -4,7 +4,8 @@
 //!                      ┌────────────► disk threads ──────────┐
 //!   sockets ─► worker ─┼────────────► background threads ────┼─► worker's queue
 //!              ▲       ├─► views ─► (replies, progress) ─────┤
-//!   links ─────┘       └─► reads ─► (replies) ───────────────┘
+//!   links ─────┘       ├─► reads ─► (replies) ───────────────┤
+//!                      └─► copies ───────────────────────────┘
 //! ```
 //! Who waits for whom: everyone may wait for a worker's queue to have space; a worker waits for
 //! nobody.
@@ -22,10 +23,11 @@ use crate::queue::Queue;
 use crate::sockets::Whom;
 use crate::transfers::Transfers;
 use crate::worker::Input;
-use crate::{disk_threads, reads, views};
+use crate::{copies, disk_threads, reads, views, worker};
 use naust_log::Journal;
 use naust_node::{ConnectionId, Now};
 use naust_wire::ShardId;
+use naust_wire::limits::PACKET_HEADER_BYTES;
 use naust_wire::packet::{self, Kind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -36,6 +38,17 @@ const CROSSING_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The same, past which those of other nodes are not read either. What nodes say to each other
 /// waits for answers, so it stays far below.
 const PEERS_CROSSING_BYTES_MAX: usize = 4 * CROSSING_BYTES_MAX;
+
+/// What each run of packets counts beside its bytes, so that small ones fill no queue: of all that
+/// cross, and of what one more socket has, there are far fewer than a queue has places for.
+const CROSSING_ITEM_BYTES: usize = 1024;
+
+const _: () = {
+    let crossing = PEERS_CROSSING_BYTES_MAX / CROSSING_ITEM_BYTES;
+    let one_socket = crate::receive::BUFFER_BYTES / PACKET_HEADER_BYTES;
+    // Several workers may each read one more socket before they see how much crosses.
+    assert!(crossing + 16 * one_socket < worker::INPUTS_MAX);
+};
 
 /// What the threads of a node share.
 pub struct Wiring {
@@ -73,6 +86,8 @@ pub struct Wiring {
     pub views: Vec<Arc<Queue<views::Input>>>,
     /// To the reads thread of each worker.
     pub reads: Vec<Arc<Queue<reads::Input>>>,
+    /// To the thread that copies replicas.
+    pub copies: Arc<Queue<copies::Input>>,
     /// To the thread that looks names up.
     pub names: Arc<Queue<(usize, Lookup)>>,
     /// Embedded clients.
@@ -162,7 +177,7 @@ impl Wiring {
 
     /// Sends a copy of packets to the worker of their shards.
     pub fn cross(&self, worker: usize, from: ConnectionId, run: &[u8]) {
-        self.crossing[worker].fetch_add(run.len(), Ordering::Relaxed);
+        self.crossing[worker].fetch_add(run.len() + CROSSING_ITEM_BYTES, Ordering::Relaxed);
         let pushed = self.workers[worker].push(Input::Packets { from, bytes: run.to_vec() });
         assert!(
             pushed.is_ok() || self.life.is_ending(),
@@ -171,8 +186,8 @@ impl Wiring {
     }
 
     /// Packets that crossed to a worker have arrived.
-    pub fn crossed(&self, worker: usize, bytes: usize) {
-        self.crossing[worker].fetch_sub(bytes, Ordering::Relaxed);
+    pub fn crossed(&self, worker: usize, run: &[u8]) {
+        self.crossing[worker].fetch_sub(run.len() + CROSSING_ITEM_BYTES, Ordering::Relaxed);
     }
 
     /// From whose sockets may be read, for all that is on its way between workers; `None`:

@@ -11,11 +11,12 @@
 
 use crate::alone::Writes;
 use crate::connection::{is_link, worker_of};
+use crate::copies::Step;
 use crate::peers::{Lookup, Peers};
 use crate::queue::{Queue, Refused};
 use crate::sockets::{Sockets, WAKE, Whom};
 use crate::wiring::{To, Wiring};
-use crate::{background, disk_threads, reads, views};
+use crate::{background, copies, disk_threads, reads, views};
 use mio::net::TcpStream;
 use naust_client::Link;
 use naust_node::event::{DirectoryAsk, DirectoryChange, Event, Progress};
@@ -266,7 +267,7 @@ impl Worker {
             }
             Input::LinkReady(id) => self.take(id),
             Input::Packets { from, bytes } => {
-                self.wiring.crossed(self.number, bytes.len());
+                self.wiring.crossed(self.number, &bytes);
                 self.handle(Event::Packets { from, bytes: &bytes });
             }
             Input::Send { to, bytes } => self.send(to, bytes),
@@ -367,13 +368,16 @@ impl Worker {
 
     fn read(&mut self) {
         let Worker { sockets, node, effects, wiring, now, number, .. } = self;
-        let Some(whom) = wiring.readable() else { return };
-        sockets.read(whom, now.monotonic_ms, |from, bytes| {
-            count(&wiring.counters.bytes_received, bytes.len());
-            route(*number, wiring, from, bytes, |bytes| {
-                node.handle(*now, Event::Packets { from, bytes }, effects);
-            });
-        });
+        sockets.read(
+            || wiring.readable(),
+            now.monotonic_ms,
+            |from, bytes| {
+                count(&wiring.counters.bytes_received, bytes.len());
+                route(*number, wiring, from, bytes, |bytes| {
+                    node.handle(*now, Event::Packets { from, bytes }, effects);
+                });
+            },
+        );
     }
 
     /// Replies of other nodes, and news of the links to them.
@@ -479,18 +483,11 @@ impl Worker {
             Effect::Fetch { shard, job } => {
                 self.give(&wiring.reads[worker], reads::Input::Fetch { shard, job });
             }
-            Effect::Export { shard, begin } => {
-                self.give(&wiring.reads[worker], reads::Input::Export { shard, begin });
-            }
-            Effect::ExportRead { shard, part } => {
-                self.give(&wiring.reads[worker], reads::Input::ExportRead { shard, part });
-            }
-            Effect::ExportEnd { shard, number } => {
-                self.give(&wiring.reads[worker], reads::Input::ExportEnd { shard, number });
-            }
+            Effect::Export { shard, begin } => self.copy(shard, Step::Export(begin)),
+            Effect::ExportRead { shard, part } => self.copy(shard, Step::Read(part)),
+            Effect::ExportEnd { shard, number } => self.copy(shard, Step::End(number)),
             Effect::Import { shard, number, import } => {
-                let input = reads::Input::Import { shard, number, import };
-                self.give(&wiring.reads[worker], input);
+                self.copy(shard, Step::Import { number, import });
             }
             Effect::Adopt { shard, options, adopt } => {
                 self.applied.remove(&shard);
@@ -567,6 +564,11 @@ impl Worker {
                 panic!("a queue is full although admission bounds what is under way")
             }
         }
+    }
+
+    fn copy(&self, shard: ShardId, step: Step) {
+        let input = copies::Input { worker: self.number, shard, step };
+        self.give(&self.wiring.copies, input);
     }
 
     fn give_writes(&mut self) {
