@@ -445,13 +445,14 @@ impl Worker {
     }
 
     fn carry_out(&mut self) {
+        let wiring = Arc::clone(&self.wiring);
         while !self.effects.is_empty() {
             let mut effects = std::mem::take(&mut self.effects);
             // With more to fold in, two threads are better than one.
             let views = effects.iter().filter(|effect| matches!(effect, Effect::Views { .. }));
             self.folds_here = views.take(2).count() == 1;
             for effect in effects.drain(..) {
-                self.carry(effect);
+                self.carry(&wiring, effect);
             }
             // Effects may have called for more; otherwise the memory is used again.
             if self.effects.is_empty() {
@@ -461,8 +462,7 @@ impl Worker {
         }
     }
 
-    fn carry(&mut self, effect: Effect) {
-        let wiring = Arc::clone(&self.wiring);
+    fn carry(&mut self, wiring: &Arc<Wiring>, effect: Effect) {
         let worker = self.number;
         match effect {
             Effect::Send { to, bytes } => self.send(to, bytes),
@@ -540,7 +540,7 @@ impl Worker {
             }
             Effect::Views { shard, job } => {
                 let job = match self.folds_here {
-                    true => self.folder.fold_here(&wiring, shard, job, &mut self.told),
+                    true => self.folder.fold_here(wiring, shard, job, &mut self.told),
                     false => Err(job),
                 };
                 if let Err(job) = job {
