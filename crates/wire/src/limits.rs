@@ -252,6 +252,10 @@ pub const RANGE_DELETE_KEY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Comparisons of recent writes with `unchanged` ranges in one commit: it bounds how long a commit
 /// can hold up the others.
 pub const UNCHANGED_STEPS_MAX: usize = 4 * 1024 * 1024;
+/// Log bytes that the `unchanged` conditions of a batch look back over, together, if a worker is to
+/// fold it in by itself: there are some four thousand writes in them at most, and a worker that
+/// compares for longer sends no heartbeats.
+pub const FOLD_LOOK_BACK_BYTES_MAX: u64 = 64 * 1024;
 /// Bytes of replies that one session keeps; past it the oldest are forgotten.
 pub const SESSION_REPLY_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of replies that the sessions of one shard keep together; past it the session longest

@@ -11,7 +11,9 @@ use naust_machine::{
 };
 use naust_wire::control::Control;
 use naust_wire::frame::Kind;
-use naust_wire::limits::{PAGE_BYTES_MAX, PAGE_ROWS_DEFAULT, TABLE_JOBS_PER_SHARD_MAX};
+use naust_wire::limits::{
+    FOLD_LOOK_BACK_BYTES_MAX, PAGE_BYTES_MAX, PAGE_ROWS_DEFAULT, TABLE_JOBS_PER_SHARD_MAX,
+};
 use naust_wire::message::Refusal;
 use naust_wire::read::Query as Question;
 use naust_wire::reply::{Failure, Reply};
@@ -241,18 +243,17 @@ impl<T: Tables> Shard<T> {
         Ok(())
     }
 
-    /// Whether folding these frames in needs no disk.
+    /// Whether folding these frames in needs no disk, and no long look at recent writes.
     pub(super) fn folds_from_memory(&self, apply: &Apply) -> bool {
-        let mut simple = self.untold_below.is_none() && apply.batch.is_in_memory();
-        simple = simple && !self.is_due();
-        if simple {
-            let all = apply.batch.for_each::<ReadError>(&mut |frame| {
-                simple &= Machine::<T>::folds_without_reading(&frame);
-                Ok(())
-            });
-            simple &= all.is_ok();
+        if self.untold_below.is_some() || !apply.batch.is_in_memory() || self.is_due() {
+            return false;
         }
-        simple
+        let mut back = Some(0u64);
+        let all = apply.batch.for_each::<ReadError>(&mut |frame| {
+            back = back.and_then(|back| back.checked_add(Machine::<T>::looks_back(&frame)?));
+            Ok(())
+        });
+        all.is_ok() && back.is_some_and(|bytes| bytes <= FOLD_LOOK_BACK_BYTES_MAX)
     }
 
     /// Whether it is time to rotate memtables.
