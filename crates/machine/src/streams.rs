@@ -15,7 +15,8 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 /// A stream. Invariants: `records` and `bytes` count what lies at or above `floor`; `first` is the
-/// first of these records and means nothing without any; `last` is the newest record ever.
+/// first of these records and means nothing without any; `last` is the newest record ever;
+/// `closed_last` is the newest one that is not in `open`, and may be gone.
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) id: StreamId,
@@ -28,6 +29,7 @@ pub(crate) struct Stream {
     pub(crate) records: u64,
     pub(crate) bytes: u64,
     pub(crate) open: Chunk,
+    closed_last: Offset,
     pub(crate) cursors: BTreeMap<Box<str>, Cursor>,
     dirty: bool,
     dirty_cursors: Vec<Box<str>>,
@@ -52,6 +54,7 @@ impl Stream {
             records: 0,
             bytes: 0,
             open: Chunk::default(),
+            closed_last: Offset::ZERO,
             cursors: BTreeMap::new(),
             dirty: false,
             dirty_cursors: Vec::new(),
@@ -63,6 +66,11 @@ impl Stream {
         (self.records > 0).then_some(self.first)
     }
 
+    /// Whether [`Stream::walk`] from there reads tables.
+    pub(crate) fn walk_reads(&self, from: Offset) -> bool {
+        self.records > 0 && from.max(self.first) <= self.closed_last
+    }
+
     /// Visits the records at or above `from` that live, in order, until `visit` breaks.
     pub(crate) fn walk<R: TablesReader>(
         &self,
@@ -70,7 +78,7 @@ impl Stream {
         from: Offset,
         mut visit: impl FnMut(Place) -> ControlFlow<()>,
     ) -> Result<(), Fault> {
-        let from = from.max(self.floor);
+        let from = from.max(self.first);
         if self.records == 0 || from > self.last {
             return Ok(());
         }
@@ -84,7 +92,7 @@ impl Stream {
             }
             Ok(ControlFlow::Continue(()))
         };
-        if self.open.count == 0 || from < self.open.first {
+        if self.walk_reads(from) {
             self.chunks(reader, from, |first, value| {
                 flow = chunk(Places::read(first, value)?)?;
                 Ok(flow)
@@ -155,6 +163,8 @@ impl Stream {
         stream.last = fields.offset()?;
         stream.records = fields.u64()?;
         stream.bytes = fields.u64()?;
+        // A new chunk is opened behind what is in the tables, full or not.
+        stream.closed_last = stream.last;
         fields.end()?;
         Ok(stream)
     }
@@ -232,6 +242,7 @@ impl Streams {
             stream.open.write(row);
             full(stream.open.first, row)?;
             stream.open.clear();
+            stream.closed_last = stream.last;
         }
         Ok(())
     }

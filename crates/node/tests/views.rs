@@ -7,14 +7,16 @@ use naust_consensus::Configuration;
 use naust_log::sim::SimDisk;
 use naust_log::{Identity, Log};
 use naust_machine::{MachineOptions, MemTables};
-use naust_node::views::{Apply, Job, Left, Output, Views};
-use naust_node::{Now, open};
+use naust_node::views::{Apply, Job, Left, Output, Query, Views, Waiter};
+use naust_node::{ConnectionId, Now, open};
 use naust_wire::commit::Draft;
 use naust_wire::frame::Kind;
-use naust_wire::limits::FOLD_LOOK_BACK_BYTES_MAX;
+use naust_wire::limits::{FOLD_LOOK_BACK_BYTES_MAX, FOLD_WAKES_MAX, STREAM_CHUNK_RECORDS_MAX};
 use naust_wire::options::NamespaceOptions;
-use naust_wire::{Index, LogTime, NodeId, Offset, Sequence, SessionId, ShardId, Term};
+use naust_wire::read::Query as Question;
+use naust_wire::{Index, LogTime, NodeId, Offset, RequestId, Sequence, SessionId, ShardId, Term};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const NODE: NodeId = NodeId(1);
 const SHARD: ShardId = ShardId(5);
@@ -25,6 +27,8 @@ struct World {
     views: Views<MemTables>,
     given: Offset,
     outputs: Vec<Output<MemTables>>,
+    /// How often the tables were read.
+    reads: Arc<AtomicU64>,
 }
 
 impl World {
@@ -39,9 +43,11 @@ impl World {
             machine: MachineOptions::default(),
             seed: 1,
         };
-        let (_, opened) = open::shard(Arc::new(disk), MemTables::new(), SHARD, &options).unwrap();
-        let mut world =
-            World { given: log.end().offset, log, views: Views::new(), outputs: Vec::new() };
+        let tables = MemTables::new();
+        let reads = tables.reads();
+        let (_, opened) = open::shard(Arc::new(disk), tables, SHARD, &options).unwrap();
+        let (given, views) = (log.end().offset, Views::new());
+        let mut world = World { log, views, given, outputs: Vec::new(), reads };
         world.views.install(opened, &mut world.outputs);
         world
     }
@@ -81,6 +87,35 @@ impl World {
     fn fold(&mut self) {
         let job = self.job();
         self.views.handle(Now::default(), SHARD, job, &mut self.outputs);
+    }
+
+    fn log_append(&mut self) {
+        let mut draft = Draft::default();
+        draft.append("s", &b"a record"[..]).unwrap();
+        self.log(&draft);
+    }
+
+    /// Waits for a record of stream `s` from an offset on.
+    fn wait_for(&mut self, from: Offset) {
+        let (stream, wait_ms) = ("s".to_owned(), 0);
+        let question = Question::Records { stream, from, limit: 9, max_bytes: 0, wait_ms };
+        let waiter = Waiter { connection: ConnectionId(1), request: RequestId(1) };
+        let query = Job::Query(Query { waiter, question, deadline_ms: 1000 });
+        self.views.handle(Now::default(), SHARD, query, &mut self.outputs);
+    }
+
+    /// Has a worker fold in what was logged: what is left over, how many readers were answered, and
+    /// how often tables were read.
+    fn fold_here(&mut self) -> (Left, usize, u64) {
+        let (job, before) = (self.job(), self.reads.load(Ordering::Relaxed));
+        self.outputs.clear();
+        let left = self.views.fold_here(Now::default(), SHARD, job, &mut self.outputs);
+        let left = left.ok().expect("it is a small batch");
+        (left, self.answered(), self.reads.load(Ordering::Relaxed) - before)
+    }
+
+    fn answered(&self) -> usize {
+        self.outputs.iter().filter(|output| matches!(output, Output::Read { .. })).count()
     }
 
     /// Whether a worker folds in by itself what was logged; else the views thread does.
@@ -125,4 +160,37 @@ fn looks_back_are_added_up_over_a_batch() {
     world.log_unchanged(&[old]);
     world.log_unchanged(&[old]);
     assert!(!world.folds_here(), "two commits of one batch");
+}
+
+#[test]
+fn readers_who_wait_for_what_tables_hold_are_answered_by_the_views_thread() {
+    let mut world = World::new();
+    let chunk = STREAM_CHUNK_RECORDS_MAX;
+    (0..chunk - 2).for_each(|_| world.log_append());
+    world.fold();
+    world.wait_for(world.given);
+    world.log_append();
+    assert_eq!(world.fold_here(), (Left::Nothing, 1, 0), "the record is in memory");
+    world.wait_for(world.given);
+    world.log_append();
+    assert_eq!(world.fold_here(), (Left::ToMaintain, 0, 0), "its chunk is full, and in the tables");
+    world.views.maintain(Now::default(), SHARD, &mut world.outputs);
+    assert_eq!(world.answered(), 1);
+    world.wait_for(world.given);
+    world.log_append();
+    assert_eq!(world.fold_here(), (Left::Nothing, 1, 0), "a new chunk was begun");
+    world.log_append();
+    assert_eq!(world.fold_here(), (Left::Nothing, 0, 0), "nobody waits any more");
+}
+
+#[test]
+fn most_of_many_readers_are_answered_by_the_views_thread() {
+    let mut world = World::new();
+    world.log_append();
+    world.fold();
+    (0..FOLD_WAKES_MAX + 5).for_each(|_| world.wait_for(world.given));
+    world.log_append();
+    assert_eq!(world.fold_here(), (Left::ToMaintain, FOLD_WAKES_MAX, 0));
+    world.views.maintain(Now::default(), SHARD, &mut world.outputs);
+    assert_eq!(world.answered(), FOLD_WAKES_MAX + 5);
 }

@@ -256,6 +256,9 @@ pub const UNCHANGED_STEPS_MAX: usize = 4 * 1024 * 1024;
 /// fold it in by itself: there are some four thousand writes in them at most, and a worker that
 /// compares for longer sends no heartbeats.
 pub const FOLD_LOOK_BACK_BYTES_MAX: u64 = 64 * 1024;
+/// Readers that wait for records whom a worker answers after it folded a batch in by itself; the
+/// others are the views thread's.
+pub const FOLD_WAKES_MAX: usize = 32;
 /// Bytes of replies that one session keeps; past it the oldest are forgotten.
 pub const SESSION_REPLY_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of replies that the sessions of one shard keep together; past it the session longest

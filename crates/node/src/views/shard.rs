@@ -390,6 +390,16 @@ impl<T: Tables> Shard<T> {
         }
     }
 
+    /// Whether [`answer`](Shard::answer) answers a reader of a stream without a look at tables.
+    pub(super) fn answers_from_memory(&self, query: &Query) -> bool {
+        match &query.question {
+            Question::Records { stream, from, .. } => {
+                self.machine.locates_from_memory(stream, *from)
+            }
+            _ => false,
+        }
+    }
+
     /// Answers a question; the stream to wait for if there is nothing yet and it has patience.
     pub(super) fn answer(
         &self,
