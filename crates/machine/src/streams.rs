@@ -7,16 +7,17 @@
 use crate::chunk::{Chunk, Place, Places};
 use crate::rows::{Damaged, Fields, Key, StreamId, put_bytes, put_u64};
 use crate::tables::{Fault, KeyRange, TablesReader, TreeId};
-use naust_wire::Offset;
 use naust_wire::limits::STREAMS_PER_NAMESPACE_MAX;
 use naust_wire::options::StreamOptions;
+use naust_wire::{LogTime, Offset};
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 /// A stream. Invariants: `records` and `bytes` count what lies at or above `floor`; `first` is the
 /// first of these records and means nothing without any; `last` is the newest record ever;
-/// `closed_last` is the newest one that is not in `open`, and may be gone.
+/// `closed_last` is the newest one that is not in `open`, and may be gone; `first_time` is the log
+/// time of `first`, if that is known.
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) id: StreamId,
@@ -25,6 +26,8 @@ pub(crate) struct Stream {
     /// Records below count as absent.
     pub(crate) floor: Offset,
     pub(crate) first: Offset,
+    /// Not stored: whoever opens the tables learns it when it is asked for.
+    pub(crate) first_time: Option<LogTime>,
     pub(crate) last: Offset,
     pub(crate) records: u64,
     pub(crate) bytes: u64,
@@ -50,6 +53,7 @@ impl Stream {
             options,
             floor: Offset::ZERO,
             first: Offset::ZERO,
+            first_time: None,
             last: Offset::ZERO,
             records: 0,
             bytes: 0,
@@ -221,6 +225,11 @@ impl Streams {
         stream
     }
 
+    /// The log time of a stream's first record that lives was looked up.
+    pub(crate) fn learn_first_time(&mut self, id: StreamId, time: LogTime) {
+        self.list[id.0 as usize].first_time = Some(time);
+    }
+
     /// Adds a record. The chunk that it fills, if it does, is handed to `full` with its first
     /// record.
     pub(crate) fn append<E>(
@@ -233,6 +242,7 @@ impl Streams {
         let stream = self.change(id);
         if stream.records == 0 {
             stream.first = place.offset;
+            stream.first_time = Some(place.time);
         }
         stream.last = place.offset;
         stream.records += 1;

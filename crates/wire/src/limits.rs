@@ -278,7 +278,8 @@ pub const HISTORY_BYTES_MIN: u64 = 1024 * 1024;
 pub const TIME_POINTS_MAX: usize = 4_096;
 /// Units of memtables that are rotated but not yet flushed; the next rotation waits.
 pub const ROTATIONS_UNFLUSHED_MAX: usize = 8;
-/// Rows of a stream's index that one look at its retention reads.
+/// Rows of streams' indexes that one look at retention reads, and so that folding in what it
+/// proposes walks.
 pub const RETENTION_CHUNKS_MAX: usize = 1_024;
 
 const _: () = {
