@@ -20,6 +20,7 @@ use naust_wire::{Code, Index, LogTime, Offset, RequestId, ShardId, reply};
 use polls::Polls;
 use rustc_hash::FxHashMap;
 use shard::{Existed, Shard};
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 /// Log bytes of a batch that a worker may fold in itself: it takes tens of microseconds at most.
@@ -215,7 +216,7 @@ impl<T: Tables> Views<T> {
             _ => {}
         }
         let Some(shard) = self.shards.get_mut(&id) else { return };
-        let mut woken = Vec::new();
+        let mut woken = BTreeSet::new();
         let done = match job {
             Job::Apply(apply) => shard.apply(&apply, &mut self.replies, &mut woken, outputs),
             Job::Live(ranges) => shard.tell_live(ranges, outputs),
@@ -252,7 +253,7 @@ impl<T: Tables> Views<T> {
         if apply.batch.bytes() > FOLD_HERE_BYTES_MAX || !shard.folds_from_memory(apply) {
             return Err(job);
         }
-        let mut woken = Vec::new();
+        let mut woken = BTreeSet::new();
         let done = shard.apply(apply, &mut self.replies, &mut woken, outputs);
         let is_due = shard.is_due();
         if let Err(fault) = done {
@@ -275,7 +276,7 @@ impl<T: Tables> Views<T> {
         &mut self,
         now: Now,
         id: ShardId,
-        streams: Vec<StreamId>,
+        streams: BTreeSet<StreamId>,
         outputs: &mut Vec<Output<T>>,
     ) {
         for stream in streams {
@@ -291,7 +292,7 @@ impl<T: Tables> Views<T> {
         &mut self,
         now: Now,
         id: ShardId,
-        streams: Vec<StreamId>,
+        streams: BTreeSet<StreamId>,
         outputs: &mut Vec<Output<T>>,
     ) -> bool {
         let (mut room, before) = (FOLD_WAKES_MAX, self.to_wake.len());

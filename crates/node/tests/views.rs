@@ -90,14 +90,24 @@ impl World {
     }
 
     fn log_append(&mut self) {
+        self.log_append_to(["s"]);
+    }
+
+    fn log_append_to<'s>(&mut self, streams: impl IntoIterator<Item = &'s str>) {
         let mut draft = Draft::default();
-        draft.append("s", &b"a record"[..]).unwrap();
+        for stream in streams {
+            draft.append(stream, &b"a record"[..]).unwrap();
+        }
         self.log(&draft);
     }
 
     /// Waits for a record of stream `s` from an offset on.
     fn wait_for(&mut self, from: Offset) {
-        let (stream, wait_ms) = ("s".to_owned(), 0);
+        self.wait_for_of("s", from);
+    }
+
+    fn wait_for_of(&mut self, stream: &str, from: Offset) {
+        let (stream, wait_ms) = (stream.to_owned(), 0);
         let question = Question::Records { stream, from, limit: 9, max_bytes: 0, wait_ms };
         let waiter = Waiter { connection: ConnectionId(1), request: RequestId(1) };
         let query = Job::Query(Query { waiter, question, deadline_ms: 1000 });
@@ -181,6 +191,21 @@ fn readers_who_wait_for_what_tables_hold_are_answered_by_the_views_thread() {
     assert_eq!(world.fold_here(), (Left::Nothing, 1, 0), "a new chunk was begun");
     world.log_append();
     assert_eq!(world.fold_here(), (Left::Nothing, 0, 0), "nobody waits any more");
+}
+
+#[test]
+fn readers_of_all_streams_that_grew_are_answered_once() {
+    let mut world = World::new();
+    let streams = ["a", "b", "c", "d"];
+    world.log_append_to(streams);
+    world.fold();
+    streams.iter().for_each(|stream| world.wait_for_of(stream, world.given));
+    for grown in [["b", "a"], ["a", "c"], ["b", "a"]] {
+        world.log_append_to(grown);
+    }
+    assert_eq!(world.fold_here(), (Left::Nothing, 3, 0), "but for those of d");
+    world.log_append_to(["d"]);
+    assert_eq!(world.fold_here(), (Left::Nothing, 1, 0));
 }
 
 #[test]

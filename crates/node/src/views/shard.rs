@@ -18,6 +18,7 @@ use naust_wire::message::Refusal;
 use naust_wire::read::Query as Question;
 use naust_wire::reply::{Failure, Reply};
 use naust_wire::{Index, LogTime, NodeId, Offset, ShardId, reply};
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 /// The part of a segment that tables come further before the worker hears what they need of the
@@ -188,7 +189,7 @@ impl<T: Tables> Shard<T> {
         &mut self,
         apply: &Apply,
         replies: &mut Replies,
-        woken: &mut Vec<StreamId>,
+        woken: &mut BTreeSet<StreamId>,
         outputs: &mut Vec<Output<T>>,
     ) -> Result<(), Fault> {
         let shard = self.id();
@@ -201,11 +202,7 @@ impl<T: Tables> Shard<T> {
             let applied = self.machine.apply(&frame).map_err(Ended::Fault)?;
             configured |= frame.header.kind == Kind::Configure;
             if let Applied::Committed { streams, .. } = &applied {
-                streams.iter().for_each(|stream| {
-                    if !woken.contains(stream) {
-                        woken.push(*stream);
-                    }
-                });
+                woken.extend(*streams);
             }
             match applied {
                 // It is a part of what will be told.
