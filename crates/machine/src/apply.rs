@@ -90,19 +90,31 @@ impl<T: Tables> Machine<T> {
         })
     }
 
-    /// Whether folding a frame in reads no tables, so that it waits for no disk.
+    /// Over how many bytes of log before it a frame looks back when it is folded in, so about how
+    /// long that takes; `None`: it reads tables, and may wait for a disk.
     #[must_use]
-    pub fn folds_without_reading(frame: &Frame<'_>) -> bool {
+    pub fn looks_back(frame: &Frame<'_>) -> Option<u64> {
         let commit = match frame.header.kind {
-            Kind::Empty | Kind::Padding => return true,
+            Kind::Empty | Kind::Padding => return Some(0),
             Kind::Commit => Message::new(frame.body),
-            Kind::Configure | Kind::Control => return false,
+            Kind::Configure | Kind::Control => return None,
         };
         let commit = commit.as_ref().map(Commit::read);
-        let Ok(Ok(commit)) = commit else { return true };
-        let reads_none = |condition| matches!(condition, Ok(Condition::Unchanged { .. }) | Err(_));
-        commit.conditions().all(reads_none)
-            && !commit.ops().any(|op| matches!(op, Ok(Op::DeleteRange { .. })))
+        let Ok(Ok(commit)) = commit else { return Some(0) };
+        if commit.ops().any(|op| matches!(op, Ok(Op::DeleteRange { .. }))) {
+            return None;
+        }
+        let mut bytes = 0u64;
+        for condition in commit.conditions() {
+            match condition {
+                Ok(Condition::Unchanged { since, .. }) => {
+                    bytes = bytes.saturating_add(frame.header.offset.0.saturating_sub(since.0));
+                }
+                Ok(Condition::Version { .. } | Condition::Absent { .. }) => return None,
+                Err(_) => {}
+            }
+        }
+        Some(bytes)
     }
 
     /// Moves the mark on to a frame that is about to be folded in.

@@ -175,14 +175,14 @@ impl<T: Tables> Machine<T> {
         let (mut gone, mut bytes, mut first) = (0, 0, None);
         stream.walk(&self.reader, Offset::ZERO, |place| {
             if place.offset >= floor {
-                first = Some(place.offset);
+                first = Some(place);
                 return ControlFlow::Break(());
             }
             gone += 1;
             bytes += u64::from(place.length);
             ControlFlow::Continue(())
         })?;
-        let keep = first.unwrap_or(Offset::MAX);
+        let keep = first.map_or(Offset::MAX, |first| first.offset);
         let mut chunks: Vec<Offset> = Vec::new();
         stream.chunks(&self.reader, stream.floor, |chunk, _| {
             if chunk > keep {
@@ -200,7 +200,8 @@ impl<T: Tables> Machine<T> {
         stream.floor = floor;
         stream.records -= gone;
         stream.bytes -= bytes;
-        stream.first = first.unwrap_or(Offset::ZERO);
+        stream.first = first.map_or(Offset::ZERO, |first| first.offset);
+        stream.first_time = first.map(|first| first.time);
         if first.is_none() && stream.open.count > 0 {
             chunks.push(stream.open.first);
             stream.open.clear();

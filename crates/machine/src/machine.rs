@@ -128,6 +128,8 @@ pub struct Machine<T: Tables> {
     pub(crate) plan: Plan,
     pub(crate) options: MachineOptions,
     pub(crate) replay: Replay,
+    /// The number of the stream with which the next look at retention begins.
+    pub(crate) look_from: usize,
     /// What was noted at the last entries that asked for it. Not stored: who comes back after them
     /// does not have it.
     pub(crate) noted: VecDeque<Noted>,

@@ -14,6 +14,7 @@ use naust_wire::options::{Compaction, Compression, KeyspaceOptions};
 use naust_wire::{Index, LogTime, Offset, Term};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::{Bound, ControlFlow};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 /// The versions of one row, oldest first.
@@ -64,6 +65,8 @@ struct Trees {
 #[derive(Debug, Default)]
 pub struct MemTables {
     trees: Arc<RwLock<Trees>>,
+    /// Gets and scans of all readers.
+    reads: Arc<AtomicU64>,
     /// Flushes to come: a tree, the mark it will have, and its bytes.
     flushes: VecDeque<(TreeId, Mark, u64)>,
     /// Trees that were flushed since they were compacted last.
@@ -104,6 +107,13 @@ impl MemTables {
         MemTables { trees: Arc::clone(&self.trees), ..MemTables::default() }
     }
 
+    /// A count of gets and scans that goes on as these tables are read, by whichever reader: for
+    /// tests of what should read none.
+    #[must_use]
+    pub fn reads(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.reads)
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, Trees> {
         self.trees.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -118,7 +128,7 @@ impl Tables for MemTables {
     type Job = MemJob;
 
     fn reader(&self) -> MemReader {
-        MemReader { trees: Arc::clone(&self.trees) }
+        MemReader { trees: Arc::clone(&self.trees), reads: Arc::clone(&self.reads) }
     }
 
     fn make(&mut self, tree: TreeId, options: &KeyspaceOptions) -> Result<(), Fault> {
@@ -277,6 +287,7 @@ impl TablesJob for MemJob {
 #[derive(Clone, Debug)]
 pub struct MemReader {
     trees: Arc<RwLock<Trees>>,
+    reads: Arc<AtomicU64>,
 }
 
 /// What [`MemTables`] have on disk, as one file.
@@ -403,6 +414,7 @@ impl TablesReader for MemReader {
         key: &[u8],
         at: Offset,
     ) -> Result<Option<Version<Arc<[u8]>>>, Fault> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
         let trees = self.trees.read().unwrap_or_else(PoisonError::into_inner);
         let Some(tree) = trees.trees.get(&tree) else { return Ok(None) };
         let version = tree.rows.get(key).and_then(|versions| tree.version(versions, at));
@@ -417,6 +429,7 @@ impl TablesReader for MemReader {
         at: Offset,
         visit: Visit<'_>,
     ) -> Result<(), Fault> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
         let trees = self.trees.read().unwrap_or_else(PoisonError::into_inner);
         let Some(tree) = trees.trees.get(&tree) else { return Ok(()) };
         if range.to.is_some_and(|to| to <= range.from) {

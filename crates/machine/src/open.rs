@@ -163,6 +163,7 @@ impl<T: Tables> Machine<T> {
             plan: Plan::default(),
             options: MachineOptions::default(),
             replay: Replay { skipped: loaded.skipped, ..replay },
+            look_from: 0,
             noted: VecDeque::new(),
         };
         Ok((machine, resume))

@@ -125,6 +125,12 @@ impl<T: Tables> Machine<T> {
         Ok(Located { places, next, end })
     }
 
+    /// Whether [`Machine::locate`] answers this from memory, and so waits for no disk.
+    #[must_use]
+    pub fn locates_from_memory(&self, stream: &str, from: Offset) -> bool {
+        self.stream(stream).map_or(true, |stream| !stream.walk_reads(from))
+    }
+
     /// Where a cursor of a stream stands; `None`: it was never moved.
     ///
     /// # Errors

@@ -235,16 +235,23 @@ impl Sessions {
         }
     }
 
-    /// For a rotation: hands the rows to write to `write`, with their values, and the ids of rows
-    /// to remove with `None`. After this nothing is dirty.
+    /// For a rotation: hands the ids of rows to remove to `write`, with `None`, and then the rows
+    /// to write, with their values; each id once. After this nothing is dirty.
     pub(crate) fn rotate<E>(
         &mut self,
         mut write: impl FnMut(SessionId, Option<&[u8]>) -> Result<(), E>,
     ) -> Result<(), E> {
+        // Clients draw the nonces, so an id may have come back: what counts is whether it lives.
+        for id in self.ended.drain(..).filter(|id| !self.ids.contains_key(id)) {
+            write(id, None)?;
+        }
         let mut value = Vec::new();
         for id in self.dirty.drain(..) {
             let Some(slot) = self.ids.get(&id) else { continue };
             let session = &mut self.slots[slot.0 as usize];
+            if !session.dirty {
+                continue;
+            }
             value.clear();
             session.write(&mut value);
             session.dirty = false;
@@ -253,9 +260,6 @@ impl Sessions {
                 continue;
             }
             write(id, Some(&value))?;
-        }
-        for id in self.ended.drain(..) {
-            write(id, None)?;
         }
         Ok(())
     }

@@ -7,15 +7,17 @@
 use crate::chunk::{Chunk, Place, Places};
 use crate::rows::{Damaged, Fields, Key, StreamId, put_bytes, put_u64};
 use crate::tables::{Fault, KeyRange, TablesReader, TreeId};
-use naust_wire::Offset;
 use naust_wire::limits::STREAMS_PER_NAMESPACE_MAX;
 use naust_wire::options::StreamOptions;
+use naust_wire::{LogTime, Offset};
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 /// A stream. Invariants: `records` and `bytes` count what lies at or above `floor`; `first` is the
-/// first of these records and means nothing without any; `last` is the newest record ever.
+/// first of these records and means nothing without any; `last` is the newest record ever;
+/// `closed_last` is the newest one that is not in `open`, and may be gone; `first_time` is the log
+/// time of `first`, if that is known.
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) id: StreamId,
@@ -24,10 +26,13 @@ pub(crate) struct Stream {
     /// Records below count as absent.
     pub(crate) floor: Offset,
     pub(crate) first: Offset,
+    /// Not stored: whoever opens the tables learns it when it is asked for.
+    pub(crate) first_time: Option<LogTime>,
     pub(crate) last: Offset,
     pub(crate) records: u64,
     pub(crate) bytes: u64,
     pub(crate) open: Chunk,
+    closed_last: Offset,
     pub(crate) cursors: BTreeMap<Box<str>, Cursor>,
     dirty: bool,
     dirty_cursors: Vec<Box<str>>,
@@ -48,10 +53,12 @@ impl Stream {
             options,
             floor: Offset::ZERO,
             first: Offset::ZERO,
+            first_time: None,
             last: Offset::ZERO,
             records: 0,
             bytes: 0,
             open: Chunk::default(),
+            closed_last: Offset::ZERO,
             cursors: BTreeMap::new(),
             dirty: false,
             dirty_cursors: Vec::new(),
@@ -63,6 +70,11 @@ impl Stream {
         (self.records > 0).then_some(self.first)
     }
 
+    /// Whether [`Stream::walk`] from there reads tables.
+    pub(crate) fn walk_reads(&self, from: Offset) -> bool {
+        self.records > 0 && from.max(self.first) <= self.closed_last
+    }
+
     /// Visits the records at or above `from` that live, in order, until `visit` breaks.
     pub(crate) fn walk<R: TablesReader>(
         &self,
@@ -70,7 +82,7 @@ impl Stream {
         from: Offset,
         mut visit: impl FnMut(Place) -> ControlFlow<()>,
     ) -> Result<(), Fault> {
-        let from = from.max(self.floor);
+        let from = from.max(self.first);
         if self.records == 0 || from > self.last {
             return Ok(());
         }
@@ -84,7 +96,7 @@ impl Stream {
             }
             Ok(ControlFlow::Continue(()))
         };
-        if self.open.count == 0 || from < self.open.first {
+        if self.walk_reads(from) {
             self.chunks(reader, from, |first, value| {
                 flow = chunk(Places::read(first, value)?)?;
                 Ok(flow)
@@ -155,6 +167,8 @@ impl Stream {
         stream.last = fields.offset()?;
         stream.records = fields.u64()?;
         stream.bytes = fields.u64()?;
+        // A new chunk is opened behind what is in the tables, full or not.
+        stream.closed_last = stream.last;
         fields.end()?;
         Ok(stream)
     }
@@ -211,6 +225,11 @@ impl Streams {
         stream
     }
 
+    /// The log time of a stream's first record that lives was looked up.
+    pub(crate) fn learn_first_time(&mut self, id: StreamId, time: LogTime) {
+        self.list[id.0 as usize].first_time = Some(time);
+    }
+
     /// Adds a record. The chunk that it fills, if it does, is handed to `full` with its first
     /// record.
     pub(crate) fn append<E>(
@@ -223,6 +242,7 @@ impl Streams {
         let stream = self.change(id);
         if stream.records == 0 {
             stream.first = place.offset;
+            stream.first_time = Some(place.time);
         }
         stream.last = place.offset;
         stream.records += 1;
@@ -232,6 +252,7 @@ impl Streams {
             stream.open.write(row);
             full(stream.open.first, row)?;
             stream.open.clear();
+            stream.closed_last = stream.last;
         }
         Ok(())
     }

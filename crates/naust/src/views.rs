@@ -166,7 +166,10 @@ impl Thread<'_> {
                     &mut self.state.outputs,
                 );
             }
-            Input::Maintain(shard) => self.state.views.maintain(shard, &mut self.state.outputs),
+            Input::Maintain(shard) => {
+                let now = self.wiring.clock.now();
+                self.state.views.maintain(now, shard, &mut self.state.outputs);
+            }
             Input::Shut(shard) => self.state.views.shut(shard),
             Input::Refold { shard, options } => {
                 self.state.budget.forget(shard);

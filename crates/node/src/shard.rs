@@ -536,7 +536,7 @@ impl Shard {
                 self.log.retry();
             }
         }
-        if self.ages_ms.is_some_and(|at| at <= now.monotonic_ms) {
+        if self.look_at_ms().is_some_and(|at| at <= now.monotonic_ms) {
             self.ages_ms = None;
             let job = views::Job::Ages(self.clock.stamp(now));
             effects.push(Effect::Views { shard: self.id, job });
@@ -567,8 +567,14 @@ impl Shard {
     /// When it wants `tick` next, in milliseconds of the monotonic clock.
     pub(crate) fn next_tick_ms(&self) -> Option<u64> {
         let left_ms = self.transfers.left_until_ms;
-        let all = [self.retry_ms, self.ages_ms, self.waiting.deadline_ms(), left_ms];
+        let all = [self.retry_ms, self.look_at_ms(), self.waiting.deadline_ms(), left_ms];
         all.into_iter().flatten().min()
+    }
+
+    /// When it is to be looked next at what expires by age. Only a leader could propose what is
+    /// found; who becomes one later looks then.
+    fn look_at_ms(&self) -> Option<u64> {
+        self.ages_ms.filter(|_| self.replica.role() == Role::Leader)
     }
 
     /// Whether the read asks for what can't be.

@@ -12,13 +12,15 @@ use crate::event::{DirectoryAsk, DirectoryChange, Progress};
 use crate::open::ForViews;
 use crate::{ConnectionId, Now, answer};
 use naust_log::Batch;
-use naust_machine::{Fault, Tables, TablesJob};
+use naust_machine::{Fault, StreamId, Tables, TablesJob};
+use naust_wire::limits::FOLD_WAKES_MAX;
 use naust_wire::read::Query as Question;
 use naust_wire::reply::{Failure, Reply};
 use naust_wire::{Code, Index, LogTime, Offset, RequestId, ShardId, reply};
 use polls::Polls;
 use rustc_hash::FxHashMap;
 use shard::{Existed, Shard};
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 /// Log bytes of a batch that a worker may fold in itself: it takes tens of microseconds at most.
@@ -68,7 +70,7 @@ pub enum Job {
 pub enum Left {
     /// All is done.
     Nothing,
-    /// It is time to rotate memtables.
+    /// It is time to rotate memtables, or readers wait for what takes longer to find.
     ToMaintain,
 }
 
@@ -156,6 +158,8 @@ pub struct Views<T: Tables> {
     /// Why the machines failed of shards that the worker may not know to have failed.
     failed: FxHashMap<ShardId, Failure>,
     polls: Polls,
+    /// Streams that grew when a worker folded in, some of whose readers it left over.
+    to_wake: Vec<(ShardId, StreamId)>,
     /// Shards whose tables found the disk full, and when to try again.
     full: Vec<(u64, ShardId)>,
     /// When it is looked next whether readers would gain by a merge of tables.
@@ -171,6 +175,7 @@ impl<T: Tables> Default for Views<T> {
             shards: FxHashMap::default(),
             failed: FxHashMap::default(),
             polls: Polls::default(),
+            to_wake: Vec::new(),
             full: Vec::new(),
             look_at_ms: 0,
             replies: Replies::default(),
@@ -211,7 +216,7 @@ impl<T: Tables> Views<T> {
             _ => {}
         }
         let Some(shard) = self.shards.get_mut(&id) else { return };
-        let mut woken = Vec::new();
+        let mut woken = BTreeSet::new();
         let done = match job {
             Job::Apply(apply) => shard.apply(&apply, &mut self.replies, &mut woken, outputs),
             Job::Live(ranges) => shard.tell_live(ranges, outputs),
@@ -224,11 +229,7 @@ impl<T: Tables> Views<T> {
             Job::Closed(_) | Job::EndPolls | Job::Query(_) => Ok(()),
         };
         self.settle(id, done, outputs);
-        for stream in woken {
-            for query in self.polls.wake(id, stream) {
-                self.query(now, id, query, outputs);
-            }
-        }
+        self.wake(now, id, woken, outputs);
     }
 
     /// Folds a small batch in that needs nothing but memory, or gives the job back. For a worker,
@@ -252,23 +253,65 @@ impl<T: Tables> Views<T> {
         if apply.batch.bytes() > FOLD_HERE_BYTES_MAX || !shard.folds_from_memory(apply) {
             return Err(job);
         }
-        let mut woken = Vec::new();
+        let mut woken = BTreeSet::new();
         let done = shard.apply(apply, &mut self.replies, &mut woken, outputs);
         let is_due = shard.is_due();
         if let Err(fault) = done {
             self.fail(id, Cause::Tables, &fault, outputs);
         }
-        for stream in woken {
-            for query in self.polls.wake(id, stream) {
-                self.query(now, id, query, outputs);
-            }
-        }
-        Ok(if is_due { Left::ToMaintain } else { Left::Nothing })
+        let left_readers = self.wake_here(now, id, woken, outputs);
+        Ok(if is_due || left_readers { Left::ToMaintain } else { Left::Nothing })
     }
 
     /// Does what [`Views::fold_here`] left over.
-    pub fn maintain(&mut self, id: ShardId, outputs: &mut Vec<Output<T>>) {
+    pub fn maintain(&mut self, now: Now, id: ShardId, outputs: &mut Vec<Output<T>>) {
         self.settle(id, Ok(()), outputs);
+        let woken = self.to_wake.extract_if(.., |(shard, _)| *shard == id);
+        let woken = woken.map(|(_, stream)| stream).collect();
+        self.wake(now, id, woken, outputs);
+    }
+
+    /// Answers who waits for records of these streams.
+    fn wake(
+        &mut self,
+        now: Now,
+        id: ShardId,
+        streams: BTreeSet<StreamId>,
+        outputs: &mut Vec<Output<T>>,
+    ) {
+        for stream in streams {
+            for query in self.polls.wake(id, stream, |_| true) {
+                self.query(now, id, query, outputs);
+            }
+        }
+    }
+
+    /// As [`Views::wake`], but notes the streams for [`Views::maintain`] some of whose readers need
+    /// tables, or are too many; whether there are any.
+    fn wake_here(
+        &mut self,
+        now: Now,
+        id: ShardId,
+        streams: BTreeSet<StreamId>,
+        outputs: &mut Vec<Output<T>>,
+    ) -> bool {
+        let (mut room, before) = (FOLD_WAKES_MAX, self.to_wake.len());
+        for stream in streams {
+            // Of a shard that failed just now all were answered.
+            let Some(shard) = self.shards.get(&id) else { break };
+            let mut left = false;
+            let queries = self.polls.wake(id, stream, |query| {
+                let is_answered = room > 0 && shard.answers_from_memory(query);
+                room -= usize::from(is_answered);
+                left |= !is_answered;
+                is_answered
+            });
+            for query in queries {
+                self.query(now, id, query, outputs);
+            }
+            self.to_wake.extend(left.then_some((id, stream)));
+        }
+        self.to_wake.len() > before
     }
 
     /// A flush or a compaction ended.

@@ -252,6 +252,13 @@ pub const RANGE_DELETE_KEY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Comparisons of recent writes with `unchanged` ranges in one commit: it bounds how long a commit
 /// can hold up the others.
 pub const UNCHANGED_STEPS_MAX: usize = 4 * 1024 * 1024;
+/// Log bytes that the `unchanged` conditions of a batch look back over, together, if a worker is to
+/// fold it in by itself: there are some four thousand writes in them at most, and a worker that
+/// compares for longer sends no heartbeats.
+pub const FOLD_LOOK_BACK_BYTES_MAX: u64 = 64 * 1024;
+/// Readers that wait for records whom a worker answers after it folded a batch in by itself; the
+/// others are the views thread's.
+pub const FOLD_WAKES_MAX: usize = 32;
 /// Bytes of replies that one session keeps; past it the oldest are forgotten.
 pub const SESSION_REPLY_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of replies that the sessions of one shard keep together; past it the session longest
@@ -271,7 +278,8 @@ pub const HISTORY_BYTES_MIN: u64 = 1024 * 1024;
 pub const TIME_POINTS_MAX: usize = 4_096;
 /// Units of memtables that are rotated but not yet flushed; the next rotation waits.
 pub const ROTATIONS_UNFLUSHED_MAX: usize = 8;
-/// Rows of a stream's index that one look at its retention reads.
+/// Rows of streams' indexes that one look at retention reads, and so that folding in what it
+/// proposes walks.
 pub const RETENTION_CHUNKS_MAX: usize = 1_024;
 
 const _: () = {

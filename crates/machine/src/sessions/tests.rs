@@ -158,6 +158,36 @@ fn rows_bring_everything_back() {
     assert_eq!(size_of::<Answer>(), 16);
 }
 
+/// What a rotation writes and removes, in order.
+fn rotated(sessions: &mut Sessions) -> Vec<(SessionId, bool)> {
+    let mut rows = Vec::new();
+    let write = |id, value: Option<&[u8]>| {
+        rows.push((id, value.is_some()));
+        Ok::<(), ()>(())
+    };
+    sessions.rotate(write).unwrap();
+    rows
+}
+
+#[test]
+fn a_rotation_writes_each_id_once_as_it_is_by_then() {
+    let mut sessions = opened();
+    let other = SessionId(1 << 40);
+    assert!(sessions.close(ID, LogTime(1)));
+    assert!(open(&mut sessions, ID, 1000, 2));
+    assert_eq!(rotated(&mut sessions), [(ID, true)], "no row existed, and it came twice");
+    assert!(sessions.close(ID, LogTime(3)));
+    assert!(open(&mut sessions, other, 1000, 3));
+    assert!(open(&mut sessions, ID, 1000, 4));
+    assert_eq!(rotated(&mut sessions), [(other, true), (ID, true)], "it lives again");
+    assert!(turn(&mut sessions, 1, 1, 5).is_ok());
+    assert!(sessions.close(ID, LogTime(6)));
+    assert!(open(&mut sessions, ID, 1000, 7));
+    assert!(sessions.close(ID, LogTime(8)));
+    assert_eq!(rotated(&mut sessions), [(ID, false)], "it lives no more");
+    assert_eq!(rotated(&mut sessions), []);
+}
+
 #[test]
 fn damaged_rows_are_refused() {
     let mut sessions = opened();

@@ -218,6 +218,8 @@ const INSIDE: &[&str] = &[
     "TIME_POINTS_MAX",
     "ROTATIONS_UNFLUSHED_MAX",
     "RETENTION_CHUNKS_MAX",
+    "FOLD_LOOK_BACK_BYTES_MAX",
+    "FOLD_WAKES_MAX",
 ];
 
 /// Why: every limit that a user can meet is named with its value, and a new one is not forgotten.

@@ -24,10 +24,15 @@ impl Polls {
         self.waiting.insert((shard, stream, self.number), query);
     }
 
-    /// A stream grew: those who wait for it.
-    pub(super) fn wake(&mut self, shard: ShardId, stream: StreamId) -> Vec<Query> {
+    /// A stream grew: those who wait for it, and whom `is_taken` takes.
+    pub(super) fn wake(
+        &mut self,
+        shard: ShardId,
+        stream: StreamId,
+        mut is_taken: impl FnMut(&Query) -> bool,
+    ) -> Vec<Query> {
         let range = (shard, stream, 0)..=(shard, stream, u64::MAX);
-        self.take(|waiting| waiting.extract_if(range, |_, _| true).collect())
+        self.take(|waiting| waiting.extract_if(range, |_, query| is_taken(query)).collect())
     }
 
     /// A shard is gone or its readers are to be answered: all of them.
@@ -106,7 +111,9 @@ mod tests {
         }
         let expired = polls.expired(29).into_iter().map(|(_, query)| query).collect();
         assert_eq!(requests(expired), [4]);
-        assert_eq!(requests(polls.wake(shard, StreamId(1))), [1, 3]);
+        let third = |query: &Query| query.waiter.request.0 == 3;
+        assert_eq!(requests(polls.wake(shard, StreamId(1), third)), [3]);
+        assert_eq!(requests(polls.wake(shard, StreamId(1), |_| true)), [1]);
         assert_eq!(polls.forget(ConnectionId(0)), 1);
         assert_eq!(requests(polls.take_shard(shard)), []);
         assert_eq!(requests(polls.take_shard(other)), [5]);

@@ -11,11 +11,14 @@ use naust_machine::{
 };
 use naust_wire::control::Control;
 use naust_wire::frame::Kind;
-use naust_wire::limits::{PAGE_BYTES_MAX, PAGE_ROWS_DEFAULT, TABLE_JOBS_PER_SHARD_MAX};
+use naust_wire::limits::{
+    FOLD_LOOK_BACK_BYTES_MAX, PAGE_BYTES_MAX, PAGE_ROWS_DEFAULT, TABLE_JOBS_PER_SHARD_MAX,
+};
 use naust_wire::message::Refusal;
 use naust_wire::read::Query as Question;
 use naust_wire::reply::{Failure, Reply};
 use naust_wire::{Index, LogTime, NodeId, Offset, ShardId, reply};
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 /// The part of a segment that tables come further before the worker hears what they need of the
@@ -186,7 +189,7 @@ impl<T: Tables> Shard<T> {
         &mut self,
         apply: &Apply,
         replies: &mut Replies,
-        woken: &mut Vec<StreamId>,
+        woken: &mut BTreeSet<StreamId>,
         outputs: &mut Vec<Output<T>>,
     ) -> Result<(), Fault> {
         let shard = self.id();
@@ -199,11 +202,7 @@ impl<T: Tables> Shard<T> {
             let applied = self.machine.apply(&frame).map_err(Ended::Fault)?;
             configured |= frame.header.kind == Kind::Configure;
             if let Applied::Committed { streams, .. } = &applied {
-                streams.iter().for_each(|stream| {
-                    if !woken.contains(stream) {
-                        woken.push(*stream);
-                    }
-                });
+                woken.extend(*streams);
             }
             match applied {
                 // It is a part of what will be told.
@@ -241,18 +240,17 @@ impl<T: Tables> Shard<T> {
         Ok(())
     }
 
-    /// Whether folding these frames in needs no disk.
+    /// Whether folding these frames in needs no disk, and no long look at recent writes.
     pub(super) fn folds_from_memory(&self, apply: &Apply) -> bool {
-        let mut simple = self.untold_below.is_none() && apply.batch.is_in_memory();
-        simple = simple && !self.is_due();
-        if simple {
-            let all = apply.batch.for_each::<ReadError>(&mut |frame| {
-                simple &= Machine::<T>::folds_without_reading(&frame);
-                Ok(())
-            });
-            simple &= all.is_ok();
+        if self.untold_below.is_some() || !apply.batch.is_in_memory() || self.is_due() {
+            return false;
         }
-        simple
+        let mut back = Some(0u64);
+        let all = apply.batch.for_each::<ReadError>(&mut |frame| {
+            back = back.and_then(|back| back.checked_add(Machine::<T>::looks_back(&frame)?));
+            Ok(())
+        });
+        all.is_ok() && back.is_some_and(|bytes| bytes <= FOLD_LOOK_BACK_BYTES_MAX)
     }
 
     /// Whether it is time to rotate memtables.
@@ -386,6 +384,16 @@ impl<T: Tables> Shard<T> {
         if self.flushing_to.is_some_and(|to| self.machine.persisted() >= to) {
             self.flushing_to = None;
             outputs.push(Output::Flushed(self.id()));
+        }
+    }
+
+    /// Whether [`answer`](Shard::answer) answers a reader of a stream without a look at tables.
+    pub(super) fn answers_from_memory(&self, query: &Query) -> bool {
+        match &query.question {
+            Question::Records { stream, from, .. } => {
+                self.machine.locates_from_memory(stream, *from)
+            }
+            _ => false,
         }
     }
 

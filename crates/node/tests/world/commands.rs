@@ -56,6 +56,11 @@ impl World {
                 };
                 self.fill(shard, words[2], number(3), (keys, bytes as usize));
             }
+            // At what expires by age.
+            "looks" => {
+                let looks = std::mem::take(&mut self.looks);
+                self.seen.push(format!("{looks} looks"));
+            }
             "effects" => self.shows_effects = words[1] == "on",
             "space" => {
                 self.space = words.get(1).map(|_| number(1));

@@ -16,7 +16,7 @@ use naust_machine::{Checked, MachineOptions, MemReader, MemTables, TablesJob};
 use naust_node::answer::{self, Readers};
 use naust_node::open::OpenError;
 use naust_node::transfer::{self, Export, Import};
-use naust_node::views::{Output, Views};
+use naust_node::views::{Job, Output, Views};
 use naust_node::{Config, ConnectionId, Effect, Event, Node, Now, Pace, fetch, open, repair};
 use naust_wire::limits::TRANSFER_PART_BYTES;
 use naust_wire::options::NamespaceOptions;
@@ -64,6 +64,8 @@ pub struct World {
     imports: BTreeMap<ShardId, BTreeMap<String, Vec<u8>>>,
     /// Bytes of replicas that were copied here since it was asked last.
     pub copied_bytes: usize,
+    /// How often views were to look at what expires by age.
+    pub looks: usize,
     /// Bytes of logs that are read again a second.
     pub scrubs: u64,
     /// Most bytes of a replica that are sent a second while clients write.
@@ -111,6 +113,7 @@ impl World {
             exports: BTreeMap::new(),
             imports: BTreeMap::new(),
             copied_bytes: 0,
+            looks: 0,
             scrubs: 0,
             transfers: Pace::default().transfer_bytes_per_s,
             closings: 0,
@@ -284,6 +287,7 @@ impl World {
                 self.node.handle(self.now, Event::Trimmed { shard, trimmed }, next);
             }
             Effect::Views { shard, job } => {
+                self.looks += usize::from(matches!(job, Job::Ages(_)));
                 let mut outputs = Vec::new();
                 self.views.handle(self.now, shard, job, &mut outputs);
                 self.outputs(outputs, next);

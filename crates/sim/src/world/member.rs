@@ -351,7 +351,7 @@ impl World {
                     };
                     match job {
                         Ok(Left::Nothing) => {}
-                        Ok(Left::ToMaintain) => views.maintain(shard, outputs),
+                        Ok(Left::ToMaintain) => views.maintain(time, shard, outputs),
                         Err(job) => views.handle(time, shard, job, outputs),
                     }
                 });
