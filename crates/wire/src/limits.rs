@@ -254,6 +254,9 @@ pub const RANGE_DELETE_KEY_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const UNCHANGED_STEPS_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of replies that one session keeps; past it the oldest are forgotten.
 pub const SESSION_REPLY_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes that a session keeps of the text of a refusal, which is cut there when it is answered
+/// again.
+pub const SESSION_TEXT_BYTES_MAX: usize = 512;
 /// Bytes of replies that the sessions of one shard keep together; past it the session longest
 /// unused goes.
 pub const SESSIONS_REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
