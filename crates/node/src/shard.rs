@@ -17,6 +17,7 @@
 
 mod lag;
 mod mend;
+mod noting;
 mod pace;
 mod replicate;
 mod transfer;
@@ -44,6 +45,7 @@ use naust_wire::planted::{self, Bug};
 use naust_wire::read::{Level, Query, Read};
 use naust_wire::reply::Failure;
 use naust_wire::{Code, Index, NodeId, Offset, ShardId, Term};
+use noting::Noting;
 use replicate::{Incoming, Replication};
 use std::collections::{BTreeSet, VecDeque};
 use transfer::Transfers;
@@ -93,6 +95,7 @@ pub(crate) struct Shard {
     retry_ms: Option<u64>,
     ages_ms: Option<u64>,
     trimming: Trimming,
+    noting: Noting,
     pub(crate) waiting: Waiting,
     replication: Replication,
     transfers: Transfers,
@@ -175,6 +178,7 @@ impl Shard {
             // What expired while it was closed is found out without a write.
             ages_ms: Some(now.monotonic_ms + AGES_MS),
             trimming: Trimming::default(),
+            noting: Noting::default(),
             waiting: Waiting::default(),
             replication: Replication::default(),
             transfers: Transfers::default(),
@@ -272,6 +276,14 @@ impl Shard {
             return Err(Busy::Overloaded);
         }
         Ok(())
+    }
+
+    /// The next entry is to have the digests of all views noted, after `admit` said yes.
+    ///
+    /// # Errors
+    /// `Overloaded`: that was asked for a moment ago.
+    pub(crate) fn begin_noting(&mut self, now: Now) -> Result<(), Failure> {
+        self.noting.begin(self.log.end().index.next(), now)
     }
 
     /// A lone voter campaigns when it is first written to, so that an idle one costs nothing.
@@ -500,6 +512,7 @@ impl Shard {
         if self.under_way.capacity() > UNDER_WAY_KEPT && self.under_way.is_empty() {
             self.under_way.shrink_to(UNDER_WAY_KEPT);
         }
+        self.noting.folded(progress.index, now);
         self.replica.applied(progress.index);
         self.keep_up();
         self.log.release(progress.next);
@@ -582,8 +595,8 @@ impl Shard {
                 | Query::Digests { .. }
         );
         if of_now && matches!(read.level, Level::Exactly(_)) {
-            let detail = "records, cursors and descriptions are told as they are now: only rows \
-                          and the log can be read at exactly an offset";
+            let detail = "only rows and the log can be read at exactly an offset: records, \
+                          cursors, descriptions and digests can't";
             return Err(Failure::new(Code::BadArgument, detail));
         }
         if self.replica.is_lone_voter() && at >= self.log.end().offset {

@@ -181,6 +181,7 @@ const MET: &[(&str, u64, &str, &str)] = limits! {
     HTTP_BODY_MS_MAX "ms" "timed_out",
     HTTP_SILENCE_MS_MAX "ms" "-",
     NOTED_DIGESTS_MAX "" "offset_trimmed",
+    DIGESTS_PAUSE_MS "ms" "overloaded",
 };
 
 /// The limits that nobody meets: they bound what lies inside.
