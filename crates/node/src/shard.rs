@@ -328,6 +328,12 @@ impl Shard {
         self.answer_reads(effects);
         self.drive_transfers(now, peers, effects);
         self.drive_mending(now, peers, effects);
+        if self.applied.index >= self.opened {
+            self.trimming.look_for_lost(self.id, &self.log, effects);
+        }
+        for damage in self.trimming.lost(&mut self.log) {
+            self.mending.note(self.id, damage, effects);
+        }
         if !self.transfers.hold_the_log() {
             self.trimming.drive(self.id, &mut self.log, effects);
         }

@@ -8,10 +8,10 @@
 
 use crate::event::Needs;
 use crate::{Effect, views};
-use naust_log::{Log, TrimInput};
+use naust_log::{Damage, Log, TrimInput};
 use naust_wire::{Offset, ShardId};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
 /// Questions whenever tables moved on, beside those for what they moved past.
@@ -31,10 +31,59 @@ pub(super) struct Trimming {
     moved: Option<Offset>,
     /// Segments that may be asked about until tables move on.
     questions: u64,
+    /// Unsure segments are to be rewritten: those are, and damage was mended.
+    is_mended: bool,
+    gone: Gone,
     is_under_way: bool,
 }
 
+/// Stretches of the old log of which no segment is left. That nothing lives there is found out once
+/// in each life: trimming let go of them, or a file is lost.
+#[derive(Default)]
+struct Gone {
+    /// Not asked about yet; `None`: not looked for yet.
+    stretches: Option<VecDeque<Range<Offset>>>,
+    /// The views are asked.
+    asked: Vec<Range<Offset>>,
+    /// What lives there all the same.
+    live: Vec<Range<Offset>>,
+    /// Tables moved on, or nothing was asked yet.
+    is_due: bool,
+}
+
+impl Gone {
+    /// What the views told of a stretch; whether that was asked here.
+    fn learn(&mut self, range: &Range<Offset>, live: &[Range<Offset>]) -> bool {
+        let place = self.asked.iter().position(|asked| asked == range);
+        if let Some(place) = place {
+            self.asked.swap_remove(place);
+            self.live.extend_from_slice(live);
+        }
+        place.is_some()
+    }
+}
+
 impl Trimming {
+    /// Asks what lives where nothing is left of the log. What is still to be folded in again may say
+    /// that something does not live any more.
+    pub(super) fn look_for_lost(&mut self, shard: ShardId, log: &Log, effects: &mut Vec<Effect>) {
+        let gone = &mut self.gone;
+        let begins = gone.stretches.is_none();
+        let stretches = gone.stretches.get_or_insert_with(|| log.gaps().into());
+        if !(std::mem::take(&mut gone.is_due) || begins) || stretches.is_empty() {
+            return;
+        }
+        let asked: Vec<_> = stretches.drain(..stretches.len().min(QUESTIONS as usize)).collect();
+        gone.asked.extend_from_slice(&asked);
+        effects.push(Effect::Views { shard, job: views::Job::Live(asked) });
+    }
+
+    /// What is lost of the log, as was found out since this was asked last.
+    pub(super) fn lost(&mut self, log: &mut Log) -> Vec<Damage> {
+        let live = std::mem::take(&mut self.gone.live);
+        if live.is_empty() { Vec::new() } else { log.note_lost(&live) }
+    }
+
     pub(super) fn is_under_way(&self) -> bool {
         self.is_under_way
     }
@@ -43,11 +92,16 @@ impl Trimming {
     pub(super) fn learn(&mut self, needs: &Needs) {
         if needs.live.is_empty() {
             self.moved.get_or_insert(self.persisted);
+            self.gone.is_due = true;
         }
         self.persisted = needs.persisted;
         self.keep_from = needs.keep_from;
         self.is_due = true;
-        self.live.extend(needs.live.iter().map(|(range, live)| (range.start, live.clone())));
+        for (range, live) in &needs.live {
+            if !self.gone.learn(range, live) {
+                self.live.insert(range.start, live.clone());
+            }
+        }
     }
 
     /// A trim ended.
@@ -56,10 +110,21 @@ impl Trimming {
         self.is_due = true;
     }
 
+    /// Damage in the log was mended: what could not be rewritten for it may be, now.
+    pub(super) fn mended(&mut self) {
+        self.is_mended = true;
+    }
+
     /// Begins the next trim, or asks the views what it would have to keep.
     pub(super) fn drive(&mut self, shard: ShardId, log: &mut Log, effects: &mut Vec<Effect>) {
         let start = log.start().offset;
-        self.is_due |= std::mem::replace(&mut self.start, start) != start;
+        let begins = std::mem::replace(&mut self.start, start) != start;
+        self.is_due |= begins;
+        if (begins || std::mem::take(&mut self.is_mended)) && log.unsure_segments() > 0 {
+            // These do not wait until tables move on.
+            self.questions = self.questions.max(QUESTIONS + log.unsure_segments() as u64);
+            self.is_due = true;
+        }
         if !std::mem::take(&mut self.is_due) || self.is_under_way {
             return;
         }
@@ -211,6 +276,41 @@ mod tests {
             old.move_on();
         }
         assert!(old.files() < 50, "{} files", old.files());
+    }
+
+    /// Why: that a file of old log was lost nobody knew, and who read from it was told that it was
+    /// trimmed.
+    #[test]
+    fn what_lives_where_no_segment_is_left_is_lost() {
+        let mut old = Old::new(5);
+        let first = Layout::name(Offset::FIRST);
+        let mut effects = Vec::new();
+        old.move_on();
+        let gap = old.log.gaps()[0].clone();
+        assert!(!old.disk.lose(&first), "it was trimmed");
+        let asks = |old: &mut Old, effects: &mut Vec<Effect>| {
+            old.trimming.look_for_lost(SHARD, &old.log, effects);
+            let asked = effects.drain(..).map(|effect| match effect {
+                Effect::Views { job: views::Job::Live(ranges), .. } => ranges,
+                _ => unreachable!("nothing else is asked"),
+            });
+            asked.flatten().collect::<Vec<_>>()
+        };
+        assert_eq!(asks(&mut old, &mut effects), std::slice::from_ref(&gap));
+        assert_eq!(asks(&mut old, &mut effects), [], "once");
+        let tell = |old: &mut Old, live: Vec<Range<Offset>>| {
+            let end = old.log.end().offset;
+            let live = vec![(gap.clone(), live)];
+            old.trimming.learn(&Needs { persisted: end, keep_from: end, live });
+            old.trimming.lost(&mut old.log)
+        };
+        assert_eq!(tell(&mut old, Vec::new()), []);
+        old.trimming.gone = Gone::default();
+        assert_eq!(asks(&mut old, &mut effects), std::slice::from_ref(&gap));
+        let lives = Offset::FIRST.plus(100);
+        let [lost] = tell(&mut old, vec![lives..lives.plus(8)])[..] else { panic!("one place") };
+        assert_eq!(lost.from, Offset::FIRST);
+        assert_eq!(old.log.unsure_segments(), 1);
     }
 
     /// Why: a log whose old records all live is looked at when tables move on, and then at rest.
