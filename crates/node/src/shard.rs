@@ -278,14 +278,6 @@ impl Shard {
         Ok(())
     }
 
-    /// The next entry is to have the digests of all views noted, after `admit` said yes.
-    ///
-    /// # Errors
-    /// `Overloaded`: that was asked for a moment ago.
-    pub(crate) fn begin_noting(&mut self, now: Now) -> Result<(), Failure> {
-        self.noting.begin(self.log.end().index.next(), now)
-    }
-
     /// A lone voter campaigns when it is first written to, so that an idle one costs nothing.
     fn lead(&mut self) -> Result<(), Busy> {
         if self.replica.is_lone_voter() {
@@ -328,15 +320,7 @@ impl Shard {
         self.answer_reads(effects);
         self.drive_transfers(now, peers, effects);
         self.drive_mending(now, peers, effects);
-        if self.applied.index >= self.opened {
-            self.trimming.look_for_lost(self.id, &self.log, effects);
-        }
-        for damage in self.trimming.lost(&mut self.log) {
-            self.mending.note(self.id, damage, effects);
-        }
-        if !self.transfers.hold_the_log() {
-            self.trimming.drive(self.id, &mut self.log, effects);
-        }
+        self.drive_trimming(now, effects);
         if let Some(write) = self.log.next_write() {
             self.writing = Some(self.readies.back().map_or(0, |(number, _)| *number));
             self.transfers.pace.write_begins(now.monotonic_ms);
@@ -555,6 +539,7 @@ impl Shard {
                 self.log.retry();
             }
         }
+        self.trimming.tick(now);
         if self.ages_ms.is_some_and(|at| at <= now.monotonic_ms) {
             self.ages_ms = None;
             let job = views::Job::Ages(self.clock.stamp(now));
@@ -586,8 +571,9 @@ impl Shard {
     /// When it wants `tick` next, in milliseconds of the monotonic clock.
     pub(crate) fn next_tick_ms(&self) -> Option<u64> {
         let left_ms = self.transfers.left_until_ms;
-        let all = [self.retry_ms, self.ages_ms, self.waiting.deadline_ms(), left_ms];
-        all.into_iter().flatten().min()
+        let own = [self.retry_ms, self.ages_ms, self.trimming.due_ms()];
+        let all = own.into_iter().chain([self.waiting.deadline_ms(), left_ms]);
+        all.flatten().min()
     }
 
     /// Whether the read asks for what can't be.

@@ -41,7 +41,7 @@ impl Shard {
         effects: &mut Vec<Effect>,
     ) {
         if outcome.is_ok() {
-            self.trimming.mended();
+            self.trimming.try_again();
         }
         self.mending.mended(self.id, at, outcome, now, effects);
     }

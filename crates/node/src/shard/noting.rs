@@ -5,6 +5,7 @@
 //! The leader decides that, before anything is logged: replicas that have begun anew since could not
 //! all say when they noted last. Another leader does not know, either, and begins anew.
 
+use super::Shard;
 use crate::Now;
 use naust_wire::limits::DIGESTS_PAUSE_MS;
 use naust_wire::reply::Failure;
@@ -39,6 +40,16 @@ impl Noting {
         if self.under_way.take_if(|noting| *noting <= upto).is_some() {
             self.pause_ms = now.monotonic_ms + DIGESTS_PAUSE_MS;
         }
+    }
+}
+
+impl Shard {
+    /// The next entry is to have the digests of all views noted, after `admit` said yes.
+    ///
+    /// # Errors
+    /// `Overloaded`: that was asked for a moment ago.
+    pub(crate) fn begin_noting(&mut self, now: Now) -> Result<(), Failure> {
+        self.noting.begin(self.log.end().index.next(), now)
     }
 }
 

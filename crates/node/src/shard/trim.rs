@@ -6,14 +6,17 @@
 //! tables move on there are questions for twice the segments that they moved past, so that what
 //! is behind catches up; when they rest, this does.
 
+use super::Shard;
 use crate::event::Needs;
-use crate::{Effect, views};
+use crate::{Effect, Now, views};
 use naust_log::{Damage, Log, TrimInput};
 use naust_wire::{Offset, ShardId};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
+/// Milliseconds between two tries to rewrite segments of which nobody knows where frames are left.
+const UNSURE_MS: u64 = 10_000;
 /// Questions whenever tables moved on, beside those for what they moved past.
 const QUESTIONS: u64 = 8;
 
@@ -31,8 +34,10 @@ pub(super) struct Trimming {
     moved: Option<Offset>,
     /// Segments that may be asked about until tables move on.
     questions: u64,
-    /// Unsure segments are to be rewritten: those are, and damage was mended.
-    is_mended: bool,
+    /// What stood in the way of rewriting unsure segments may be gone.
+    tries_again: bool,
+    /// When they are tried again, should they not be rewritten by then.
+    unsure_ms: Option<u64>,
     gone: Gone,
     is_under_way: bool,
 }
@@ -110,9 +115,20 @@ impl Trimming {
         self.is_due = true;
     }
 
-    /// Damage in the log was mended: what could not be rewritten for it may be, now.
-    pub(super) fn mended(&mut self) {
-        self.is_mended = true;
+    /// When it wants `tick`.
+    pub(super) fn due_ms(&self) -> Option<u64> {
+        self.unsure_ms
+    }
+
+    pub(super) fn tick(&mut self, now: Now) {
+        if self.unsure_ms.take_if(|at| *at <= now.monotonic_ms).is_some() {
+            self.try_again();
+        }
+    }
+
+    /// What stood in the way of rewriting unsure segments may be gone: damage, or a full disk.
+    pub(super) fn try_again(&mut self) {
+        self.tries_again = true;
     }
 
     /// Begins the next trim, or asks the views what it would have to keep.
@@ -120,7 +136,7 @@ impl Trimming {
         let start = log.start().offset;
         let begins = std::mem::replace(&mut self.start, start) != start;
         self.is_due |= begins;
-        if (begins || std::mem::take(&mut self.is_mended)) && log.unsure_segments() > 0 {
+        if (begins || std::mem::take(&mut self.tries_again)) && log.unsure_segments() > 0 {
             // These do not wait until tables move on.
             self.questions = self.questions.max(QUESTIONS + log.unsure_segments() as u64);
             self.is_due = true;
@@ -159,6 +175,25 @@ impl Trimming {
             self.live.clear();
             effects.push(Effect::Views { shard, job: views::Job::Live(questions) });
         }
+    }
+}
+
+impl Shard {
+    /// Goes on with what of the old log is to go, to be rewritten, or to be found missing.
+    pub(super) fn drive_trimming(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let trimming = &mut self.trimming;
+        if self.applied.index >= self.opened {
+            trimming.look_for_lost(self.id, &self.log, effects);
+        }
+        for damage in trimming.lost(&mut self.log) {
+            self.mending.note(self.id, damage, effects);
+        }
+        if !self.transfers.hold_the_log() {
+            trimming.drive(self.id, &mut self.log, effects);
+        }
+        let is_unsure = self.log.unsure_segments() > 0;
+        let again_ms = trimming.unsure_ms.unwrap_or(now.monotonic_ms + UNSURE_MS);
+        trimming.unsure_ms = is_unsure.then_some(again_ms);
     }
 }
 
@@ -311,6 +346,35 @@ mod tests {
         let [lost] = tell(&mut old, vec![lives..lives.plus(8)])[..] else { panic!("one place") };
         assert_eq!(lost.from, Offset::FIRST);
         assert_eq!(old.log.unsure_segments(), 1);
+    }
+
+    /// Why: a disk that is full while a segment is to be rewritten has space again some day, and a shard
+    /// at rest would never have tried again.
+    #[test]
+    fn unsure_segments_are_tried_again() {
+        let mut old = Old::new(5);
+        old.move_on();
+        let lives = Offset::FIRST.plus(100);
+        assert_eq!(old.log.note_lost(std::slice::from_ref(&(lives..lives.plus(8)))).len(), 1);
+        let (mut trimming, mut effects) = (Trimming::default(), Vec::new());
+        let asked = |trimming: &mut Trimming, old: &mut Old, effects: &mut Vec<Effect>| {
+            let mut asked = 0;
+            for _ in 0..100 {
+                trimming.is_due = true;
+                trimming.drive(SHARD, &mut old.log, effects);
+                asked += effects.drain(..).count();
+            }
+            asked
+        };
+        let first = asked(&mut trimming, &mut old, &mut effects);
+        assert!((1..20).contains(&first), "a few times at once: {first}");
+        assert_eq!(asked(&mut trimming, &mut old, &mut effects), 0);
+        trimming.unsure_ms = Some(5);
+        trimming.tick(Now { monotonic_ms: 4, ..Now::default() });
+        assert_eq!(asked(&mut trimming, &mut old, &mut effects), 0);
+        trimming.tick(Now { monotonic_ms: 5, ..Now::default() });
+        assert!(asked(&mut trimming, &mut old, &mut effects) > 0);
+        assert_eq!(trimming.due_ms(), None);
     }
 
     /// Why: a log whose old records all live is looked at when tables move on, and then at rest.
