@@ -1,8 +1,9 @@
 //! What a disk holds after a crash: torn tail against corruption.
 //!
-//! Only the last segment is scanned; the footers of the others are believed, where they are good. The scan stops at the
-//! first bytes that are not the next frame. Then the rest of the file, and of a file behind it, is
-//! searched for later whole frames. Each says up to where this disk was synced when it was written:
+//! Only the last segment is scanned; the footers of the others are believed, where they are good.
+//! The scan stops at the first bytes that are not the next frame. Then the rest of the file, and of
+//! a file behind it, is searched for later whole frames. Each says up to where this disk was synced
+//! when it was written:
 //!
 //! * one of them says that the bad place was synced: the place is **damaged**. It was acknowledged,
 //!   so it is never cut; [`Log::open`](crate::Log::open) refuses, and [`Survey`] shows what is

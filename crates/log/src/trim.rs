@@ -77,8 +77,8 @@ impl Trimmed {
         self.bytes
     }
 
-    /// The segment of which nothing is left but what lives, all of it good; or nothing at all. `None`
-    /// if it is as it was.
+    /// The segment of which nothing is left but what lives, all of it good; or nothing at all.
+    /// `None` if it is as it was.
     #[must_use]
     pub fn segment(&self) -> Option<Range<Offset>> {
         self.outcome.is_ok().then(|| self.segment.clone())

@@ -180,8 +180,8 @@ impl File for DiskFile {
 }
 
 /// Has the system begin to write these bytes of a file to the disk, so that a sync, whoever asks
-/// for one, finds less to do at once. Where there is no such hint, nothing is lost but that. Whether
-/// it was given.
+/// for one, finds less to do at once. Where there is no such hint, nothing is lost but that.
+/// Whether it was given.
 #[cfg(target_os = "linux")]
 pub(crate) fn send(file: &fs::File, position: u64, length: u64) -> bool {
     use rustix::fs::{Advice, fadvise};

@@ -2,8 +2,8 @@
 //! a while, in which nothing else is folded in. One is under way at a time, and after it there is a
 //! pause.
 //!
-//! The leader decides that, before anything is logged: replicas that have begun anew since could not
-//! all say when they noted last. Another leader does not know, either, and begins anew.
+//! The leader decides that, before anything is logged: replicas that have begun anew since could
+//! not all say when they noted last. Another leader does not know, either, and begins anew.
 
 use super::Shard;
 use crate::Now;

@@ -69,8 +69,8 @@ impl Gone {
 }
 
 impl Trimming {
-    /// Asks what lives where nothing is left of the log. What is still to be folded in again may say
-    /// that something does not live any more.
+    /// Asks what lives where nothing is left of the log. What is still to be folded in again may
+    /// say that something does not live any more.
     pub(super) fn look_for_lost(&mut self, shard: ShardId, log: &Log, effects: &mut Vec<Effect>) {
         let gone = &mut self.gone;
         let begins = gone.stretches.is_none();
@@ -348,8 +348,8 @@ mod tests {
         assert_eq!(old.log.unsure_segments(), 1);
     }
 
-    /// Why: a disk that is full while a segment is to be rewritten has space again some day, and a shard
-    /// at rest would never have tried again.
+    /// Why: a disk that is full while a segment is to be rewritten has space again some day, and a
+    /// shard at rest would never have tried again.
     #[test]
     fn unsure_segments_are_tried_again() {
         let mut old = Old::new(5);

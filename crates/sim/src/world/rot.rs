@@ -249,8 +249,8 @@ impl World {
         }
     }
 
-    /// A segment goes of which only what lives was left, with its name. Nobody else tells that it was
-    /// there, but the views, who know what lives.
+    /// A segment goes of which only what lives was left, with its name. Nobody else tells that it
+    /// was there, but the views, who know what lives.
     fn lose_old(&mut self, node: usize, shard: ShardId, base: Offset) {
         if self.misfortune.coin() {
             self.kill(node);
