@@ -164,8 +164,11 @@ impl Namespace {
     /// Has all replicas note the digests of their views as of one entry of the log, at the offset
     /// that is returned. Ask each for them with [`Namespace::digests`]: what differs should not.
     ///
+    /// One is under way at a time, and then there is a pause of a second: others wait for their
+    /// turn, as the client does whenever a node is overloaded.
+    ///
     /// # Errors
-    /// `Unavailable`, `DiskFull` and the like.
+    /// `Overloaded`, `Unavailable`, `DiskFull` and the like.
     pub async fn note_digests(&self) -> Result<Offset, Error> {
         self.client().note_digests_of(self.about()).await
     }

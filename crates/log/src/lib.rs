@@ -18,6 +18,7 @@
 //! * [`transfer`]: the files of a log, copied for another replica;
 //! * [`journal`]: one sync for small writes of many logs;
 //! * [`scrub`] and [`mend`]: damage is looked for, and frames of another replica take its place;
+//! * `footers`: what full segments say about themselves is made again where it rotted;
 //! * [`recovery`]: what a disk holds after a crash: torn tail against corruption.
 //!
 //! # How a frame becomes durable
@@ -58,6 +59,7 @@ pub mod batch;
 mod chunk;
 pub mod disk;
 pub mod extend;
+mod footers;
 pub mod journal;
 pub mod layout;
 mod log;

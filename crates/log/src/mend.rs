@@ -192,7 +192,9 @@ impl Mend {
         segment: &Segment,
         range: &Range<Offset>,
     ) -> Result<Option<Position>, MendError> {
-        let mut last = segment.ranges.is_none().then_some(segment.before);
+        let layout = self.shared.layout;
+        let is_told = segment.ranges.is_none() && !self.shared.is_unsure(layout.base(self.at));
+        let mut last = is_told.then_some(segment.before);
         let mut at = range.start;
         if at < self.at {
             let mark = self
@@ -305,6 +307,7 @@ impl Mend {
     fn joins(&self, end: Offset, last: Option<Position>) -> Behind {
         // While the first frames of the next segment are damaged, it begins behind them.
         let next = self.shared.segment(end).filter(|next| next.before.offset == end);
+        let next = next.filter(|_| !self.shared.is_unsure(end));
         match (next, last) {
             (Some(next), Some(last)) if next.ranges.is_none() && !same(&last, &next.before) => {
                 Behind::Other(Flaw::Chain)

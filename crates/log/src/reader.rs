@@ -12,6 +12,7 @@ use crate::{Damage, Fault, Records};
 use naust_wire::frame::{Bad, Frame, Kind};
 use naust_wire::limits::FRAME_HEADER_BYTES;
 use naust_wire::{Index, Offset};
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 /// Bytes of one read while a frame is looked for: what lies between two marks.
@@ -52,7 +53,7 @@ impl ReadError {
         match self {
             ReadError::Io(fault) => fault,
             other => {
-                let source = std::io::Error::new(std::io::ErrorKind::InvalidData, other);
+                let source = std::io::Error::new(ErrorKind::InvalidData, other);
                 Fault::at("find the end of a frame in", &format!("the log, index {index}"))(source)
             }
         }
@@ -155,14 +156,20 @@ impl Reader {
                 Ok(Err(flaw)) if self.unchanged(at, &segment) => {
                     return Err(Damage { from: at, to: self.after(at), flaw }.into());
                 }
-                Err(fault) if self.unchanged(at, &segment) => return Err(fault.into()),
+                Err(fault) if self.unchanged(at, &segment) => {
+                    if fault.kind() != ErrorKind::NotFound {
+                        return Err(fault.into());
+                    }
+                    let (to, flaw) = (self.after(at), Flaw::Missing);
+                    return Err(Damage { from: at, to, flaw }.into());
+                }
                 Ok(Err(_)) | Err(_) => {}
             }
         }
     }
 
     /// The segment at `at`, and up to where there are bytes of it.
-    fn extent(&self, at: Offset) -> Result<(Segment, Offset), ReadError> {
+    pub(crate) fn extent(&self, at: Offset) -> Result<(Segment, Offset), ReadError> {
         let segment_end = self.shared.layout.end(at);
         let later = self.shared.segment_from(segment_end);
         let Some(segment) = self.shared.segment(at) else {

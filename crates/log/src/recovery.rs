@@ -1,8 +1,9 @@
 //! What a disk holds after a crash: torn tail against corruption.
 //!
-//! Only the last segment is scanned; the footers of the others are believed. The scan stops at the
-//! first bytes that are not the next frame. Then the rest of the file, and of a file behind it, is
-//! searched for later whole frames. Each says up to where this disk was synced when it was written:
+//! Only the last segment is scanned; the footers of the others are believed, where they are good.
+//! The scan stops at the first bytes that are not the next frame. Then the rest of the file, and of
+//! a file behind it, is searched for later whole frames. Each says up to where this disk was synced
+//! when it was written:
 //!
 //! * one of them says that the bad place was synced: the place is **damaged**. It was acknowledged,
 //!   so it is never cut; [`Log::open`](crate::Log::open) refuses, and [`Survey`] shows what is
@@ -14,16 +15,16 @@
 //! body of a torn frame that a user forged for exactly this place: it makes a tear look like
 //! damage, never the other way round.
 
-use crate::disk::{Disk, Open};
+use crate::disk::{Disk, File, Open};
 use crate::layout::{Flaw, Layout, Position};
 use crate::log::Log;
 use crate::segment::Content;
-use crate::shared::{Map, Segment, Shared, read_footer, write_bad_footers};
+use crate::shared::{Map, Segment, Shared};
 use crate::superblock::{HardState, Identity, Superblock};
-use crate::{Fault, Reader, scan, write};
+use crate::{Fault, Reader, footers, scan, write};
 use naust_wire::planted::{self, Bug};
 use naust_wire::{Index, Offset, ShardId, Term};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// Damaged places that are listed; when there are more, that is said.
@@ -103,6 +104,8 @@ pub struct Opened {
     pub torn: Option<Torn>,
     /// Log bytes that were read to find out.
     pub scanned_bytes: u64,
+    /// Segments whose footers were bad, one or both, and were made again.
+    pub footers: usize,
 }
 
 /// How far to look.
@@ -148,7 +151,14 @@ pub struct Survey {
     synced: Offset,
     /// Files that a rewrite left unfinished.
     unfinished: Vec<String>,
+    /// What trimming left before the start.
     old: BTreeMap<Offset, Segment>,
+    /// Those of it of which nobody knows where frames are left.
+    unsure: BTreeSet<Offset>,
+    /// Those of it whose footers are bad and that have no holes: what belongs into the footer.
+    walked: BTreeMap<Offset, Content>,
+    /// Segments from the start on whose footers should be good and are not.
+    unbelieved: BTreeSet<Offset>,
 }
 
 impl Survey {
@@ -183,6 +193,9 @@ impl Survey {
             synced: Offset::ZERO,
             unfinished: names.into_iter().filter(|name| name.ends_with(UNFINISHED)).collect(),
             old: BTreeMap::new(),
+            unsure: BTreeSet::new(),
+            walked: BTreeMap::new(),
+            unbelieved: BTreeSet::new(),
         };
         survey.look_at_old()?;
         let mut scan_from = survey.scan_from(depth)?;
@@ -231,33 +244,40 @@ impl Survey {
         if self.bases.binary_search(&base).is_err() {
             return Ok(None);
         }
+        scan::Window::new(self.layout(), base, self.file(base)?).map(Some)
+    }
+
+    fn file(&self, base: Offset) -> Result<Arc<dyn File>, Fault> {
         let name = Layout::name(base);
-        let file = self.disk.open(&name, Open::Existing).map_err(Fault::at("open", &name))?;
-        scan::Window::new(self.layout(), base, file).map(Some)
+        self.disk.open(&name, Open::Existing).map_err(Fault::at("open", &name))
     }
 
     fn footer(&self, base: Offset) -> Result<Option<Content>, Fault> {
-        let name = Layout::name(base);
-        let file = self.disk.open(&name, Open::Existing).map_err(Fault::at("open", &name))?;
-        read_footer(&*file, self.layout(), base)
+        footers::read(&*self.file(base)?, self.layout(), base)
     }
 
     /// What trimming left before the start.
     fn look_at_old(&mut self) -> Result<(), Fault> {
-        for base in self.bases.iter().copied().filter(|base| *base < self.start.offset) {
-            let segment = self.footer(base)?.map_or_else(
-                || {
-                    // Without its footer nothing can be found by index; reads by offset are
-                    // checked.
-                    let end = Position { offset: self.layout().end(base), ..self.start };
-                    let before = Position { offset: base, index: Index(u64::MAX), ..end };
-                    let mut content = Content::new(before);
-                    content.seal = Some(end);
-                    Segment::of(&content)
-                },
-                |content| Segment::of(&content),
-            );
-            self.old.insert(base, segment);
+        let layout = self.layout();
+        let old = self.bases.iter().copied().filter(|base| *base < self.start.offset);
+        for base in old.collect::<Vec<_>>() {
+            if let Some(content) = self.footer(base)? {
+                self.old.insert(base, Segment::of(&content));
+                continue;
+            }
+            let before = Offset(base.0.saturating_sub(layout.segment_bytes()));
+            let before = match base {
+                Offset::FIRST => Some(Position::ORIGIN),
+                _ => self.old.get(&before).and_then(|before| before.seal),
+            };
+            if let Some(content) = footers::walk(&self.file(base)?, layout, base, before)? {
+                self.old.insert(base, Segment::of(&content));
+                self.walked.insert(base, content);
+                continue;
+            }
+            let content = footers::unknown(layout, base, self.start);
+            self.old.insert(base, Segment::of(&content));
+            self.unsure.insert(base);
         }
         Ok(())
     }
@@ -288,6 +308,7 @@ impl Survey {
         self.contents.clear();
         self.scanned.clear();
         self.damage.clear();
+        self.unbelieved.clear();
         (self.torn, self.more_damage) = (None, false);
         self.walk_segments(scan_from)?;
         self.look_at_end()?;
@@ -347,8 +368,11 @@ impl Survey {
             return Ok(false);
         }
         let footer = self.footer(expected.base)?;
-        let footer = footer.filter(|footer| footer.before == expected.before);
-        Ok(footer.is_some_and(|footer| self.contents.insert(footer.base, footer).is_none()))
+        let Some(footer) = footer.filter(|footer| footer.before == expected.before) else {
+            self.unbelieved.insert(expected.base);
+            return Ok(false);
+        };
+        Ok(self.contents.insert(footer.base, footer).is_none())
     }
 
     /// Tears or damage? Where to go on behind damage; `None` at a torn tail.
@@ -445,15 +469,17 @@ impl Survey {
         let live = self.contents.iter();
         map.segments.extend(live.map(|(base, content)| (*base, Segment::of(content))));
         let last = self.layout().base(self.end.offset);
+        map.unsure.clone_from(&self.unsure);
         map.named.extend(self.bases.binary_search(&last).ok().map(|_| last));
         Shared::new(Arc::clone(&self.disk), self.layout(), self.end.offset, map)
     }
 
     /// Makes the disk say what the survey found: nothing behind the end, footers where they belong,
-    /// and all of it durable. Returns up to where there is zero-filled space.
-    fn mend(&mut self) -> Result<Offset, Fault> {
+    /// and all of it durable. Returns up to where there is zero-filled space, and of how many
+    /// segments the footers were made again.
+    fn mend(&mut self) -> Result<(Offset, usize), Fault> {
         let (layout, end) = (self.layout(), self.end.offset);
-        let mut filled = end;
+        let (mut filled, mut footers) = (end, 0);
         if self.superblock_stale {
             // Nothing may be done because of a slot that the next power cut could take back.
             self.superblock.sequence += 1;
@@ -463,7 +489,7 @@ impl Survey {
             self.disk.remove(name).map_err(Fault::at("remove", name))?;
         }
         for base in self.old.keys() {
-            self.mend_footers(*base)?;
+            footers += usize::from(self.mend_footers(*base)?);
         }
         for base in self.bases.clone() {
             let scanned = self.scanned.contains(&base);
@@ -473,6 +499,8 @@ impl Survey {
                 self.bases.retain(|other| *other != base);
             } else if scanned {
                 let length = self.mend_segment(base)?;
+                let is_full = self.contents.get(&base).is_some_and(|it| it.seal.is_some());
+                footers += usize::from(is_full && self.unbelieved.contains(&base));
                 if layout.end(base) > end {
                     filled = filled.max(base.plus(length));
                 }
@@ -484,24 +512,26 @@ impl Survey {
             self.superblock.cut = Offset::ZERO;
             self.superblock.store(&*self.disk)?;
         }
-        Ok(filled)
+        Ok((filled, footers))
     }
 
     /// Of a segment that trimming left holes in, nothing else tells which they are: each of its two
-    /// footers is to be there for the other.
-    fn mend_footers(&self, base: Offset) -> Result<(), Fault> {
-        let name = Layout::name(base);
-        let file = self.disk.open(&name, Open::Existing).map_err(Fault::at("open", &name))?;
-        let content = read_footer(&*file, self.layout(), base)?;
-        let Some(content) = content.filter(|content| content.ranges.is_some()) else {
-            return Ok(());
+    /// footers is to be there for the other. Whether any was made again.
+    fn mend_footers(&self, base: Offset) -> Result<bool, Fault> {
+        let (name, file) = (Layout::name(base), self.file(base)?);
+        let content = match self.walked.get(&base) {
+            Some(content) => Some(content.clone()),
+            None => footers::read(&*file, self.layout(), base)?,
         };
-        let written = write_bad_footers(&*file, self.layout(), &content).and_then(|any| {
-            if any { file.sync().map_err(Fault::at("sync", &name)) } else { Ok(()) }
+        let is_walked = self.walked.contains_key(&base);
+        let content = content.filter(|content| is_walked || content.ranges.is_some());
+        let Some(content) = content else { return Ok(false) };
+        let written = footers::write_bad(&*file, self.layout(), &content).and_then(|any| {
+            if any { file.sync().map_err(Fault::at("sync", &name)).map(|()| true) } else { Ok(any) }
         });
         match written {
-            // One is enough; the next start tries again.
-            Err(fault) if fault.is_full() || fault.is_refused() => Ok(()),
+            // One is enough, and none is slower, not wrong; the next start tries again.
+            Err(fault) if fault.is_full() || fault.is_refused() => Ok(false),
             written => written,
         }
     }
@@ -509,8 +539,7 @@ impl Survey {
     /// Mends one segment; returns how many log bytes its file has.
     fn mend_segment(&self, base: Offset) -> Result<u64, Fault> {
         let layout = self.layout();
-        let name = Layout::name(base);
-        let file = self.disk.open(&name, Open::Existing).map_err(Fault::at("open", &name))?;
+        let (name, file) = (Layout::name(base), self.file(base)?);
         // What a process reads after another one died may never have reached the disk, and a sync
         // that failed then may have marked it clean. Written again, it is dirty, and a sync counts.
         let segment_end = layout.end(base).min(self.end.offset);
@@ -563,11 +592,12 @@ pub(crate) fn open(disk: Arc<dyn Disk>, shard: ShardId) -> Result<(Log, Opened),
         let damage = std::mem::take(&mut survey.damage);
         return Err(OpenError::Damaged { damage, more: survey.more_damage });
     }
-    let filled = survey.mend()?;
+    let (filled, footers) = survey.mend()?;
     let tail: VecDeque<Content> =
         survey.contents.values().filter(|content| content.seal.is_none()).cloned().collect();
     let shared = survey.shared();
     let terms = terms(survey.start, survey.contents.values());
-    let opened = Opened { end: survey.end, torn: survey.torn, scanned_bytes: survey.scanned_bytes };
+    let Survey { end, torn, scanned_bytes, .. } = survey;
+    let opened = Opened { end, torn, scanned_bytes, footers };
     Ok((Log::assemble(shared, survey.superblock, tail, terms, survey.end, filled), opened))
 }

@@ -20,6 +20,10 @@ pub struct Scrub {
     at: Offset,
     /// The end of the frame before, if it was seen.
     before: Option<Position>,
+    /// What lies before this is never cut.
+    committed: Offset,
+    /// The segment whose footers were looked at last.
+    looked_at: Option<Offset>,
 }
 
 /// What one step came to.
@@ -33,22 +37,30 @@ pub struct Scrubbed {
     pub done: bool,
     /// The superblock has to be written again: one slot of it is bad, or both are.
     pub is_superblock_bad: bool,
+    /// Segments whose footers were bad, one or both, and were made again.
+    pub footers: usize,
+    /// A sync failed: the node has to stop with this sentence.
+    pub unsynced: Option<String>,
 }
 
 impl Reader {
     /// A scrub from `from` on, a boundary between frames: [`Offset::ZERO`] for all of the log.
     #[must_use]
     pub fn scrub(&self, from: Offset) -> Scrub {
-        Scrub { reader: self.clone(), at: from, before: None }
+        let (reader, committed) = (self.clone(), Offset::ZERO);
+        Scrub { reader, at: from, before: None, committed, looked_at: None }
     }
 
-    /// Where the next good frame of the segment begins behind damage at `from`, or the segment's
-    /// end; and how many bytes that took.
+    /// Where the next good frame of the segment begins behind damage at `from`, or what is left of
+    /// the segment ends there; and how many bytes that took.
     pub(crate) fn good_behind(&self, from: Offset) -> Result<(Offset, u64), Fault> {
         let layout = self.layout();
         let base = layout.base(from);
-        let end = layout.end(from).min(self.end());
-        let file = self.shared().file(base, Open::Existing)?;
+        let end = self.extent(from).map_or(layout.end(from), |(_, end)| end).min(self.end());
+        let file = match self.shared().file(base, Open::Existing) {
+            Err(fault) if fault.kind() == ErrorKind::NotFound => return Ok((end, 0)),
+            file => file?,
+        };
         let mut window = Window::new(layout, base, file)?.lenient();
         let found = window.search(from.plus(FRAME_ALIGN as u64))?;
         Ok((found.map_or(end, |(header, _)| header.offset.min(end)), window.read))
@@ -56,6 +68,13 @@ impl Reader {
 }
 
 impl Scrub {
+    /// Looks at footers, too, and makes again those that are bad: of full segments behind which lie
+    /// frames before `committed`. Of others a cut may be under way.
+    #[must_use]
+    pub fn with_footers(self, committed: Offset) -> Scrub {
+        Scrub { committed, ..self }
+    }
+
     /// Where it goes on.
     #[must_use]
     pub fn position(&self) -> Offset {
@@ -66,10 +85,13 @@ impl Scrub {
     /// it takes to find the next good frame.
     ///
     /// # Errors
-    /// Of the disk, but for a file that is missing: that is damage.
+    /// Of the disk.
     pub fn step(&mut self, bytes: u64) -> Result<Scrubbed, Fault> {
         let mut seen = Scrubbed::default();
         while seen.bytes < bytes && !seen.done {
+            if self.passes_by(&mut seen)? {
+                continue;
+            }
             let left = usize::try_from(bytes - seen.bytes).unwrap_or(READ_BYTES).min(READ_BYTES);
             match self.reader.frames(self.at, Offset::MAX, left) {
                 Ok(chunk) if chunk.bytes().is_empty() => {
@@ -84,11 +106,6 @@ impl Scrub {
                     seen.damage.push(Damage { to: found, ..damage });
                     self.go_on(found, None);
                 }
-                Err(ReadError::Io(fault)) if fault.kind() == ErrorKind::NotFound => {
-                    let to = self.reader.layout().end(self.at).min(self.reader.end());
-                    seen.damage.push(Damage { from: self.at, to, flaw: Flaw::Missing });
-                    self.go_on(to, None);
-                }
                 Err(ReadError::Io(fault)) => return Err(fault),
                 Err(_) => seen.done = true,
             }
@@ -102,6 +119,23 @@ impl Scrub {
             };
         }
         Ok(seen)
+    }
+
+    /// Looks at what the segment says about itself that the walk has come to; whether it is to be
+    /// passed by, since nobody knows where frames are left in it.
+    fn passes_by(&mut self, seen: &mut Scrubbed) -> Result<bool, Fault> {
+        let (shared, layout) = (self.reader.shared(), self.reader.layout());
+        let base = layout.base(self.at);
+        if shared.is_unsure(base) {
+            self.go_on(layout.end(base), None);
+            return Ok(true);
+        }
+        if self.looked_at.replace(base) != Some(base) && layout.end(base) < self.committed {
+            let looked = self.reader.look_at_footers(base)?;
+            seen.footers += usize::from(looked.made_again);
+            seen.unsynced = seen.unsynced.take().or(looked.unsynced.map(|it| it.to_string()));
+        }
+        Ok(false)
     }
 
     fn go_on(&mut self, at: Offset, before: Option<Position>) {

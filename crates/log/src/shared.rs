@@ -6,12 +6,12 @@
 //! finds the map changed, too, and looks again. No file is opened, renamed or removed under the
 //! map's lock, which every read takes.
 
-use crate::Fault;
-use crate::disk::{Disk, File, Open, read_around};
+use crate::disk::{Disk, File, Open};
 use crate::journal::Journaled;
 use crate::layout::{Layout, Position};
-use crate::segment::{Content, FOOTERS_BYTES_MAX, Mark};
+use crate::segment::{Content, Mark};
 use crate::wary::Wary;
+use crate::{Fault, footers};
 use naust_wire::{Index, Offset};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -36,6 +36,8 @@ pub(crate) struct Map {
     pub segments: BTreeMap<Offset, Segment>,
     /// Files of segments that are not in the map yet and have durable names.
     pub named: BTreeSet<Offset>,
+    /// Segments before the start of which nobody knows where frames are left: see `footers`.
+    pub unsure: BTreeSet<Offset>,
     handles: BTreeMap<Offset, Arc<dyn File>>,
     footers: BTreeMap<Offset, Arc<Content>>,
     /// How often files were forgotten: what was opened before that is not to be kept after it.
@@ -95,6 +97,11 @@ impl Shared {
     /// The segment that covers `offset`, if there is one.
     pub(crate) fn segment(&self, offset: Offset) -> Option<Segment> {
         self.map().segments.get(&self.layout.base(offset)).cloned()
+    }
+
+    /// Whether nobody knows where frames are left in the segment at `base`.
+    pub(crate) fn is_unsure(&self, base: Offset) -> bool {
+        self.map().unsure.contains(&base)
     }
 
     /// The first segment that begins at or behind `offset`.
@@ -162,7 +169,7 @@ impl Shared {
         let forgotten = map.forgotten;
         drop(map);
         let file = self.file(base, Open::Existing)?;
-        let Some(content) = read_footer(&*file, self.layout, base)? else { return Ok(None) };
+        let Some(content) = footers::read(&*file, self.layout, base)? else { return Ok(None) };
         let content = Arc::new(content);
         let mut map = self.map_mut();
         if map.forgotten != forgotten {
@@ -196,43 +203,4 @@ impl Map {
         self.handles.remove(&base);
         self.footers.remove(&base);
     }
-}
-
-/// Writes those footers of a segment's file that are not as they should be; whether there were any.
-/// They are not synced.
-pub(crate) fn write_bad_footers(
-    file: &dyn File,
-    layout: Layout,
-    content: &Content,
-) -> Result<bool, Fault> {
-    let name = Layout::name(content.base);
-    let mut any = false;
-    for (position, footer) in content.footers(layout.segment_bytes()) {
-        let mut there = vec![0; footer.len()];
-        let read = read_around(file, position, &mut there);
-        let read = read.map_err(Fault::at("read the footer of", &name))?;
-        if there[..read] != footer[..] {
-            let written = file.write_at(position, &[&footer]);
-            written.map_err(Fault::at("write the footer of", &name))?;
-            any = true;
-        }
-    }
-    Ok(any)
-}
-
-/// Reads the footer of a segment's file, if it has a good one.
-pub(crate) fn read_footer(
-    file: &dyn File,
-    layout: Layout,
-    base: Offset,
-) -> Result<Option<Content>, Fault> {
-    let name = Layout::name(base);
-    let length = file.len().map_err(Fault::at("measure", &name))?;
-    let bytes = length.saturating_sub(layout.segment_bytes()).min(FOOTERS_BYTES_MAX);
-    let mut footer = vec![0; usize::try_from(bytes).expect("bounded above")];
-    // A disk refuses whole blocks, and a sparse segment has its footer in blocks of its own twice.
-    let read = read_around(file, layout.segment_bytes(), &mut footer);
-    let read = read.map_err(Fault::at("read the footer of", &name))?;
-    let content = Content::read_any(base, layout.segment_bytes(), &footer[..read]);
-    Ok(content.filter(|content| content.seal.is_some_and(|seal| seal.offset == layout.end(base))))
 }

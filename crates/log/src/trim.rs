@@ -7,15 +7,17 @@
 //! is written beside, synced, and takes the old one's name.
 
 use crate::disk::{File, Open};
-use crate::layout::Layout;
+use crate::footers;
+use crate::layout::{Flaw, Layout};
 use crate::log::Log;
 use crate::reader::{ReadError, Reader};
 use crate::recovery::UNFINISHED;
 use crate::segment::Content;
-use crate::shared::{Segment, Shared, write_bad_footers};
+use crate::shared::{Segment, Shared};
 use crate::{Damage, Fault};
 use naust_wire::Offset;
 use naust_wire::planted::{self, Bug};
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -50,6 +52,7 @@ pub struct Trim {
 #[must_use = "the log must be told"]
 #[derive(Debug)]
 pub struct Trimmed {
+    segment: Range<Offset>,
     outcome: Result<(), Failure>,
     bytes: u64,
 }
@@ -72,6 +75,13 @@ impl Trimmed {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// The segment of which nothing is left but what lives, all of it good; or nothing at all.
+    /// `None` if it is as it was.
+    #[must_use]
+    pub fn segment(&self) -> Option<Range<Offset>> {
+        self.outcome.is_ok().then(|| self.segment.clone())
     }
 
     /// There was no space for the sparse copy; the segment is as it was.
@@ -105,12 +115,16 @@ impl Log {
         let map = self.shared.map();
         // What lies before the start, in turns: each call goes on where the last one stopped.
         let old = map.segments.range(..self.start.offset);
+        let old = old.filter(|(base, _)| !map.unsure.contains(base));
         let bases: Vec<(Offset, u64)> =
             old.map(|(base, segment)| (*base, segment.live_bytes)).collect();
+        let unsure: Vec<(Offset, u64)> = map.unsure.iter().map(|base| (*base, u64::MAX)).collect();
         drop(map);
         let split = bases.partition_point(|(base, _)| *base < self.trim_cursor);
-        let turn = bases[split..].iter().chain(&bases[..split]).take(ASKED_MAX);
+        // Of unsure ones nobody else can tell what belongs there.
+        let turn = unsure.iter().chain(&bases[split..]).chain(&bases[..split]).take(ASKED_MAX);
         for (base, live_before) in turn {
+            let is_unsure = unsure.iter().any(|(unsure, _)| unsure == base);
             let end = self.shared.layout.end(*base);
             let Some(mut live) = (input.live)(*base..end) else {
                 if planted::has(Bug::SkipUnknown) {
@@ -118,13 +132,13 @@ impl Log {
                 }
                 continue;
             };
-            self.trim_cursor = end;
+            self.trim_cursor = if is_unsure { self.trim_cursor } else { end };
             if planted::has(Bug::TrimLive) {
                 live.clear();
             }
             let all = (*live_before).min(self.shared.layout.segment_bytes());
             // Half of it must be dead, so that rewriting costs no more than was written.
-            if live.is_empty() || sum(&live) * 2 <= all {
+            if live.is_empty() || sum(&live) * 2 <= all || is_unsure {
                 self.trimming = true;
                 return Some(Trim { shared: Arc::clone(&self.shared), base: *base, live });
             }
@@ -136,6 +150,47 @@ impl Log {
     #[must_use]
     pub fn old_segments(&self) -> usize {
         self.shared.map().segments.range(..self.start.offset).count()
+    }
+
+    /// Stretches of the log before its start of which no segment is left, ascending. Nothing lives
+    /// there, as the views know; or a file is lost.
+    #[must_use]
+    pub fn gaps(&self) -> Vec<Range<Offset>> {
+        let mut gaps: Vec<Range<Offset>> = Vec::new();
+        let (mut at, map) = (Offset::FIRST, self.shared.map());
+        let start = std::iter::once(self.start.offset);
+        let there = map.segments.range(..self.start.offset).map(|(base, _)| *base);
+        for base in there.chain(start) {
+            if at < base {
+                gaps.push(at..base);
+            }
+            at = self.shared.layout.end(base);
+        }
+        gaps
+    }
+
+    /// These live in segments that are gone, as the views know: what is damaged now. It can be
+    /// mended as if the segments were there and unsure.
+    pub fn note_lost(&mut self, live: &[Range<Offset>]) -> Vec<Damage> {
+        let layout = self.shared.layout;
+        let mut map = self.shared.map_mut();
+        let mut lost: Vec<Damage> = Vec::new();
+        for base in live.iter().map(|range| layout.base(range.start)) {
+            if base < self.start.offset && !map.segments.contains_key(&base) {
+                let content = footers::unknown(layout, base, self.start);
+                map.segments.insert(base, Segment::of(&content));
+                map.unsure.insert(base);
+                lost.push(Damage { from: base, to: layout.end(base), flaw: Flaw::Missing });
+            }
+        }
+        lost
+    }
+
+    /// Segments before the log's start of which neither footer was good when it was opened, nor all
+    /// frames. [`Log::trim`] rewrites them first, from what lives in them.
+    #[must_use]
+    pub fn unsure_segments(&self) -> usize {
+        self.shared.map().unsure.len()
     }
 
     /// Saves a start behind the last segment that lies wholly below `limit`. Strictly below: behind
@@ -186,9 +241,10 @@ impl Trim {
     pub fn run(self) -> Trimmed {
         let segment = self.shared.segment(self.base);
         let before = segment.map_or(0, |segment| segment.bytes(self.shared.layout, self.base));
+        let segment = self.base..self.shared.layout.end(self.base);
         match self.attempt() {
-            Ok(left) => Trimmed { outcome: Ok(()), bytes: before.saturating_sub(left) },
-            Err(failure) => Trimmed { outcome: Err(failure), bytes: 0 },
+            Ok(left) => Trimmed { segment, outcome: Ok(()), bytes: before.saturating_sub(left) },
+            Err(failure) => Trimmed { segment, outcome: Err(failure), bytes: 0 },
         }
     }
 
@@ -200,9 +256,14 @@ impl Trim {
         if self.live.is_empty() {
             let mut map = self.shared.map_mut();
             map.segments.remove(&self.base);
+            map.unsure.remove(&self.base);
             map.forget(self.base);
             drop(map);
-            disk.remove(&name).map_err(Fault::at("remove", &name))?;
+            match disk.remove(&name) {
+                // Somebody else took it away.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                removed => removed.map_err(Fault::at("remove", &name))?,
+            }
             disk.sync().map_err(Fault::at("sync names of", "the log"))?;
             return Ok(0);
         }
@@ -219,7 +280,10 @@ impl Trim {
         let segment = Segment::of(&content);
         let left = segment.bytes(self.shared.layout, self.base);
         // What lives can be read from either file; what does not is not to be read any more.
-        self.shared.map_mut().segments.insert(self.base, segment);
+        let mut map = self.shared.map_mut();
+        map.segments.insert(self.base, segment);
+        map.unsure.remove(&self.base);
+        drop(map);
         disk.rename(&beside, &name).map_err(Fault::at("rename", &beside))?;
         self.shared.map_mut().forget(self.base);
         disk.sync().map_err(Fault::at("sync names of", &name))?;
@@ -233,7 +297,7 @@ impl Trim {
         let file = opened.map_err(Fault::at("create", beside))?;
         file.set_len(0).map_err(Fault::at("empty", beside))?;
         let content = self.copy_frames(&*file, beside)?;
-        write_bad_footers(&*file, self.shared.layout, &content)?;
+        footers::write_bad(&*file, self.shared.layout, &content)?;
         file.sync().map_err(Fault::at("write", beside))?;
         Ok(content)
     }
@@ -257,7 +321,7 @@ impl Trim {
                 Err(ReadError::Damaged(damage)) => {
                     let (to, _) = reader.good_behind(damage.from)?;
                     if self.live.iter().any(|live| live.start < to && live.end > damage.from) {
-                        return Err(Failure::Damaged(damage));
+                        return Err(Failure::Damaged(Damage { to, ..damage }));
                     }
                     at = to;
                     continue;

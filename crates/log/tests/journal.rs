@@ -3,7 +3,8 @@
 //! too. After each reopening every log has what it was told is durable, and nothing that was cut.
 
 #![allow(clippy::unwrap_used)] // helpers of tests
-#![allow(clippy::disallowed_methods)] // the seeds of lives to be lived again are in the environment
+
+mod support;
 
 use naust_log::journal::{self, ChoreError, Journaled, ReplayError};
 use naust_log::sim::{Op, Random, SimDisk, Verdict, Weather};
@@ -430,14 +431,10 @@ impl Member {
         let end = self.log.end().index.0;
         assert!(end >= durable, "lost: {durable} was durable, the end is {end}");
         let start = self.log.start().index.0 as usize;
-        let (found, length) = (self.found(), end as usize);
+        let found = self.found();
+        assert_eq!((start + found.len()) as u64, end);
         self.earlier.push(std::mem::take(&mut self.path));
-        let path = self
-            .earlier
-            .iter()
-            .rev()
-            .find(|path| path.len() >= length && path[start..length] == found[..]);
-        self.path = path.expect("the log is a prefix of what was written")[..length].to_vec();
+        self.path = support::path_of(&self.earlier, start, &found);
         self.earlier.clear();
         self.check();
     }
@@ -464,18 +461,15 @@ impl Member {
 /// Lives these lives; what was there.
 fn live(seeds: std::ops::Range<u64>) -> Seen {
     let mut seen = Seen::default();
-    for seed in seeds {
-        let life = std::panic::AssertUnwindSafe(|| {
-            let mut life = Life::begin(seed);
-            for _ in 0..STEPS {
-                life.step();
-            }
-            life.crash();
-            life
-        });
-        let Ok(life) = std::panic::catch_unwind(life) else { panic!("life {seed} ended badly") };
-        seen.add(&life.seen);
-    }
+    let life = |seed| {
+        let mut life = Life::begin(seed);
+        for _ in 0..STEPS {
+            life.step();
+        }
+        life.crash();
+        life
+    };
+    support::live(seeds, life, |life| seen.add(&life.seen));
     seen
 }
 
@@ -507,13 +501,7 @@ impl Seen {
 #[cfg(not(naust_planted))]
 #[test]
 fn what_was_durable_survives_and_what_was_cut_stays_away() {
-    // NAUST_LOG_SEEDS=7..8 lives the life 7 again.
-
-    let only = std::env::var("NAUST_LOG_SEEDS").ok().map(|seeds| {
-        let (from, to) = seeds.split_once("..").unwrap();
-        from.parse().unwrap()..to.parse().unwrap()
-    });
-    live(only.unwrap_or(0..LIVES / 2));
+    live(support::seeds(0..LIVES / 2));
 }
 
 #[cfg(not(naust_planted))]

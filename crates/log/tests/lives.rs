@@ -4,7 +4,8 @@
 //! older one, and live frames of trimmed segments can still be read.
 
 #![allow(clippy::unwrap_used)] // helpers of tests
-#![allow(clippy::disallowed_methods)] // the seeds of lives to be lived again are in the environment
+
+mod support;
 
 use naust_log::sim::{Op, Random, SimDisk, Verdict, Weather};
 use naust_log::{HardState, Identity, Layout, Log, OpenError, ReadError, Trim, TrimInput, Write};
@@ -371,15 +372,10 @@ impl Life {
         self.saved.truncate(1);
         self.start = self.log.start().index;
         let found = self.found();
-        let length = end.index.0 as usize;
         let start = self.start.0 as usize;
+        assert_eq!(start + found.len(), end.index.0 as usize);
         self.earlier.push(std::mem::take(&mut self.path));
-        let path = self
-            .earlier
-            .iter()
-            .rev()
-            .find(|path| path.len() >= length && path[start..length] == found[..]);
-        self.path = path.expect("the log is a prefix of what was written")[..length].to_vec();
+        self.path = support::path_of(&self.earlier, start, &found);
         self.earlier.clear();
         self.check();
     }
@@ -435,12 +431,7 @@ fn is_live(at: usize) -> bool {
 /// Two tests, so that they run beside each other.
 #[test]
 fn what_was_durable_survives_and_what_was_cut_stays_away() {
-    // NAUST_LOG_SEEDS=7..8 lives the life 7 again.
-    let only = std::env::var("NAUST_LOG_SEEDS").ok().map(|seeds| {
-        let (from, to) = seeds.split_once("..").unwrap();
-        from.parse().unwrap()..to.parse().unwrap()
-    });
-    live(only.unwrap_or(0..LIVES / 2));
+    live(support::seeds(0..LIVES / 2));
 }
 
 #[test]
@@ -455,18 +446,17 @@ fn more_lives() {
 /// Lives these lives; how many crashes, torn tails, trims, cuts and full disks there were.
 fn live(seeds: std::ops::Range<u64>) -> [u64; 5] {
     let mut seen = [0; 5];
-    for seed in seeds {
-        let life = std::panic::AssertUnwindSafe(|| {
-            let mut life = Life::begin(seed);
-            for _ in 0..120 {
-                life.step();
-            }
-            life.crash();
-            life
-        });
-        let Ok(life) = std::panic::catch_unwind(life) else { panic!("life {seed} ended badly") };
+    let life = |seed| {
+        let mut life = Life::begin(seed);
+        for _ in 0..120 {
+            life.step();
+        }
+        life.crash();
+        life
+    };
+    support::live(seeds, life, |life| {
         let counts = [life.crashes, life.torn, life.trims, life.cuts, life.fulls];
         seen.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
-    }
+    });
     seen
 }

@@ -10,6 +10,7 @@ use naust_log::{
 };
 use naust_wire::frame::Kind;
 use naust_wire::{Index, LogTime, NodeId, Offset, ShardId, Term};
+use std::ops::Range;
 use std::sync::Arc;
 
 const SHARD: ShardId = ShardId(1);
@@ -221,6 +222,14 @@ fn what_does_not_belong_there_is_not_taken() {
     assert!(refused > 200 && harmless > 0, "{refused} refused, {harmless} harmless");
 }
 
+/// Where the bytes of a file on two disks differ.
+fn differs(one: &SimDisk, other: &SimDisk, base: Offset) -> Vec<usize> {
+    let name = Layout::name(base);
+    let (one, other) = (bytes_of(one, &name), bytes_of(other, &name));
+    assert_eq!(one.len(), other.len());
+    (0..one.len()).filter(|at| one[*at] != other[*at]).collect()
+}
+
 fn bytes_of(disk: &SimDisk, name: &str) -> Vec<u8> {
     let file = disk.open(name, Open::Existing).unwrap();
     let mut bytes = vec![0; file.len().unwrap() as usize];
@@ -256,14 +265,22 @@ fn frames_of_another_history_do_not_join() {
     assert!(matches!(log.reader().mend(end, Vec::new()).run(), Err(MendError::Gone)));
 }
 
-/// Lets go of all but these frames, in turns.
-fn trim_to(log: &mut Log, live: &[Offset]) {
-    let ranges = |range: std::ops::Range<Offset>| {
+/// Nothing lives but the frames at these places.
+fn only(live: &[Offset]) -> impl Fn(Range<Offset>) -> Option<Vec<Range<Offset>>> {
+    move |range| {
         let within = live.iter().filter(|at| range.contains(at));
         Some(within.map(|at| at.plus(8)..at.plus(9)).collect())
-    };
+    }
+}
+
+/// Lets go of what does not live, in turns; damage that is met.
+fn trim(
+    log: &mut Log,
+    live: &dyn Fn(Range<Offset>) -> Option<Vec<Range<Offset>>>,
+) -> Option<Damage> {
     let applied = log.end().offset;
-    let input = TrimInput { persisted: applied, keep_from: applied, live: &ranges };
+    let input = TrimInput { persisted: applied, keep_from: applied, live };
+    let mut met = None;
     for _ in 0..30 {
         let job = log.trim(&input);
         if let Some(write) = log.next_write() {
@@ -271,9 +288,15 @@ fn trim_to(log: &mut Log, live: &[Offset]) {
         }
         let Some(job) = job else { continue };
         let done = job.run();
-        assert_eq!(done.damage(), None);
+        met = met.or(done.damage());
         log.trimmed(done).unwrap();
     }
+    met
+}
+
+/// Lets go of all but these frames.
+fn trim_to(log: &mut Log, live: &[Offset]) {
+    assert_eq!(trim(log, &only(live)), None);
 }
 
 #[test]
@@ -324,7 +347,8 @@ fn a_segment_with_holes_bears_that_one_of_its_footers_rots() {
         let survey = Survey::new(Arc::new(disk.clone()), Depth::Whole).unwrap();
         assert_eq!((&survey.damage[..], all(&survey.reader())), (&[][..], kept.clone()));
         // Whoever opens it makes the bad one again, or the next one to rot would be too many.
-        let (opened, _) = Log::open(Arc::new(disk.clone()), SHARD).unwrap();
+        let (opened, found) = Log::open(Arc::new(disk.clone()), SHARD).unwrap();
+        assert_eq!(found.footers, 1, "that is said");
         log = opened;
         assert_eq!(scrub(&log.reader(), &mut random), []);
         assert_eq!(all(&log.reader()), kept);
@@ -344,13 +368,18 @@ fn a_segment_with_holes_bears_that_one_of_its_footers_rots() {
     let [damage] = scrub(&log.reader(), &mut random)[..] else { panic!("one place") };
     assert_eq!(damage.from, old[0]);
     disk.rot(&name, old[0].0 - base.0 + 20, 1);
-    // Without either of them, nothing tells a hole from damage: that is said.
+    // Without either of them, nothing tells a hole from damage: that is said to who looks at it.
     assert!(disk.rot(&name, first, 1) && disk.rot(&name, last, 1));
     let survey = Survey::new(Arc::new(disk.clone()), Depth::Whole).unwrap();
     assert!(!survey.damage.is_empty());
-    let (log, _) = Log::open(Arc::new(disk), SHARD).unwrap();
-    assert!(!scrub(&log.reader(), &mut random).is_empty());
+    let (mut log, opened) = Log::open(Arc::new(disk.clone()), SHARD).unwrap();
+    assert_eq!((opened.footers, log.unsure_segments()), (0, 1));
+    assert_eq!(scrub(&log.reader(), &mut random), [], "nobody is asked for what was let go");
     assert_eq!(log.reader().frame(old[0]).unwrap().from(), old[0], "what lives is there");
+    trim_to(&mut log, &live);
+    assert_eq!((log.unsure_segments(), all(&log.reader())), (0, kept.clone()));
+    let survey = Survey::new(Arc::new(disk), Depth::Whole).unwrap();
+    assert_eq!((&survey.damage[..], all(&survey.reader())), (&[][..], kept));
 }
 
 /// Other replicas may have let it go already: nobody could mend it.
@@ -373,22 +402,9 @@ fn damage_of_what_nothing_needs_goes_with_it() {
 #[test]
 fn damage_of_what_lives_keeps_its_segment_as_it_is() {
     let (disk, mut log, _) = make(6, 60);
-    let applied = log.end().offset;
     let live = all(&log.reader())[1].1;
     disk.rot(&Layout::name(layout().base(live)), live.0 - layout().base(live).0 + 20, 1);
-    let ranges = only(live);
-    let input = TrimInput { persisted: applied, keep_from: applied, live: &ranges };
-    let mut met = None;
-    for _ in 0..30 {
-        let job = log.trim(&input);
-        if let Some(write) = log.next_write() {
-            log.written(write.run()).unwrap();
-        }
-        let Some(job) = job else { continue };
-        let done = job.run();
-        met = met.or(done.damage());
-        log.trimmed(done).unwrap();
-    }
+    let met = trim(&mut log, &only(&[live]));
     assert_eq!(met.map(|damage| damage.from), Some(live));
     assert_eq!(scrub(&log.reader(), &mut Random::new(1)).len(), 1, "for others to mend");
 }
@@ -470,18 +486,7 @@ fn what_lives_is_mended_between_what_another_replica_let_go() {
     let frames = all(&log.reader());
     assert_eq!(frames, all(&other.reader()), "two replicas");
     let live = frames[2].1;
-    let ranges = only(live);
-    let applied = other.end().offset;
-    let input = TrimInput { persisted: applied, keep_from: applied, live: &ranges };
-    for _ in 0..30 {
-        let job = other.trim(&input);
-        if let Some(write) = other.next_write() {
-            other.written(write.run()).unwrap();
-        }
-        let Some(job) = job else { continue };
-        let done = job.run();
-        other.trimmed(done).unwrap();
-    }
+    trim_to(&mut other, &[live]);
     let (dead, behind) = (frames[1].1, frames[3].1);
     assert!(other.reader().frame(dead).is_err() && other.reader().frame(behind).is_err());
     for (_, offset, ..) in &frames[1..4] {
@@ -500,10 +505,143 @@ fn what_lives_is_mended_between_what_another_replica_let_go() {
     assert!(reader.frame(dead).is_err() && reader.frame(behind).is_err());
 }
 
-/// Nothing lives but the frame at this place.
-fn only(live: Offset) -> impl Fn(std::ops::Range<Offset>) -> Option<Vec<std::ops::Range<Offset>>> {
-    move |range| {
-        let lives = range.contains(&live);
-        Some(lives.then(|| live.plus(8)..live.plus(9)).into_iter().collect())
+/// What a segment without holes says about itself is made again, by whoever opens the log and by a
+/// scrub, also before the log's start.
+#[test]
+fn a_rotten_footer_of_a_segment_without_holes_is_made_again() {
+    let (disk, mut log, _) = make(4, 60);
+    let (first, second) = (Offset::FIRST, layout().end(Offset::FIRST));
+    for is_old in [false, true] {
+        if is_old {
+            assert_eq!(trim(&mut log, &|range| Some(vec![range])), None);
+            assert!(log.start().offset > second, "they are old, and all of them lives");
+        }
+        let kept = all(&log.reader());
+        let good = disk.copy();
+        // The second one is rebuilt from its frames and what the one before ends with.
+        for base in [first, second] {
+            assert!(disk.rot(&Layout::name(base), layout().segment_bytes() + 70, 1));
+            let (opened, found) = Log::open(Arc::new(disk.clone()), SHARD).unwrap();
+            assert_eq!(found.footers, 1);
+            assert_eq!(differs(&disk, &good, base), []);
+            assert!(all(&opened.reader()) == kept);
+            let of_base = kept.iter().find(|frame| frame.1 == base).unwrap();
+            assert_eq!(opened.reader().find(of_base.0).unwrap(), base);
+            log = opened;
+            assert!(disk.rot(&Layout::name(base), layout().segment_bytes() + 70, 1));
+            // Of what may be cut a footer that nobody wrote would be worse than none.
+            let seen = log.reader().scrub(Offset::ZERO).with_footers(base).step(u64::MAX);
+            assert_eq!(seen.unwrap().footers, 0);
+            let end = log.end().offset;
+            let seen = log.reader().scrub(Offset::ZERO).with_footers(end).step(u64::MAX).unwrap();
+            assert_eq!((seen.footers, seen.damage), (1, vec![]));
+            assert_eq!(differs(&disk, &good, base), []);
+        }
+        let (_, found) = Log::open(Arc::new(disk.clone()), SHARD).unwrap();
+        assert_eq!(found.footers, 0, "there is nothing left to be done");
     }
+}
+
+/// As long as the log is open, its owner knows where the holes are.
+#[test]
+fn a_scrub_makes_both_footers_of_a_segment_with_holes_again() {
+    let (disk, mut log, _) = make(4, 60);
+    let live: Vec<Offset> = all(&log.reader()).iter().map(|frame| frame.1).step_by(9).collect();
+    trim_to(&mut log, &live);
+    let name = Layout::name(layout().base(live[0]));
+    let good = bytes_of(&disk, &name);
+    let (first, last) = (layout().segment_bytes() + 70, good.len() as u64 - 1);
+    for rotten in [&[first][..], &[last], &[first, last]] {
+        rotten.iter().for_each(|at| assert!(disk.rot(&name, *at, 1)));
+        let end = log.end().offset;
+        let seen = log.reader().scrub(Offset::ZERO).with_footers(end).step(u64::MAX).unwrap();
+        assert_eq!((seen.footers, seen.damage), (1, vec![]), "{rotten:?}");
+        assert!(bytes_of(&disk, &name) == good, "{rotten:?}");
+    }
+}
+
+/// Of an old segment that is gone, trimming may have let go: the views know whether it did.
+#[test]
+fn a_lost_segment_is_known_by_what_lives_in_it_and_mended() {
+    let (disk, mut log, _) = make(4, 60);
+    let (_, other, _) = make(4, 60);
+    let live: Vec<Offset> = all(&log.reader()).iter().map(|frame| frame.1).step_by(29).collect();
+    trim_to(&mut log, &live);
+    let kept = all(&log.reader());
+    let base = layout().base(live[1]);
+    assert!(disk.lose(&Layout::name(base)));
+    for restarts in [false, true] {
+        if restarts {
+            // Nobody tells that it was there.
+            log = Log::open(Arc::new(disk.clone()), SHARD).unwrap().0;
+            let gone = log.gaps().into_iter().find(|gap| gap.contains(&base)).unwrap();
+            let living = only(&live)(gone).unwrap();
+            let lost = log.note_lost(&living);
+            assert_eq!(
+                lost.first().map(|lost| (lost.from, lost.flaw)),
+                Some((base, Flaw::Missing))
+            );
+            assert_eq!(log.note_lost(&living), [], "it is known now");
+            assert_eq!(scrub(&log.reader(), &mut Random::new(1)), []);
+        } else {
+            log = Log::open(Arc::new(disk.clone()), SHARD).unwrap().0;
+            assert_eq!(log.note_lost(&[]), []);
+        }
+        let read = log.reader().frame(live[1]).unwrap_err();
+        assert_eq!(restarts, read.damage().is_some(), "{read}");
+    }
+    for _ in 0..live.len() {
+        let Some(met) = trim(&mut log, &only(&live)) else { break };
+        assert_eq!(layout().base(met.from), base);
+        let at = *live.iter().find(|at| **at >= met.from).unwrap();
+        let frames = other.reader().frame(at).unwrap().into_bytes();
+        assert!(log.reader().mend(at, frames).committed().run().unwrap().to > at);
+    }
+    assert_eq!((log.unsure_segments(), all(&log.reader())), (0, kept.clone()));
+    let (log, _) = Log::open(Arc::new(disk), SHARD).unwrap();
+    assert_eq!(all(&log.reader()), kept);
+}
+
+/// A file may go while the log is open.
+#[test]
+fn a_segment_that_goes_while_it_is_open_is_damage() {
+    let (disk, log, _) = make(4, 60);
+    let other = make(4, 60).1;
+    drop(log);
+    let (mut log, _) = Log::open(Arc::new(disk.clone()), SHARD).unwrap();
+    assert!(disk.lose(&Layout::name(Offset::FIRST)));
+    let reader = log.reader();
+    let damage = reader.frame(Offset::FIRST).unwrap_err().damage().unwrap();
+    assert_eq!((damage.from, damage.flaw), (Offset::FIRST, Flaw::Missing));
+    let live = [all(&other.reader())[1].1];
+    assert_eq!(trim(&mut log, &only(&live)).map(|met| met.flaw), Some(Flaw::Missing));
+    mend(&reader, &other.reader(), &damage, &mut Random::new(1));
+    trim_to(&mut log, &live);
+    assert_eq!(reader.frame(live[0]).unwrap().from(), live[0]);
+}
+
+/// Without either footer the views alone know what must be there.
+#[test]
+fn an_unsure_segment_is_rewritten_from_what_lives() {
+    let (disk, mut log, _) = make(4, 60);
+    let live: Vec<Offset> = all(&log.reader()).iter().map(|frame| frame.1).step_by(9).collect();
+    trim_to(&mut log, &live);
+    let kept = all(&log.reader());
+    let (base, name) = (layout().base(live[1]), Layout::name(layout().base(live[1])));
+    let frame = log.reader().frame(live[1]).unwrap().into_bytes();
+    let last = bytes_of(&disk, &name).len() as u64 - 1;
+    assert!(disk.rot(&name, layout().segment_bytes() + 70, 1) && disk.rot(&name, last, 1));
+    assert!(disk.rot(&name, live[1].0 - base.0 + 20, 1));
+    let (mut log, opened) = Log::open(Arc::new(disk.clone()), SHARD).unwrap();
+    assert_eq!((opened.footers, log.unsure_segments()), (0, 1));
+    let everything = |range| Some(vec![range]);
+    assert!(trim(&mut log, &everything).is_some(), "it is never let go of what may live");
+    let met = trim(&mut log, &only(&live)).unwrap();
+    assert!(met.from <= live[1] && live[1] < met.to, "what is lost is found: {met}");
+    assert_eq!(log.unsure_segments(), 1);
+    assert!(log.reader().mend(live[1], frame).committed().run().unwrap().to > live[1]);
+    trim_to(&mut log, &live);
+    assert_eq!((log.unsure_segments(), all(&log.reader())), (0, kept.clone()));
+    let survey = Survey::new(Arc::new(disk.clone()), Depth::Whole).unwrap();
+    assert_eq!((&survey.damage[..], all(&survey.reader())), (&[][..], kept));
 }

@@ -207,10 +207,7 @@ impl<T: Tables> Machine<T> {
             }
             Verdict::Done | Verdict::Directory(_) => Answer::Committed(at),
             Verdict::Refused(refused) => Answer::More(Box::new(More::Refused(*refused))),
-            Verdict::Failed(Refusal { code, detail }) => {
-                let more = More::Failed { code: *code, detail: detail.clone() };
-                Answer::More(Box::new(more))
-            }
+            Verdict::Failed(Refusal { code, detail }) => Answer::failed(*code, detail),
             Verdict::Nothing | Verdict::Session(_) | Verdict::DoneBefore(_) => return Ok(verdict),
         };
         self.state.sessions.keep(slot, sequence, answer);
@@ -403,7 +400,7 @@ fn again(answer: &Answer, plan: &mut Plan) -> Result<Verdict, Fault> {
             }
             More::Refused(refused) => return Ok(Verdict::Refused(*refused)),
             More::Failed { code, detail } => {
-                return Ok(Refusal::new(*code, detail.as_str()).into());
+                return Ok(Refusal::new(*code, &**detail).into());
             }
         },
     };

@@ -3,7 +3,7 @@
 //! A session keeps the answers of the sequences in *acked below .. acked below + window*; a commit
 //! or control entry within it that was seen is answered again, any other is applied, in whatever
 //! order they arrive. Sessions expire in log time, and the one longest unused goes when there are
-//! too many or their answers grow too large. All of it follows from the log alone.
+//! too many or their answers weigh too much. All of it follows from the log alone.
 //!
 //! ```text
 //! row: last used u64 | last time u64 | ttl ms u64 | nonce u64 | acked below u64 | count u32
@@ -62,7 +62,7 @@ pub(crate) enum Turn<'a> {
 }
 
 /// The sessions of a shard. Invariants: `ids` leads to every live slot; the list from `oldest` to
-/// `newest` has every live slot in the order of last use; `answer_bytes` is the sum over all
+/// `newest` has every live slot in the order of last use; `weight` is the sum over all
 /// sessions.
 #[derive(Debug)]
 pub(crate) struct Sessions {
@@ -71,12 +71,12 @@ pub(crate) struct Sessions {
     free: Vec<Slot>,
     oldest: Slot,
     newest: Slot,
-    answer_bytes: usize,
+    weight: usize,
     dirty: Vec<SessionId>,
     /// Ended since the last rotation, though a row of theirs exists.
     ended: Vec<SessionId>,
     max: usize,
-    answer_bytes_max: usize,
+    weight_max: usize,
 }
 
 impl Default for Sessions {
@@ -87,11 +87,11 @@ impl Default for Sessions {
             free: Vec::new(),
             oldest: NONE,
             newest: NONE,
-            answer_bytes: 0,
+            weight: 0,
             dirty: Vec::new(),
             ended: Vec::new(),
             max: SESSIONS_PER_SHARD_MAX,
-            answer_bytes_max: SESSIONS_REPLY_BYTES_MAX,
+            weight_max: SESSIONS_REPLY_BYTES_MAX,
         }
     }
 }
@@ -139,7 +139,7 @@ impl Sessions {
         let session = &mut self.slots[slot.0 as usize];
         session.last_used = at;
         session.last_time = time;
-        self.answer_bytes -= session.forget_below(acked_below.0);
+        self.weight -= session.forget_below(acked_below.0);
         if !session.dirty {
             self.mark_dirty(slot);
         }
@@ -160,17 +160,17 @@ impl Sessions {
     /// Keeps the answer of a commit whose turn was `Fresh`.
     pub(crate) fn keep(&mut self, slot: Slot, sequence: Sequence, answer: Answer) {
         let session = &mut self.slots[slot.0 as usize];
-        let before = session.bytes;
+        let before = session.weight;
         session.keep(sequence.0, answer);
-        self.answer_bytes = self.answer_bytes + session.bytes - before;
-        while self.answer_bytes > self.answer_bytes_max && self.oldest != slot {
+        self.weight = self.weight + session.weight - before;
+        while self.weight > self.weight_max && self.oldest != slot {
             self.end_slot(self.oldest);
         }
     }
 
     fn insert(&mut self, session: Session) -> Slot {
         let id = session.id;
-        self.answer_bytes += session.bytes;
+        self.weight += session.weight;
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.slots[slot.0 as usize] = session;
@@ -190,7 +190,7 @@ impl Sessions {
         self.unlink(slot);
         let session = &mut self.slots[slot.0 as usize];
         let id = session.id;
-        self.answer_bytes -= session.bytes;
+        self.weight -= session.weight;
         if session.stored {
             self.ended.push(id);
         }
@@ -283,21 +283,22 @@ impl Sessions {
         Ok(sessions)
     }
 
-    /// All sessions in the order of last use, each as its row.
+    /// All sessions in the order of last use, each as its row without the texts of refusals, whose
+    /// words may differ between builds.
     pub(crate) fn visit(&self, mut visit: impl FnMut(SessionId, &[u8])) {
         let (mut slot, mut value) = (self.oldest, Vec::new());
         while slot != NONE {
             let session = &self.slots[slot.0 as usize];
             value.clear();
-            session.write(&mut value);
+            session.write_without_texts(&mut value);
             visit(session.id, &value);
             slot = session.newer;
         }
     }
 
     #[cfg(test)]
-    fn bounded(max: usize, answer_bytes_max: usize) -> Sessions {
-        Sessions { max, answer_bytes_max, ..Sessions::default() }
+    fn bounded(max: usize, weight_max: usize) -> Sessions {
+        Sessions { max, weight_max, ..Sessions::default() }
     }
 }
 

@@ -181,14 +181,18 @@ impl File for DiskFile {
 
 /// Has the system begin to write these bytes of a file to the disk, so that a sync, whoever asks
 /// for one, finds less to do at once. Where there is no such hint, nothing is lost but that.
-pub(crate) fn send(file: &fs::File, position: u64, length: u64) {
-    #[cfg(target_os = "linux")]
-    if let Some(length) = std::num::NonZeroU64::new(length) {
-        // Told that bytes will not be needed, it writes them, and keeps what it is writing.
-        let _ = rustix::fs::fadvise(file, position, Some(length), rustix::fs::Advice::DontNeed);
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = (file, position, length);
+/// Whether it was given.
+#[cfg(target_os = "linux")]
+pub(crate) fn send(file: &fs::File, position: u64, length: u64) -> bool {
+    use rustix::fs::{Advice, fadvise};
+    // Told that bytes will not be needed, it writes them, and keeps what it is writing.
+    let length = std::num::NonZeroU64::new(length);
+    length.is_some_and(|it| fadvise(file, position, Some(it), Advice::DontNeed).is_ok())
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn send(_: &fs::File, _: u64, _: u64) -> bool {
+    false
 }
 
 fn delay(sync_delay: Option<Duration>) {

@@ -38,6 +38,8 @@ pub struct Repairs {
     pub mended: AtomicU64,
     /// Damaged places that nobody could help with, at least for a while.
     pub unmendable: AtomicU64,
+    /// Segments whose footers were damaged, and were made again.
+    pub footers: AtomicU64,
     /// Replicas that were closed to be mended or made anew, and are open again.
     pub rebuilt: AtomicU64,
 }
@@ -45,14 +47,19 @@ pub struct Repairs {
 impl Repairs {
     /// Counts what a worker reports.
     pub fn count(&self, report: &Report) {
+        let one = match report {
+            Report::Footers(segments) => *segments as u64,
+            _ => 1,
+        };
         let counter = match report {
             Report::Damaged(_) | Report::Superblock | Report::Tables(_) => &self.damaged,
             Report::Mended { .. } => &self.mended,
+            Report::Footers(_) => &self.footers,
             Report::Unmendable { .. } => &self.unmendable,
             Report::Rebuilt => &self.rebuilt,
             Report::Rebuilding(_) => return,
         };
-        counter.fetch_add(1, Ordering::Relaxed);
+        counter.fetch_add(one, Ordering::Relaxed);
     }
 }
 
@@ -85,6 +92,8 @@ pub struct Metrics {
     pub mended: u64,
     /// Damaged places that nobody could help with, at least for a while.
     pub unmendable: u64,
+    /// Segments of logs whose footers were damaged, and were made again.
+    pub footers: u64,
     /// Replicas that were closed to be mended or made anew, and are open again.
     pub rebuilt: u64,
     /// Shards that are open.
@@ -114,6 +123,7 @@ impl Counters {
             damaged: load(&self.repairs.damaged),
             mended: load(&self.repairs.mended),
             unmendable: load(&self.repairs.unmendable),
+            footers: load(&self.repairs.footers),
             rebuilt: load(&self.repairs.rebuilt),
             shards: 0,
             shards_closed: 0,
@@ -126,7 +136,7 @@ impl Metrics {
     /// The text that Prometheus reads.
     #[must_use]
     pub fn render(&self) -> String {
-        let rows: [(&str, &str, &str, u64); 17] = [
+        let rows: [(&str, &str, &str, u64); 18] = [
             ("log_syncs_total", "counter", "Syncs of log files and their names.", self.log_syncs),
             (
                 "log_written_bytes_total",
@@ -169,6 +179,12 @@ impl Metrics {
                 "counter",
                 "Damaged places that no other replica could help with.",
                 self.unmendable,
+            ),
+            (
+                "log_footers_mended_total",
+                "counter",
+                "Segments of logs whose footers were damaged and made again.",
+                self.footers,
             ),
             (
                 "replicas_rebuilt_total",

@@ -224,7 +224,7 @@ fn records(
             Ok(value) => records.push(*offset, value),
             Err(error) => {
                 records.abandon();
-                return Err(log_failed(&error));
+                return Err(record_failed(&error));
             }
         }
     }
@@ -255,6 +255,22 @@ fn log_failed(error: &naust_log::ReadError) -> Failed {
     // Who asks for frames from the middle of one has met nothing.
     let met = Met::of_log(error).filter(|_| failure.code == Code::Corrupt);
     Failed { failure, met }
+}
+
+/// The views say where records lie: whatever is not a frame there is damage. What is not there at
+/// all may have gone since they said so, or its file is lost: who asks again is told.
+fn record_failed(error: &naust_log::ReadError) -> Failed {
+    match error {
+        naust_log::ReadError::Damaged(damage) => {
+            let failure = Failure::new(Code::Corrupt, damage.to_string());
+            Failed { failure, met: Met::of_log(error) }
+        }
+        naust_log::ReadError::Trimmed { .. } => {
+            let detail = "a record has just gone from this replica; ask again, or another replica";
+            Failed { failure: Failure::new(Code::Unavailable, detail), met: None }
+        }
+        error => log_failed(error),
+    }
 }
 
 fn log_failure(error: &naust_log::ReadError) -> Failure {
@@ -345,6 +361,43 @@ mod tests {
         assert_eq!((&out[..9], length), (&b"of others"[..], out.len() - 9));
         assert_eq!((packet.request, packet.shard), (RequestId(5), SHARD));
         Reply::decode(packet.body).unwrap()
+    }
+
+    /// Why: the views know that a record lives. Where its frame does not even begin like one, or no
+    /// segment is left, a reader was told that he asked for a wrong offset, or that it had expired.
+    #[test]
+    fn records_that_are_damaged_or_lost_are_said_to_be_so() {
+        let disk = SimDisk::new();
+        let identity = Identity { cluster: 1, node: NodeId(1), shard: SHARD };
+        Log::create(&disk, identity, &[]).unwrap();
+        let (mut log, _) = Log::open(Arc::new(disk.clone()), SHARD).unwrap();
+        log.stage(Kind::Commit, Term(1), Index(1), LogTime(1), &[7; 80]);
+        let written = log.next_write().unwrap().run();
+        log.written(written).unwrap();
+        let mut readers = readers(true);
+        readers.log = log.reader();
+        let ask = |offset: Offset| {
+            let places = vec![Place { offset, length: 8, time: LogTime(1) }];
+            let (next, end) = (offset.plus(8), offset.plus(8));
+            let waiter = Waiter { connection: ConnectionId(3), request: RequestId(5) };
+            let job = Job::records(waiter, SHARD, Located { places, next, end });
+            let mut out = Vec::new();
+            let met = run(&job, &readers, &mut out);
+            let (packet, _) = packet::read(&out).unwrap().unwrap();
+            (Reply::decode(packet.body).unwrap(), met)
+        };
+        let record = Offset::FIRST.plus(FRAME_HEADER_BYTES as u64);
+        assert!(
+            matches!(ask(record), (Reply::Records { records, .. }, None) if records.len() == 1)
+        );
+        let (told, met) = ask(Offset(8));
+        assert!(matches!(told, Reply::Error(failure) if failure.code == Code::Unavailable));
+        assert_eq!(met, None);
+        assert!(disk.rot(&naust_log::Layout::name(Offset::FIRST), 0, 1));
+        let (told, met) = ask(record);
+        assert!(matches!(told, Reply::Error(failure) if failure.code == Code::Corrupt));
+        let Some(Met::Frames(damage)) = met else { panic!("the damage is to be mended: {met:?}") };
+        assert_eq!(damage.from, Offset::FIRST);
     }
 
     /// Why: while a read waits for its thread, its tables may make way for empty ones, which are

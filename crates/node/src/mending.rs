@@ -12,6 +12,7 @@ use naust_log::{Damage, MendError, Mended, Reader};
 use naust_wire::peer::Said;
 use naust_wire::{NodeId, Offset, ShardId};
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// Places that are kept. What is beyond is found again by the next scrub, or when it is read.
 const PLACES_MAX: usize = 64;
@@ -93,6 +94,15 @@ impl Mending {
             self.places.insert(from, place);
             effects.push(Effect::Report { shard, report: Report::Damaged(damage) });
         }
+    }
+
+    /// All that is left of this part of the log is good.
+    pub(crate) fn let_go(&mut self, part: &Range<Offset>) {
+        let asked = self.asked.as_ref().map(|asked| asked.at);
+        self.places.retain(|at, _| {
+            let is_under_way = self.writing == Some(*at) || asked == Some(*at);
+            !part.contains(at) || is_under_way
+        });
     }
 
     /// Asks for the next frames that are missing.
@@ -227,6 +237,21 @@ impl Mending {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_let_go_of_is_not_damaged() {
+        let mut mending = Mending::default();
+        for at in [0, 16, 32] {
+            let to = Offset(at + 8);
+            mending.places.insert(Offset(at), Place { to, tried: 0, again_ms: 0, is_told: true });
+        }
+        mending.writing = Some(Offset(16));
+        mending.let_go(&(Offset(0)..Offset(32)));
+        assert_eq!(mending.places.keys().collect::<Vec<_>>(), [&Offset(16), &Offset(32)]);
+        mending.writing = None;
+        mending.let_go(&(Offset(16)..Offset(48)));
+        assert!(mending.is_idle());
+    }
 
     #[test]
     fn places_are_bounded_however_often_they_are_split() {

@@ -184,6 +184,9 @@ impl Node {
                 self.on_log(shard, effects, |shard| shard.extended(extended));
             }
             Event::Trimmed { shard, trimmed } => {
+                if let Some(open) = self.shards.get_mut(&shard) {
+                    open.look_at_trimmed(&trimmed, effects);
+                }
                 self.on_log(shard, effects, |shard| shard.trimmed(trimmed));
             }
             Event::Progress(progress) => self.progress(now, progress, effects),

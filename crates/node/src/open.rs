@@ -37,6 +37,8 @@ pub struct ForWorker {
     pub(crate) replica: Replica,
     pub(crate) log: Log,
     pub(crate) applied: Progress,
+    /// Segments of the log whose footers were made again.
+    pub(crate) footers: usize,
     /// Where each frame ends that the tables lack.
     pub(crate) tail: VecDeque<Offset>,
     /// Of the directory: where nodes may be reached, as far as tables and log tell, whether that is
@@ -216,7 +218,7 @@ pub fn shard<T: Tables>(
     shard: ShardId,
     options: &Options,
 ) -> Result<(ForWorker, ForViews<T>), OpenError> {
-    let (log, _) = Log::open(disk, shard)?;
+    let (log, found_in_log) = Log::open(disk, shard)?;
     let found = log.identity().node;
     if found != options.node {
         return Err(OpenError::Node { found, wanted: options.node });
@@ -246,7 +248,8 @@ pub fn shard<T: Tables>(
     };
     let segment_bytes = log.layout().segment_bytes();
     let for_views = ForViews { machine, segment_bytes, log: reader };
-    let for_worker = ForWorker { shard, replica, log, applied, tail: tail.ends, addresses };
+    let (footers, tail) = (found_in_log.footers, tail.ends);
+    let for_worker = ForWorker { shard, replica, log, applied, footers, tail, addresses };
     Ok((for_worker, for_views))
 }
 

@@ -72,6 +72,8 @@ pub enum Report {
     Damaged(Damage),
     /// One slot of a log's superblock was damaged, and is written again.
     Superblock,
+    /// What so many segments of its log say about themselves was damaged, and is made again.
+    Footers(usize),
     /// A file of the tables is damaged.
     Tables(String),
     /// It is as it was.
@@ -100,6 +102,12 @@ impl std::fmt::Display for Report {
             Report::Damaged(damage) => write!(f, "{damage}"),
             Report::Superblock => {
                 write!(f, "half of the log's superblock is damaged, and is written again")
+            }
+            Report::Footers(segments) => {
+                write!(
+                    f,
+                    "footers of {segments} segment(s) of the log were damaged, and are made again"
+                )
             }
             Report::Tables(what) => write!(f, "{what}"),
             Report::Mended { from, to } => {

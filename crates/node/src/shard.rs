@@ -17,6 +17,7 @@
 
 mod lag;
 mod mend;
+mod noting;
 mod pace;
 mod replicate;
 mod transfer;
@@ -44,6 +45,7 @@ use naust_wire::planted::{self, Bug};
 use naust_wire::read::{Level, Query, Read};
 use naust_wire::reply::Failure;
 use naust_wire::{Code, Index, NodeId, Offset, ShardId, Term};
+use noting::Noting;
 use replicate::{Incoming, Replication};
 use std::collections::{BTreeSet, VecDeque};
 use transfer::Transfers;
@@ -93,6 +95,7 @@ pub(crate) struct Shard {
     retry_ms: Option<u64>,
     ages_ms: Option<u64>,
     trimming: Trimming,
+    noting: Noting,
     pub(crate) waiting: Waiting,
     replication: Replication,
     transfers: Transfers,
@@ -175,6 +178,7 @@ impl Shard {
             // What expired while it was closed is found out without a write.
             ages_ms: Some(now.monotonic_ms + AGES_MS),
             trimming: Trimming::default(),
+            noting: Noting::default(),
             waiting: Waiting::default(),
             replication: Replication::default(),
             transfers: Transfers::default(),
@@ -316,9 +320,7 @@ impl Shard {
         self.answer_reads(effects);
         self.drive_transfers(now, peers, effects);
         self.drive_mending(now, peers, effects);
-        if !self.transfers.hold_the_log() {
-            self.trimming.drive(self.id, &mut self.log, effects);
-        }
+        self.drive_trimming(now, effects);
         if let Some(write) = self.log.next_write() {
             self.writing = Some(self.readies.back().map_or(0, |(number, _)| *number));
             self.transfers.pace.write_begins(now.monotonic_ms);
@@ -500,6 +502,7 @@ impl Shard {
         if self.under_way.capacity() > UNDER_WAY_KEPT && self.under_way.is_empty() {
             self.under_way.shrink_to(UNDER_WAY_KEPT);
         }
+        self.noting.folded(progress.index, now);
         self.replica.applied(progress.index);
         self.keep_up();
         self.log.release(progress.next);
@@ -536,6 +539,7 @@ impl Shard {
                 self.log.retry();
             }
         }
+        self.trimming.tick(now);
         if self.look_at_ms().is_some_and(|at| at <= now.monotonic_ms) {
             self.ages_ms = None;
             let job = views::Job::Ages(self.clock.stamp(now));
@@ -567,8 +571,9 @@ impl Shard {
     /// When it wants `tick` next, in milliseconds of the monotonic clock.
     pub(crate) fn next_tick_ms(&self) -> Option<u64> {
         let left_ms = self.transfers.left_until_ms;
-        let all = [self.retry_ms, self.look_at_ms(), self.waiting.deadline_ms(), left_ms];
-        all.into_iter().flatten().min()
+        let own = [self.retry_ms, self.look_at_ms(), self.trimming.due_ms()];
+        let all = own.into_iter().chain([self.waiting.deadline_ms(), left_ms]);
+        all.flatten().min()
     }
 
     /// When it is to be looked next at what expires by age. Only a leader could propose what is
@@ -588,8 +593,8 @@ impl Shard {
                 | Query::Digests { .. }
         );
         if of_now && matches!(read.level, Level::Exactly(_)) {
-            let detail = "records, cursors and descriptions are told as they are now: only rows \
-                          and the log can be read at exactly an offset";
+            let detail = "only rows and the log can be read at exactly an offset: records, \
+                          cursors, descriptions and digests can't";
             return Err(Failure::new(Code::BadArgument, detail));
         }
         if self.replica.is_lone_voter() && at >= self.log.end().offset {

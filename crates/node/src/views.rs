@@ -370,6 +370,19 @@ impl<T: Tables> Views<T> {
         self.shards.get(&id).map(Shard::digest)
     }
 
+    /// Which parts of a range of the log live, as the views of a shard know now; `None` if they are
+    /// not here. For replicas to be looked at.
+    ///
+    /// # Errors
+    /// The tables'.
+    pub fn live_in(
+        &self,
+        id: ShardId,
+        range: Range<Offset>,
+    ) -> Option<Result<Vec<Range<Offset>>, Fault>> {
+        self.shards.get(&id).map(|shard| shard.live_in(range))
+    }
+
     /// Closes the views of a shard: nothing of its tables is used any more when this returns,
     /// but by jobs under way.
     pub fn remove(&mut self, id: ShardId, outputs: &mut Vec<Output<T>>) {

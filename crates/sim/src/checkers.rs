@@ -8,6 +8,7 @@
 pub mod backwards;
 pub mod commits;
 pub mod described;
+pub mod digests;
 pub mod followers;
 pub mod frames;
 pub mod freshness;
@@ -57,6 +58,8 @@ pub struct Excuses {
     pub damage: bool,
     /// One replica at a time was damaged, which the others mend.
     pub mendable: bool,
+    /// Footers of segments rotted.
+    pub footers: bool,
     /// The process ended at times, or a disk stopped it.
     pub restarts: bool,
     /// There are several nodes, and leadership goes from one to another.
@@ -67,10 +70,11 @@ pub struct Excuses {
 pub type Checker = fn(&Case<'_>, &mut Vec<Violation>);
 
 /// All of them, by name.
-pub const ALL: [(&str, Checker); 13] = [
+pub const ALL: [(&str, Checker); 14] = [
     (commits::NAME, commits::check),
     (rows::NAME, rows::check),
     (described::NAME, described::check),
+    (digests::NAME, digests::check),
     (records::NAME, records::check),
     (numbered::NAME, numbered::check),
     (freshness::NAME, freshness::check),

@@ -13,7 +13,7 @@ use naust_wire::control::Control;
 use naust_wire::frame::{Header, Kind};
 use naust_wire::options::{KeyspaceOptions, NamespaceOptions};
 use naust_wire::read::{Level, Query, Read};
-use naust_wire::reply::{self, Committed, Entry, Failure, Record, Refused, Reply};
+use naust_wire::reply::{self, Committed, Entry, Failure, Record, Refused, Reply, ViewDigest};
 use naust_wire::{Code, Index, LogTime, Offset, Sequence, SessionId, ShardId, Term};
 
 const SEGMENT_BYTES: u64 = 1 << 16;
@@ -573,6 +573,27 @@ fn a_read_of_a_version_that_was_written_over_before_it_has_no_place() {
     assert_eq!(story.judge(), [""; 0]);
     *story.reply(number) = Reply::Row { at: second, row: Some((first, b"1".to_vec())) };
     assert!(story.judge().contains(&"transactions"));
+}
+
+#[test]
+fn replicas_whose_digests_differ_are_seen() {
+    let mut story = Story::new();
+    let mut body = Vec::new();
+    Control::NoteDigests.encode(&mut body);
+    let at = story.frame(Kind::Control, &body);
+    let view = |view: &str, digest| ViewDigest { view: view.into(), count: 1, digest };
+    let digests = |cursors| Reply::Digests(vec![view("streams", 5), view("cursors", cursors)]);
+    let read = || Asked::Read(Read { level: Level::AtLeast(at), query: Query::Digests { at } });
+    story.ask(read(), digests(7));
+    let number = story.ask(read(), digests(7));
+    let lost = Failure::new(Code::OffsetTrimmed, "it has begun anew");
+    story.ask(read(), Reply::Error(lost));
+    in_turn(&mut story);
+    assert_eq!(story.judge(), [""; 0]);
+    for lie in [digests(8), Reply::Digests(vec![view("streams", 5)])] {
+        *story.reply(number) = lie;
+        assert_eq!(story.judge(), ["digests"]);
+    }
 }
 
 #[test]

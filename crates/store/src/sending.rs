@@ -34,21 +34,28 @@ impl Sending {
         if let Some(file) = &self.file
             && let Ok(metadata) = file.metadata()
         {
-            send(file, self.sent, metadata.len());
-            self.sent = metadata.len();
+            let to = metadata.len();
+            self.sent = if send(file, self.sent, to) { to } else { self.sent };
         }
+    }
+
+    /// So many bytes of the file are on their way, as far as the system tells.
+    #[cfg(test)]
+    pub fn sent(&self) -> u64 {
+        self.sent
     }
 }
 
 /// Told that bytes will not be needed, the system begins to write back their pages. Pages that it
-/// is writing stay in memory.
+/// is writing stay in memory. Whether it was told.
 #[cfg(target_os = "linux")]
-fn send(file: &File, from: u64, to: u64) {
+fn send(file: &File, from: u64, to: u64) -> bool {
     use rustix::fs::{Advice, fadvise};
-    if let Some(bytes) = std::num::NonZeroU64::new(to.saturating_sub(from)) {
-        let _ = fadvise(file, from, Some(bytes), Advice::DontNeed);
-    }
+    let bytes = std::num::NonZeroU64::new(to.saturating_sub(from));
+    bytes.is_some_and(|bytes| fadvise(file, from, Some(bytes), Advice::DontNeed).is_ok())
 }
 
 #[cfg(not(target_os = "linux"))]
-fn send(_: &File, _: u64, _: u64) {}
+fn send(_: &File, _: u64, _: u64) -> bool {
+    false
+}

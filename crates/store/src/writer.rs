@@ -255,6 +255,27 @@ mod tests {
     use crate::Cache;
     use crate::row::RowKey;
 
+    /// Why: the sync at a table's end sends all that is left at once, and logs wait behind it.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_table_is_sent_to_the_disk_while_it_is_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = StoreOptions::new(Cache::new(1, 9));
+        let path = directory.path().to_owned();
+        let directory = Directory { path, tree: 0, next_table: AtomicU64::new(1), options };
+        let compressible = Compressible::default();
+        let (compression, compressible) = (Compression::None, &compressible);
+        let layout = Layout { compression, compressible, in_parts: false };
+        let mut writer = TableWriter::new(&directory, layout);
+        for row in 0..4096_u64 {
+            let key = RowKey { key: Slice::from(row.to_be_bytes()), offset: row, deleted: false };
+            writer.write(Row { key, value: Slice::from([7; 1024]) }).unwrap();
+        }
+        let sent = writer.unfinished.as_ref().unwrap().sending.sent();
+        assert!(sent >= 2 << 20, "{sent} bytes of four MiB are on their way");
+        writer.finish().unwrap();
+    }
+
     #[test]
     fn only_what_compresses_is_compressed() {
         let directory = tempfile::tempdir().unwrap();

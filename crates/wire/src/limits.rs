@@ -132,6 +132,9 @@ pub const CONTEXT_BYTES_MAX: usize = 64;
 pub const VIEWS_PER_SHARD_MAX: usize = 64;
 /// Digests that a replica keeps: of so many of the last times that it was to note them.
 pub const NOTED_DIGESTS_MAX: usize = 8;
+/// Milliseconds after the digests of a shard were noted in which they are not noted again: whoever
+/// asks for it is answered `Overloaded`, as while that is under way.
+pub const DIGESTS_PAUSE_MS: u64 = 1_000;
 /// Replicas that a shard gets while there are nodes for them.
 pub const REPLICAS_DEFAULT: usize = 3;
 /// Log bytes in one message to a follower, but for a frame that is longer alone.
@@ -261,6 +264,9 @@ pub const FOLD_LOOK_BACK_BYTES_MAX: u64 = 64 * 1024;
 pub const FOLD_WAKES_MAX: usize = 32;
 /// Bytes of replies that one session keeps; past it the oldest are forgotten.
 pub const SESSION_REPLY_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes that a session keeps of the text of a refusal, which is cut there when it is answered
+/// again.
+pub const SESSION_TEXT_BYTES_MAX: usize = 512;
 /// Bytes of replies that the sessions of one shard keep together; past it the session longest
 /// unused goes.
 pub const SESSIONS_REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;

@@ -1,9 +1,27 @@
 //! What a commit was answered, kept small: most answers take sixteen bytes.
+//!
+//! What answers weigh decides which are forgotten first, and replicas must agree on that whatever
+//! build they run. So weights are numbers that never change, and no text counts: its words may.
 
 use crate::rows::{Damaged, Fields, put_bytes, put_u16, put_u32, put_u64, put_varint};
-use naust_wire::limits::{FRAME_BODY_BYTES_MAX, FRAME_HEADER_BYTES, RANGE_DELETES_PER_COMMIT_MAX};
+use naust_wire::limits::{
+    FRAME_BODY_BYTES_MAX, FRAME_HEADER_BYTES, RANGE_DELETES_PER_COMMIT_MAX, SESSION_TEXT_BYTES_MAX,
+};
 use naust_wire::reply::{RangeDeleted, Refused};
 use naust_wire::{Code, Offset};
+
+/// What any answer weighs.
+const ANSWER_WEIGHT: usize = 16;
+/// What one that is not small weighs beside that.
+const MORE_WEIGHT: usize = 64;
+/// What a delete-range weighs, without its key.
+const RANGE_WEIGHT: usize = 32;
+
+// Weights bound memory: they may be more than what is taken, never less.
+const _: () = {
+    assert!(size_of::<Answer>() <= ANSWER_WEIGHT && size_of::<More>() <= MORE_WEIGHT);
+    assert!(size_of::<RangeDeleted>() <= RANGE_WEIGHT);
+};
 
 /// The answer of one sequence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,8 +44,8 @@ pub(crate) enum More {
     Committed { offset: Offset, ids: Box<[u8]>, ranges: Vec<RangeDeleted> },
     /// A condition failed.
     Refused(Refused),
-    /// Failed otherwise.
-    Failed { code: Code, detail: String },
+    /// Failed otherwise; the text is cut where it is longer than a session keeps.
+    Failed { code: Code, detail: Box<str> },
 }
 
 impl Answer {
@@ -49,24 +67,33 @@ impl Answer {
         Answer::More(Box::new(more))
     }
 
-    /// Memory that it takes, in bytes.
-    pub(crate) fn bytes(&self) -> usize {
-        let apart = match self {
-            Answer::Gap | Answer::Committed(_) | Answer::Appended(..) => 0,
-            Answer::More(more) => {
-                size_of::<More>()
-                    + match &**more {
-                        More::Committed { ids, ranges, .. } => {
-                            let keys = ranges.iter().flat_map(|range| &range.next).map(Vec::len);
-                            let fixed = ranges.len() * size_of::<RangeDeleted>();
-                            ids.len() + fixed + keys.sum::<usize>()
-                        }
-                        More::Refused(_) => 0,
-                        More::Failed { detail, .. } => detail.len(),
-                    }
+    /// The answer of a commit that failed without a condition that did.
+    pub(crate) fn failed(code: Code, detail: &str) -> Answer {
+        Answer::More(Box::new(More::failed(code, detail)))
+    }
+
+    /// What it weighs, in bytes: about what it takes in memory, and the same in every build.
+    pub(crate) fn weight(&self) -> usize {
+        let Answer::More(more) = self else { return ANSWER_WEIGHT };
+        let apart = match &**more {
+            More::Committed { ids, ranges, .. } => {
+                let keys = ranges.iter().flat_map(|range| &range.next).map(Vec::len);
+                ids.len() + ranges.len() * RANGE_WEIGHT + keys.sum::<usize>()
             }
+            More::Refused(_) => 0,
+            More::Failed { .. } => SESSION_TEXT_BYTES_MAX,
         };
-        size_of::<Answer>() + apart
+        ANSWER_WEIGHT + MORE_WEIGHT + apart
+    }
+
+    /// What replicas have in common of it: all but texts.
+    pub(super) fn write_without_text(&self, out: &mut Vec<u8>) {
+        match self {
+            Answer::More(more) if let More::Failed { code, .. } = &**more => {
+                More::failed(*code, "").write(out);
+            }
+            _ => self.write(out),
+        }
     }
 
     pub(super) fn write(&self, out: &mut Vec<u8>) {
@@ -99,6 +126,11 @@ impl Answer {
 }
 
 impl More {
+    fn failed(code: Code, detail: &str) -> More {
+        let detail = detail[..detail.floor_char_boundary(SESSION_TEXT_BYTES_MAX)].into();
+        More::Failed { code, detail }
+    }
+
     fn write(&self, out: &mut Vec<u8>) {
         match self {
             More::Committed { offset, ids, ranges } => {
@@ -146,7 +178,7 @@ impl More {
             })),
             5 => {
                 let code = Code::from_number(fields.u16()?).ok_or(fields.damaged())?;
-                Ok(More::Failed { code, detail: fields.text()?.to_owned() })
+                Ok(More::failed(code, fields.text()?))
             }
             _ => Err(fields.damaged()),
         }

@@ -7,7 +7,7 @@ use naust_wire::{LogTime, Offset, SessionId};
 use std::collections::VecDeque;
 
 /// A session. Invariants: `answers[i]` is that of sequence `acked_below + i`, and the last one is
-/// no gap; `bytes` is the sum of what they take.
+/// no gap; `weight` is the sum of theirs.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) id: SessionId,
@@ -18,7 +18,7 @@ pub(super) struct Session {
     nonce: u64,
     pub(super) acked_below: u64,
     pub(super) answers: VecDeque<Answer>,
-    pub(super) bytes: usize,
+    pub(super) weight: usize,
     /// It changed since its row was written.
     pub(super) dirty: bool,
     /// A row of it exists.
@@ -43,7 +43,7 @@ impl Session {
             nonce: opening.nonce,
             acked_below: 1,
             answers: VecDeque::new(),
-            bytes: 0,
+            weight: 0,
             dirty: false,
             stored: false,
             older: NONE,
@@ -55,47 +55,55 @@ impl Session {
         now.0.saturating_sub(self.last_time.0) > self.ttl_ms
     }
 
-    /// The client has the answers below this sequence; returns the bytes that became free.
+    /// The client has the answers below this sequence; returns the weight that is gone.
     pub(super) fn forget_below(&mut self, acked_below: u64) -> usize {
-        let before = self.bytes;
+        let before = self.weight;
         while self.acked_below < acked_below && !self.answers.is_empty() {
             self.forget_first();
         }
         self.acked_below = self.acked_below.max(acked_below);
-        before - self.bytes
+        before - self.weight
     }
 
     fn forget_first(&mut self) {
         let first = self.answers.pop_front();
-        self.bytes -= first.map_or(0, |answer| answer.bytes());
+        self.weight -= first.map_or(0, |answer| answer.weight());
         self.acked_below += 1;
     }
 
-    /// Keeps an answer; the oldest ones are forgotten when they take too many bytes together.
+    /// Keeps an answer; the oldest ones are forgotten when they weigh too much together.
     pub(super) fn keep(&mut self, sequence: u64, answer: Answer) {
         let place = (sequence - self.acked_below) as usize;
         assert!(place < SESSION_WINDOW_MAX, "only sequences within the window are kept");
         while self.answers.len() <= place {
             self.answers.push_back(Answer::Gap);
-            self.bytes += Answer::Gap.bytes();
+            self.weight += Answer::Gap.weight();
         }
-        self.bytes += answer.bytes() - Answer::Gap.bytes();
+        self.weight += answer.weight() - Answer::Gap.weight();
         self.answers[place] = answer;
-        while self.bytes > SESSION_REPLY_BYTES_MAX && self.answers.len() > 1 {
+        while self.weight > SESSION_REPLY_BYTES_MAX && self.answers.len() > 1 {
             self.forget_first();
         }
     }
 
     pub(super) fn write(&self, out: &mut Vec<u8>) {
+        self.write_head(out);
+        self.answers.iter().for_each(|answer| answer.write(out));
+    }
+
+    /// What replicas have in common of its row.
+    pub(super) fn write_without_texts(&self, out: &mut Vec<u8>) {
+        self.write_head(out);
+        self.answers.iter().for_each(|answer| answer.write_without_text(out));
+    }
+
+    fn write_head(&self, out: &mut Vec<u8>) {
         put_u64(out, self.last_used.0);
         put_u64(out, self.last_time.0);
         put_u64(out, self.ttl_ms);
         put_u64(out, self.nonce);
         put_u64(out, self.acked_below);
         put_u32(out, self.answers.len() as u32);
-        for answer in &self.answers {
-            answer.write(out);
-        }
     }
 
     pub(super) fn read(id: SessionId, fields: &mut Fields<'_>) -> Result<Session, Damaged> {
@@ -111,7 +119,7 @@ impl Session {
         }
         for _ in 0..count {
             let answer = Answer::read(fields)?;
-            session.bytes += answer.bytes();
+            session.weight += answer.weight();
             session.answers.push_back(answer);
         }
         fields.end()?;

@@ -100,7 +100,7 @@ fn answers_are_bounded_a_session_and_together() {
     }
     assert_eq!(turn(&mut sessions, 1, 1, 1), Err("OutOfWindow".into()));
     assert!(turn(&mut sessions, 100, 1, 1).is_err());
-    assert!(sessions.answer_bytes <= 1_100_000);
+    assert!(sessions.weight <= 1_100_000);
     assert!(open(&mut sessions, SessionId(16), 1000, 0));
     for sequence in 1..=20 {
         let at = Offset(1 << 34);
@@ -112,9 +112,9 @@ fn answers_are_bounded_a_session_and_together() {
         }
     }
     assert!(!sessions.close(ID, LogTime(1)), "the one longest unused went");
-    assert!(sessions.answer_bytes <= 1_500_000);
+    assert!(sessions.weight <= 1_500_000);
     assert!(sessions.close(SessionId(16), LogTime(1)));
-    assert_eq!(sessions.answer_bytes, 0);
+    assert_eq!(sessions.weight, 0);
 }
 
 #[test]
@@ -122,13 +122,12 @@ fn rows_bring_everything_back() {
     let mut sessions = opened();
     let ids = [Offset((1 << 33) + 100), Offset((1 << 33) + 5000)];
     let refused = Refused { condition: 3, at: Offset(9), found: Offset(4) };
-    let failed = More::Failed { code: Code::LimitReached, detail: "too many".into() };
     let answers = [
         Answer::committed(Offset(1 << 33), &[], &[]),
         Answer::committed(Offset(1 << 33), &ids[..1], &[]),
         Answer::committed(Offset(1 << 33), &ids, &[RangeDeleted { deleted: 7, next: None }]),
         Answer::More(Box::new(More::Refused(refused))),
-        Answer::More(Box::new(failed)),
+        Answer::failed(Code::LimitReached, "too many"),
     ];
     for (i, answer) in answers.iter().enumerate() {
         let sequence = 2 + i as u64;
@@ -142,20 +141,66 @@ fn rows_bring_everything_back() {
         Ok::<(), ()>(())
     };
     sessions.rotate(write).unwrap();
-    let all = |sessions: &Sessions| {
-        let mut all = Vec::new();
-        sessions.visit(|id, value| all.push((id, value.to_vec())));
-        all
-    };
     let mut loaded = Sessions::load(rows).unwrap();
     assert_eq!(all(&loaded), all(&sessions));
-    assert_eq!(loaded.answer_bytes, sessions.answer_bytes);
+    assert_eq!(loaded.weight, sessions.weight);
     assert!(turn(&mut loaded, 1, 1, 30).is_ok(), "a gap stays one");
     let mut out = Vec::new();
     let Answer::More(more) = &answers[2] else { panic!("two ids are not small") };
     more.ids(&mut out).unwrap();
     assert_eq!(out, ids);
-    assert_eq!(size_of::<Answer>(), 16);
+}
+
+fn all(sessions: &Sessions) -> Vec<(SessionId, Vec<u8>)> {
+    let mut all = Vec::new();
+    sessions.visit(|id, value| all.push((id, value.to_vec())));
+    all
+}
+
+/// Replicas that weigh differently forget different answers. These numbers never change.
+#[test]
+fn weights_are_the_same_in_every_build() {
+    let at = Offset(1 << 33);
+    let ids = [at.plus(100), at.plus(5000)];
+    let range = |next| RangeDeleted { deleted: 7, next };
+    let refused = Refused { condition: 3, at: Offset(9), found: Offset(4) };
+    let weights = [
+        (16, Answer::Gap),
+        (16, Answer::committed(at, &[], &[])),
+        (16, Answer::committed(at, &ids[..1], &[])),
+        (83, Answer::committed(at, &ids, &[])),
+        (113, Answer::committed(at, &ids[..1], &[range(None)])),
+        (1144, Answer::committed(at, &[], &[range(Some(vec![0; 1000])), range(None)])),
+        (80, Answer::More(Box::new(More::Refused(refused)))),
+        (592, Answer::failed(Code::LimitReached, "")),
+        (592, Answer::failed(Code::TooLarge, &"long ".repeat(1000))),
+    ];
+    for (weight, answer) in weights {
+        assert_eq!(answer.weight(), weight, "{answer:?}");
+    }
+    // As many refusals as a window has sequences are kept.
+    const { assert!(592 * SESSION_WINDOW_MAX <= naust_wire::limits::SESSION_REPLY_BYTES_MAX) };
+}
+
+#[test]
+fn what_refusals_say_is_cut_and_replicas_need_not_agree_on_it() {
+    let told = |text: &str| {
+        let mut sessions = opened();
+        let slot = turn(&mut sessions, 1, 1, 10).unwrap();
+        sessions.keep(slot, Sequence(1), Answer::failed(Code::LimitReached, text));
+        let mut rows = Vec::new();
+        let write = |id, value: Option<&[u8]>| {
+            rows.push((id, value.expect("none ended").to_vec()));
+            Ok::<(), ()>(())
+        };
+        sessions.rotate(write).unwrap();
+        let again = turn(&mut Sessions::load(rows).unwrap(), 1, 1, 11).unwrap_err();
+        (all(&sessions), sessions.weight, again)
+    };
+    let (one, other) = (told("no"), told(&"é".repeat(4000)));
+    assert_eq!((one.0, one.1), (other.0, other.1));
+    assert!(one.2.contains("\"no\""), "{}", one.2);
+    assert_eq!(other.2.matches('é').count(), 256, "512 bytes of it");
 }
 
 /// What a rotation writes and removes, in order.

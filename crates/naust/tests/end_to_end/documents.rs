@@ -142,6 +142,7 @@ const MET: &[(&str, u64, &str, &str)] = limits! {
     SESSION_TTL_MS_MAX "ms" "bad_argument",
     SESSION_REPLY_BYTES_MAX "bytes" "sequence_out_of_window",
     SESSIONS_REPLY_BYTES_MAX "bytes" "session_expired",
+    SESSION_TEXT_BYTES_MAX "bytes" "-",
     HISTORY_MS_DEFAULT "ms" "offset_trimmed",
     HISTORY_BYTES_DEFAULT "bytes" "offset_trimmed",
     HISTORY_MS_MIN "ms" "bad_argument",
@@ -180,6 +181,7 @@ const MET: &[(&str, u64, &str, &str)] = limits! {
     HTTP_BODY_MS_MAX "ms" "timed_out",
     HTTP_SILENCE_MS_MAX "ms" "-",
     NOTED_DIGESTS_MAX "" "offset_trimmed",
+    DIGESTS_PAUSE_MS "ms" "overloaded",
 };
 
 /// The limits that nobody meets: they bound what lies inside.

@@ -285,6 +285,9 @@ impl Node {
         for (node, address) in &opened.addresses {
             self.peers.learn(*node, address, effects);
         }
+        if opened.footers > 0 {
+            effects.push(Effect::Report { shard: id, report: Report::Footers(opened.footers) });
+        }
         let mut shard = Box::new(Shard::new(opened, now));
         shard.set_pace(&self.config.pace);
         if !shard.is_alone() {

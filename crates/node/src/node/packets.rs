@@ -101,7 +101,7 @@ impl Node {
             Kind::Control => {
                 let (numbers, control) = Control::decode_numbered(packet.body).map_err(refused)?;
                 check_control(&control, packet.shard)?;
-                self.prepare(now, &numbers, &control)?;
+                self.prepare(now, packet.shard, &numbers, &control)?;
                 self.write(now, from, packet, frame::Kind::Control, effects)
             }
             Kind::Read => self.read(now, from, packet, effects),
@@ -225,13 +225,26 @@ impl Node {
         Err(self.directory.absent(packet.shard))
     }
 
-    /// What the leader of the directory looks at before nodes come and go.
-    fn prepare(&mut self, now: Now, numbers: &Numbers, control: &Control) -> Result<(), Failure> {
+    /// What the leader of a shard looks at before nodes come and go, and before digests are noted.
+    fn prepare(
+        &mut self,
+        now: Now,
+        shard: ShardId,
+        numbers: &Numbers,
+        control: &Control,
+    ) -> Result<(), Failure> {
         let leads = |node: &mut Node| {
             let shard = node.shards.get_mut(&ShardId::DIRECTORY);
             shard.is_some_and(|shard| shard.admit().is_ok())
         };
         match control {
+            Control::NoteDigests => {
+                if let Some(shard) = self.shards.get_mut(&shard)
+                    && shard.admit().is_ok()
+                {
+                    shard.begin_noting(now)?;
+                }
+            }
             Control::SetNode { .. } if leads(self) => {
                 if self.config.address.is_empty() {
                     let detail = "the node that leads the directory listens where no other node \

@@ -47,7 +47,7 @@ impl Node {
         let (base, to) = (shard.log.layout().base(at), shard.log.layout().end(at));
         let Scrubbing { doubts, begun, .. } = &mut self.scrubbing;
         if doubts.len() < DOUBTS_MAX && doubts.insert((id, to)) {
-            let scrub = shard.log.reader().scrub(base);
+            let scrub = shard.log.reader().scrub(base).with_footers(shard.end());
             begun.push_front(Walk::Log { shard: id, scrub, to });
         }
     }
@@ -67,7 +67,8 @@ impl Node {
         }
         let walk = begun.pop_front().or_else(|| {
             let id = rest.pop_front()?;
-            let scrub = self.shards.get(&id)?.log.reader().scrub(Offset::ZERO);
+            let shard = self.shards.get(&id)?;
+            let scrub = shard.log.reader().scrub(Offset::ZERO).with_footers(shard.end());
             Some(Walk::Log { shard: id, scrub, to: Offset::MAX })
         });
         match walk {
@@ -108,6 +109,12 @@ impl Node {
         for damage in &seen.damage {
             shard.mending.note(id, *damage, effects);
             Node::touch(&mut self.touched, shard);
+        }
+        if let Some(sentence) = seen.unsynced {
+            effects.push(Effect::Stop(format!("the log of shard {id}: {sentence}")));
+        }
+        if seen.footers > 0 {
+            effects.push(Effect::Report { shard: id, report: Report::Footers(seen.footers) });
         }
         if seen.is_superblock_bad {
             shard.log.save_again();

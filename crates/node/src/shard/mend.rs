@@ -5,7 +5,7 @@ use crate::mending::Help;
 use crate::peers::Peers;
 use crate::repair::Supply;
 use crate::{Effect, Now};
-use naust_log::{MendError, Mended};
+use naust_log::{MendError, Mended, Trimmed};
 use naust_wire::{NodeId, Offset};
 
 impl Shard {
@@ -40,7 +40,20 @@ impl Shard {
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
+        if outcome.is_ok() {
+            self.trimming.try_again();
+        }
         self.mending.mended(self.id, at, outcome, now, effects);
+    }
+
+    /// What a trim has found, or made whole.
+    pub(crate) fn look_at_trimmed(&mut self, trimmed: &Trimmed, effects: &mut Vec<Effect>) {
+        if let Some(damage) = trimmed.damage() {
+            self.mending.note(self.id, damage, effects);
+        }
+        if let Some(segment) = trimmed.segment() {
+            self.mending.let_go(&segment);
+        }
     }
 
     /// What another replica asks for: as far as it is committed here, if any of it is.

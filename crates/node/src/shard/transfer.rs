@@ -190,7 +190,9 @@ impl Shard {
                 effects.push(Effect::ExportEnd { shard: self.id, number: given.number });
             }
         }
+        // An unsure segment would be found damaged where it is copied to.
         while !self.trimming.is_under_way()
+            && self.log.unsure_segments() == 0
             && self.transfers.given.len() < TRANSFERS_MAX
             && let Some((node, answers)) = self.next_given()
         {

@@ -305,6 +305,10 @@ impl<T: Tables> Shard<T> {
         Needs { persisted: needed.persisted, keep_from: needed.recent_from, live: Vec::new() }
     }
 
+    pub(super) fn live_in(&self, range: Range<Offset>) -> Result<Vec<Range<Offset>>, Fault> {
+        self.machine.live_in(range.start, range.end)
+    }
+
     pub(super) fn tell_live(
         &mut self,
         ranges: Vec<Range<Offset>>,
@@ -312,7 +316,7 @@ impl<T: Tables> Shard<T> {
     ) -> Result<(), Fault> {
         let mut needs = self.needs();
         for range in ranges {
-            let live = self.machine.live_in(range.start, range.end)?;
+            let live = self.live_in(range.clone())?;
             needs.live.push((range, live));
         }
         outputs.push(Output::Progress(Progress { needs: Some(needs), ..self.progress() }));

@@ -1,5 +1,6 @@
 //! What a seed draws besides: tables that lack space, disks that refuse to read, requests to the
-//! directory that a session numbers, and ends of processes amid the copy of a replica.
+//! directory that a session numbers, ends of processes amid the copy of a replica, and digests that
+//! replicas note.
 
 use crate::generator::Generator;
 
@@ -25,6 +26,8 @@ pub struct Besides {
     pub interrupted_in_a_thousand: u64,
     /// How many requests of clients in a million make or remove a namespace exactly once.
     pub numbered_in_a_million: u64,
+    /// How many requests of clients in a million have all replicas note the digests of their views.
+    pub noted_in_a_million: u64,
 }
 
 impl Besides {
@@ -42,11 +45,13 @@ impl Besides {
         let numbered_in_a_million = mean(1_000, 30_000, 3);
         let old_footer_micros = mean(20_000, 1_000_000, 4) * rarer.min(4);
         let interrupted_in_a_thousand = mean(5, 300, 4);
+        let noted_in_a_million = mean(2_000, 50_000, 5);
         Besides {
             interrupted_in_a_thousand,
             full_tables_micros,
             refuse_micros: if refuses { refuse_micros } else { 0 },
             numbered_in_a_million,
+            noted_in_a_million,
             old_footer_micros,
         }
     }

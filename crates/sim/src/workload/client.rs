@@ -328,6 +328,15 @@ impl Client {
             self.desk.want();
         }
         let shard = self.shard.expect("a client that is ready knows its shard");
+        let noted = plan.besides.noted_in_a_million;
+        if noted > 0 && self.generator.chance(noted) {
+            let shard = if self.generator.below(4) == 0 { ShardId::DIRECTORY } else { shard };
+            return Some(self.outgoing(
+                Asked::Control(Control::NoteDigests),
+                shard,
+                Purpose::Plain,
+            ));
+        }
         let kind = self.generator.weighted(&plan.work.requests).unwrap_or(0);
         let kind = RequestKind::ALL[kind];
         let asked = match kind {

@@ -7,8 +7,9 @@ use crate::sabotage::Sabotage;
 use crate::schedule::Moment;
 use crate::workload::client::{Client, Outgoing};
 use naust_node::ConnectionId;
+use naust_wire::control::Control;
 use naust_wire::packet::{self, Kind};
-use naust_wire::read::{Level, Read};
+use naust_wire::read::{Level, Query, Read};
 use naust_wire::reply::Reply;
 use naust_wire::{Code, Offset, RequestId};
 
@@ -253,6 +254,7 @@ impl World {
         self.trace.note(now, format_args!("client {seat} hears #{number} {told}"));
         self.tally.mark(mark(&reply));
         self.note_commit(number, &reply);
+        self.ask_for_digests(number, &reply);
         let request = &mut self.history.requests[number];
         if matches!((&request.asked, &reply), (Asked::Numbered(..), Reply::Done(_))) {
             self.tally.mark("numbered control done");
@@ -284,6 +286,27 @@ impl World {
         if is_turned_away && !prefers && self.chance.below(8) == 0 {
             let line = self.seats[seat].line.expect("it was just heard");
             self.hang_up(line);
+        }
+    }
+
+    /// Every replica has noted the digests of its views, or will have: all that clients are
+    /// connected to are asked for them.
+    fn ask_for_digests(&mut self, number: usize, reply: &Reply) {
+        let request = &self.history.requests[number];
+        let is_noted = matches!(request.asked, Asked::Control(Control::NoteDigests));
+        let Reply::Done(at) = *reply else { return };
+        if !is_noted {
+            return;
+        }
+        let shard = request.shard;
+        for seat in 0..self.seats.len() {
+            let client = &mut self.seats[seat].client;
+            if client.is_operator() {
+                continue;
+            }
+            let read = Read { level: Level::AtLeast(at), query: Query::Digests { at } };
+            client.errand(shard, Asked::Read(read));
+            self.wake(seat);
         }
     }
 

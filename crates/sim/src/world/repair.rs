@@ -19,8 +19,8 @@ impl World {
         mut scrub: naust_log::Scrub,
         bytes: u64,
     ) {
-        let seen = scrub.step(bytes);
-        self.tell_later(node, 0, Event::Scrubbed { shard, scrub, seen });
+        let Some((seen, late)) = self.on_disk(node, shard, || scrub.step(bytes)) else { return };
+        self.tell_later(node, late, Event::Scrubbed { shard, scrub, seen });
     }
 
     pub(super) fn check(&mut self, node: (usize, u64), shard: ShardId, from: u64, bytes: u64) {
@@ -93,6 +93,12 @@ impl World {
         }
         match report {
             Report::Damaged(_) => self.tally.mark("damaged places that were found"),
+            Report::Footers(_) => {
+                self.tally.mark("footers that were made again");
+                if !self.excuses.footers && !self.excuses.damage {
+                    self.broken(format!("shard {shard} of slot {}: {report}", node.0));
+                }
+            }
             Report::Superblock => self.tally.mark("superblocks that were written again"),
             Report::Tables(_) => self.tally.mark("damaged tables that were found"),
             Report::Mended { .. } => self.tally.mark("damaged places that were mended"),

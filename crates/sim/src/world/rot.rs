@@ -79,6 +79,7 @@ impl World {
         if self.sabotage == Some(Sabotage::RotQuietly) {
             return;
         }
+        self.excuses.footers = true;
         match self.plan.mode {
             Mode::Promised => self.wound(node, shard, hurt),
             Mode::Beyond => self.excuses.damage = true,
@@ -190,9 +191,9 @@ impl World {
         }
     }
 
-    /// A bit of what a segment that trimming left holes in says about itself, twice: where frames
-    /// lie in it, nobody else tells. Sometimes it is met by whoever opens the log next. Within the
-    /// promises both never rot: whoever opened the log in between made the first one good again.
+    /// A bit of what a segment that trimming left holes in says about itself, twice; or one of each
+    /// time that it says so, which is damage: where frames lie in it, only the views tell then.
+    /// Sometimes it is met by whoever opens the log next.
     pub(super) fn rot_old_footer(&mut self, node: usize) {
         let Some(shard) = self.some_shard(node) else { return };
         let footer = self.plan.segment_bytes;
@@ -210,20 +211,52 @@ impl World {
         let (name, length) = self.misfortune.pick(&old).clone();
         let (position, bit) = (self.misfortune.between(footer, length - 1), 3);
         let is_promised = self.plan.mode == Mode::Promised;
-        if is_promised && !has_two_footers(&disk, (&name, length), footer) {
+        let used = footer_bytes(&disk, (&name, length), footer);
+        if is_promised && used.is_none() {
             return;
         }
-        if disk.rot(&name, position, bit) {
-            let base = u64::from_str_radix(name.trim_end_matches(".log"), 16).unwrap_or_default();
-            let kind = "rotten bit of an old footer";
-            match is_promised {
-                // Nothing is hurt that is to be mended.
-                true => self.tally.fault(kind),
-                false => self.spoilt(kind, (node, shard), Hurt::Log(Offset(base))),
+        let luck = self.misfortune.below(6);
+        // A node alone has nobody to mend what is lost of its segment besides.
+        let is_borne = !is_promised || self.bears_damage();
+        let both = used.filter(|_| is_borne && luck < 2);
+        let base = u64::from_str_radix(name.trim_end_matches(".log"), 16).unwrap_or_default();
+        if luck == 2 && is_borne {
+            return self.lose_old(node, shard, Offset(base));
+        }
+        let hurt = Hurt::Log(Offset(base));
+        let done = match both {
+            Some(used) => {
+                let (first, second) = (footer + position % used, length - 1 - position % used);
+                let first = disk.rot(&name, first, bit);
+                disk.rot(&name, second, bit) && first
             }
-            if self.misfortune.coin() {
-                self.kill(node);
+            None => disk.rot(&name, position, bit),
+        };
+        match (done, both, is_promised) {
+            (false, ..) => return,
+            (true, Some(_), _) => self.spoilt("both old footers rotten", (node, shard), hurt),
+            // Nothing is hurt that is to be mended.
+            (true, None, true) => {
+                self.excuses.footers = true;
+                self.tally.fault("rotten bit of an old footer");
             }
+            (true, None, false) => {
+                self.spoilt("rotten bit of an old footer", (node, shard), hurt);
+            }
+        }
+        if self.misfortune.coin() {
+            self.kill(node);
+        }
+    }
+
+    /// A segment goes of which only what lives was left, with its name. Nobody else tells that it
+    /// was there, but the views, who know what lives.
+    fn lose_old(&mut self, node: usize, shard: ShardId, base: Offset) {
+        if self.misfortune.coin() {
+            self.kill(node);
+        }
+        if self.members[node].disks[&shard].lose(&format!("{:016x}.log", base.0)) {
+            self.spoilt("lost old segment", (node, shard), Hurt::Lost(base));
         }
     }
 
@@ -284,13 +317,14 @@ impl World {
     }
 }
 
-/// Whether the two footers of a segment that trimming left holes in are the same.
-fn has_two_footers(disk: &SimDisk, (name, length): (&str, u64), footer: u64) -> bool {
+/// How long each of the two footers is of a segment that trimming left holes in, if they are the
+/// same.
+fn footer_bytes(disk: &SimDisk, (name, length): (&str, u64), footer: u64) -> Option<u64> {
     let mut bytes = vec![0; (length - footer) as usize];
     let read = disk.open(name, Open::Existing).and_then(|file| file.read_at(footer, &mut bytes));
     let used = bytes.get(12..16).and_then(|used| used.try_into().ok()).map(u32::from_le_bytes);
     let used = used.map_or(0, |used| used as usize);
     let is_there =
         read.is_ok_and(|read| read == bytes.len()) && used > 0 && 2 * used <= bytes.len();
-    is_there && bytes[..used] == bytes[bytes.len() - used..]
+    (is_there && bytes[..used] == bytes[bytes.len() - used..]).then_some(used as u64)
 }

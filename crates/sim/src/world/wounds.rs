@@ -16,6 +16,8 @@ const LOOK_MICROS: u64 = 500_000;
 pub enum Hurt {
     /// Its log, from here on.
     Log(Offset),
+    /// A segment that is gone with its name: one that began here.
+    Lost(Offset),
     /// A slot of its superblock.
     Superblock,
     /// Its tables.
@@ -135,6 +137,20 @@ impl World {
         (to > damage.from).then_some(to)
     }
 
+    /// Whether a replica's views know of records that live in a part of its log.
+    fn lives(&self, wound: &Wound, range: std::ops::Range<Offset>) -> bool {
+        let process = self.members[wound.slot].process.as_ref();
+        let live = process.and_then(|process| process.views.live_in(wound.shard, range));
+        live.is_none_or(|live| live.map_or(true, |live| !live.is_empty()))
+    }
+
+    fn has_what_others_have(&self, wound: &Wound, disk: &SimDisk) -> bool {
+        Survey::new(Arc::new(disk.copy()), Depth::Whole).is_ok_and(|survey| {
+            let here = survey.reader();
+            !survey.damage.iter().any(|damage| self.is_elsewhere(wound, &here, damage))
+        })
+    }
+
     fn is_whole(&self, wound: &Wound) -> bool {
         let member = &self.members[wound.slot];
         let Some(disk) = member.disks.get(&wound.shard).filter(|_| member.id == wound.node) else {
@@ -146,10 +162,14 @@ impl World {
         match wound.hurt {
             Hurt::Tables => !member.tables[&wound.shard].is_spoilt(),
             // What nobody else has any more is needed by nothing, and goes when it is trimmed.
-            Hurt::Log(_) => Survey::new(Arc::new(disk.copy()), Depth::Whole).is_ok_and(|survey| {
-                let here = survey.reader();
-                !survey.damage.iter().any(|damage| self.is_elsewhere(wound, &here, damage))
-            }),
+            Hurt::Log(_) => self.has_what_others_have(wound, disk),
+            // Whether it may be gone, its own views know.
+            Hurt::Lost(base) => {
+                let name = format!("{:016x}.log", base.0);
+                let is_there = disk.files().iter().any(|(other, _)| *other == name);
+                let range = base..Offset(base.0 + self.plan.segment_bytes);
+                (is_there && self.has_what_others_have(wound, disk)) || !self.lives(wound, range)
+            }
             Hurt::Superblock => Survey::new(Arc::new(disk.copy()), Depth::Tail)
                 .is_ok_and(|survey| !survey.has_half_a_superblock()),
         }
