@@ -61,6 +61,8 @@ pub enum Job {
     Current(DirectoryAsk),
     /// Bring everything that was folded in to disk, then say [`Output::Flushed`].
     Flush,
+    /// The log is synced as far as [`Progress::wants_synced`] said.
+    Synced,
 }
 
 /// What [`Views::fold_here`] left over.
@@ -221,7 +223,7 @@ impl<T: Tables> Views<T> {
                 shard.tell_current(ask, outputs);
                 Ok(())
             }
-            Job::Closed(_) | Job::EndPolls | Job::Query(_) => Ok(()),
+            Job::Closed(_) | Job::EndPolls | Job::Query(_) | Job::Synced => Ok(()),
         };
         self.settle(id, done, outputs);
         for stream in woken {
