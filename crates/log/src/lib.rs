@@ -39,10 +39,17 @@
 //! cut and a segment's seal; it runs them in the order that keeps every invariant below true at
 //! each moment a power cut may come.
 //!
+//! An owner that may lose its newest frames to a power cut, but not to the end of its process,
+//! takes some writes by [`Log::next_write_unsynced`]: then `written_to()` moves without
+//! `durable()`, until the next write that is synced. What lies between the two is one more
+//! unsynced batch for recovery: frames in it say of none of it that it was synced, so what a power
+//! cut leaves of it is cut at its first bad frame.
+//!
 //! # Invariants
 //!
-//! * Frames at or below `durable()` survive a power cut; `durable()` goes back only when the owner
-//!   cuts (consensus cuts only what no quorum has).
+//! * Frames at or below `durable()` survive a power cut, those at or below `written_to()` the end
+//!   of the process; either goes back only when the owner cuts (consensus cuts only what no quorum
+//!   has).
 //! * Frames are contiguous: each begins where the one before ended, or at the next segment's base
 //!   after padding; each carries the checksum of the one before.
 //! * Segment *n* is sealed and synced before a byte of frames of *n + 1* is written.

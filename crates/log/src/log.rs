@@ -28,6 +28,9 @@ pub struct Log {
     /// As durable.
     pub(crate) start: Position,
     pub(crate) end: Position,
+    /// Files hold the frames up to here: an end of the process harms none of them.
+    pub(crate) written: Position,
+    /// No power cut harms those up to here; not behind `written`.
     pub(crate) durable: Position,
     pub(crate) terms: Vec<(Index, Term)>,
     pub(crate) chunks: Chunks,
@@ -61,6 +64,17 @@ pub(crate) struct Flight {
     pub superblock: Option<Superblock>,
     /// What was zero-filled before it.
     pub filled: Offset,
+    /// Whether what it writes is durable when it has ended.
+    pub when: When,
+}
+
+/// When the frames of a [`Write`](crate::Write) are synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum When {
+    /// By itself.
+    Now,
+    /// By one of the next, if it need not be now.
+    Later,
 }
 
 /// Where a staged frame lies.
@@ -149,6 +163,7 @@ impl Log {
             superblock_dirty: false,
             start,
             end,
+            written: end,
             durable: end,
             terms,
             tail,
@@ -197,7 +212,14 @@ impl Log {
         self.end
     }
 
-    /// The end of the last frame that survives a power cut.
+    /// The end of the last frame that survives the end of the process.
+    #[must_use]
+    pub fn written_to(&self) -> Position {
+        self.written
+    }
+
+    /// The end of the last frame that survives a power cut: before [`Log::written_to`] only after
+    /// [`Log::next_write_unsynced`].
     #[must_use]
     pub fn durable(&self) -> Position {
         self.durable
@@ -221,7 +243,7 @@ impl Log {
         self.chunks.bytes()
     }
 
-    /// For everyone else: reads what is durable, while the owner goes on.
+    /// For everyone else: reads what is written, while the owner goes on.
     #[must_use]
     pub fn reader(&self) -> Reader {
         Reader::new(Arc::clone(&self.shared))
@@ -346,9 +368,10 @@ impl Log {
     }
 
     /// Up to where this disk will have been synced when a frame that is staged now is written:
-    /// writes go one after the other, each behind the sync of the one before.
+    /// writes go one after the other, each behind the sync of the one before, if that has one.
     fn synced(&self) -> Offset {
-        let synced = self.flight.as_ref().map_or(self.durable, |flight| flight.to).offset;
+        let flight = self.flight.as_ref().filter(|flight| flight.when == When::Now);
+        let synced = flight.map_or(self.durable, |flight| flight.to).offset;
         self.cut.map_or(synced, |cut| synced.min(cut.offset))
     }
 
@@ -366,9 +389,9 @@ impl Log {
         self.superblock_dirty = true;
     }
 
-    /// Views have folded in what is below `upto`: its memory goes, once it is durable.
+    /// Views have folded in what is below `upto`: its memory goes, once it is written.
     pub fn release(&mut self, upto: Offset) {
-        self.chunks.release(upto.min(self.durable.offset));
+        self.chunks.release(upto.min(self.written.offset));
     }
 
     /// The frames in `from` to `to`, both boundaries between frames, for the views: shared from
@@ -436,9 +459,13 @@ impl Log {
             self.cut = Some(earlier.unwrap_or(position));
             self.filled = self.filled.min(position.offset);
         }
+        if self.written.offset > position.offset {
+            self.written = position;
+            self.shared.set_readable(position.offset);
+        }
         if self.durable.offset > position.offset {
             self.durable = position;
-            self.shared.set_readable(position.offset);
+            self.shared.set_durable(position.offset);
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 use crate::Fault;
 use crate::extend::{Extend, Extended};
 use crate::layout::Position;
-use crate::log::{Flight, Log};
+use crate::log::{Flight, Log, When};
 use crate::superblock::Superblock;
 use crate::write::{Cut, Failure, Piece, Write, Written};
 use naust_wire::Offset;
@@ -25,17 +25,33 @@ impl Log {
     /// [`Log::retry`]), or when it has to wait for an extension under way: so ask again after
     /// [`Log::written`] and [`Log::extended`].
     pub fn next_write(&mut self) -> Option<Write> {
+        self.next_write_when(When::Now)
+    }
+
+    /// As [`Log::next_write`], but what it writes need not be durable when it has ended: it is
+    /// written, and [`Log::next_write`] has it synced, also when nothing else is to be done. What
+    /// has to be synced all the same is: saved state, cuts, the names of new files, and a segment
+    /// that is full, with all that it is written together with.
+    pub fn next_write_unsynced(&mut self) -> Option<Write> {
+        self.next_write_when(When::Later)
+    }
+
+    fn next_write_when(&mut self, wanted: When) -> Option<Write> {
         let waits = self.flight.is_some() || (self.cut.is_some() && self.extending.is_some());
         if waits || self.faulted {
             return None;
         }
         self.chunks.freeze(&self.end);
         // A full disk still takes votes and cuts: they need no new space.
-        let to = if self.full { self.durable } else { self.writable_to() };
-        let frames = to.offset > self.durable.offset;
-        if !frames && !self.superblock_dirty && self.cut.is_none() {
+        let to = if self.full { self.written } else { self.writable_to() };
+        let frames = to.offset > self.written.offset;
+        let unsynced = self.written.offset > self.durable.offset;
+        let owes = unsynced && wanted == When::Now;
+        if !frames && !self.superblock_dirty && self.cut.is_none() && !owes {
             return None;
         }
+        // It lies in the last segment that was written: who fills one syncs it.
+        let owed = unsynced.then(|| self.base(Offset(self.written.offset.0 - 1)));
         let cut = self.cut.take();
         let superblock = (self.superblock_dirty || cut.is_some()).then(|| {
             self.superblock.cut = cut.map_or(Offset::ZERO, |cut| cut.offset);
@@ -52,15 +68,20 @@ impl Log {
             Cut { at, dirty: self.dirty, marks, done: last }
         });
         let filled = self.filled;
-        let bytes = to.offset.0 - self.durable.offset.0;
+        let bytes = to.offset.0 - self.written.offset.0;
         // One short write among long ones does not count yet.
         self.pace_bytes = bytes.max(self.pace_bytes / 2);
         let pieces = if frames { self.pieces(to.offset) } else { Vec::new() };
+        let is_plain = superblock.is_none() && job.is_none() && self.barrier.is_none();
+        let when = match &pieces[..] {
+            [piece] if is_plain && piece.full.is_none() => wanted,
+            _ => When::Now,
+        };
         self.superblock_dirty = false;
         self.dirty = self.dirty.max(to.offset);
-        self.flight = Some(Flight { to, cut, superblock: done, filled });
+        self.flight = Some(Flight { to, cut, superblock: done, filled, when });
         let shared = Arc::clone(&self.shared);
-        Some(Write { shared, superblock, cut: job, pieces, begun: None })
+        Some(Write { shared, superblock, cut: job, pieces, when, owed, begun: None })
     }
 
     fn base(&self, offset: Offset) -> Offset {
@@ -81,14 +102,14 @@ impl Log {
         // What is being zero-filled must not hold a frame before it is through.
         let Some(from) = self.extending.filter(|from| to.offset > *from) else { return to };
         let filled = self.chunks.boundary(|position| position.offset <= from);
-        filled.filter(|found| found.offset >= self.durable.offset).unwrap_or(self.durable)
+        filled.filter(|found| found.offset >= self.written.offset).unwrap_or(self.written)
     }
 
     /// The frames up to `to`, by segment.
     fn pieces(&mut self, to: Offset) -> Vec<Piece> {
         let layout = self.shared.layout;
         let mut pieces = Vec::new();
-        let mut from = self.durable.offset;
+        let mut from = self.written.offset;
         while from < to {
             let base = layout.base(from);
             let end = to.min(layout.end(from));
@@ -119,7 +140,8 @@ impl Log {
         step.min(Offset(self.base(Offset(end.0 - 1)).0 + self.shared.layout.segment_bytes()))
     }
 
-    /// Tells what came of a write: [`Log::durable`] moves, and the next one may be asked for.
+    /// Tells what came of a write: [`Log::written_to`] moves, and [`Log::durable`] with it if it
+    /// was synced, and the next one may be asked for.
     ///
     /// # Errors
     /// Anything but a full disk: the node has to stop. The log gives out no further write.
@@ -138,14 +160,18 @@ impl Log {
             let gone = self.terms.partition_point(|(first, _)| *first <= self.start.index);
             self.terms.drain(..gone.saturating_sub(1));
         }
-        self.durable = match self.cut {
+        self.written = match self.cut {
             Some(cut) if cut.offset < flight.to.offset => cut,
             _ => flight.to,
         };
+        if flight.when == When::Now {
+            self.durable = self.written;
+            self.shared.set_durable(self.durable.offset);
+        }
         if let (Some(cut), None) = (flight.cut, self.cut) {
             self.dirty = flight.to.offset.max(cut.offset);
         }
-        self.shared.set_readable(self.durable.offset);
+        self.shared.set_readable(self.written.offset);
         let sealed = |end: Offset| end <= self.durable.offset;
         while let Some(content) = self.tail.front()
             && content.seal.is_some_and(|seal| sealed(seal.offset))

@@ -115,10 +115,16 @@ impl Reader {
         &self.shared
     }
 
-    /// Up to where frames are durable on this disk.
+    /// Up to where frames are written to this disk.
     #[must_use]
     pub fn end(&self) -> Offset {
         self.shared.readable()
+    }
+
+    /// Up to where they survive a power cut, too.
+    #[must_use]
+    pub fn durable(&self) -> Offset {
+        self.shared.durable()
     }
 
     /// The next whole frames from `from` on, a boundary between frames, that end at or below `to`:

@@ -2,9 +2,9 @@
 //! reading may go.
 //!
 //! Jobs change the map, on the threads that run them, before the files, and forget what was opened
-//! after them; the owner only moves `readable`. So whoever finds a file that is not as the map said
-//! finds the map changed, too, and looks again. No file is opened, renamed or removed under the
-//! map's lock, which every read takes.
+//! after them; the owner only moves `readable` and `durable`. So whoever finds a file that is not
+//! as the map said finds the map changed, too, and looks again. No file is opened, renamed or
+//! removed under the map's lock, which every read takes.
 
 use crate::disk::{Disk, File, Open};
 use crate::journal::Journaled;
@@ -27,6 +27,7 @@ pub(crate) struct Shared {
     pub disk: Arc<dyn Disk>,
     pub layout: Layout,
     readable: AtomicU64,
+    durable: AtomicU64,
     map: RwLock<Map>,
 }
 
@@ -73,17 +74,26 @@ impl Segment {
 
 impl Shared {
     pub(crate) fn new(disk: Arc<dyn Disk>, layout: Layout, end: Offset, map: Map) -> Arc<Shared> {
-        let readable = AtomicU64::new(end.0);
-        Arc::new(Shared { disk, layout, readable, map: RwLock::new(map) })
+        let (readable, durable) = (AtomicU64::new(end.0), AtomicU64::new(end.0));
+        Arc::new(Shared { disk, layout, readable, durable, map: RwLock::new(map) })
     }
 
-    /// Up to where frames are durable and may be read from files.
+    /// Up to where frames are written and may be read from files.
     pub(crate) fn readable(&self) -> Offset {
         Offset(self.readable.load(Ordering::Acquire))
     }
 
     pub(crate) fn set_readable(&self, end: Offset) {
         self.readable.store(end.0, Ordering::Release);
+    }
+
+    /// Up to where frames survive a power cut.
+    pub(crate) fn durable(&self) -> Offset {
+        Offset(self.durable.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn set_durable(&self, end: Offset) {
+        self.durable.store(end.0, Ordering::Release);
     }
 
     pub(crate) fn map(&self) -> RwLockReadGuard<'_, Map> {

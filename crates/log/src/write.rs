@@ -11,13 +11,16 @@
 //!     a new file's name                                                          one
 //! ```
 //! In the steady state there is only the third step, with one segment that has room: one sync. If
-//! the write is small, a [`Journal`](crate::Journal) may take the sync's place.
+//! the write is small, a [`Journal`](crate::Journal) may take the sync's place. One whose frames
+//! are synced later ([`Log::next_write_unsynced`](crate::Log::next_write_unsynced)) has none; one
+//! that may be nothing but that sync follows.
 
 use crate::Fault;
 use crate::chunk;
 use crate::disk::{File, Open};
 use crate::journal::Part;
 use crate::layout::{Layout, Position};
+use crate::log::When;
 use crate::segment::{Content, Mark};
 use crate::shared::{Segment, Shared};
 use crate::superblock::Superblock;
@@ -43,6 +46,10 @@ pub struct Write {
     pub(crate) superblock: Option<Superblock>,
     pub(crate) cut: Option<Cut>,
     pub(crate) pieces: Vec<Piece>,
+    /// When its frames are synced.
+    pub(crate) when: When,
+    /// The segment in which frames of earlier writes lie that are not synced.
+    pub(crate) owed: Option<Offset>,
     /// The only piece was written, or could not be.
     pub(crate) begun: Option<Result<Begun, Failure>>,
 }
@@ -132,7 +139,7 @@ impl Written {
 }
 
 impl Write {
-    /// Log bytes that this makes durable.
+    /// Log bytes that this writes.
     #[must_use]
     pub fn log_bytes(&self) -> u64 {
         self.pieces.iter().map(|piece| piece.to.0 - piece.from.0).sum()
@@ -157,14 +164,35 @@ impl Write {
 
     /// What was written so will be synced.
     pub(crate) fn hint(&self) {
+        if self.when == When::Later {
+            return;
+        }
         if let ([piece], Some(Ok(Begun { file, .. }))) = (&self.pieces[..], &self.begun) {
             file.begin_sync(piece.from.0 - piece.base.0, piece.fill_to.0 - piece.from.0);
         }
     }
 
-    /// Whether a [`Journal`](crate::Journal) may take it: some frames for space that is there.
+    /// Whether a [`Journal`](crate::Journal) may take it: some frames for space that is there,
+    /// which are to be synced, and nothing before them.
     #[must_use]
     pub fn is_small(&self) -> bool {
+        self.when == When::Now && self.owed.is_none() && self.is_short()
+    }
+
+    /// As [`Write::is_small`], but its frames may be synced later: then it waits for no disk,
+    /// unless the system has it wait.
+    #[must_use]
+    pub fn is_brief(&self) -> bool {
+        (self.when == When::Later || self.owed.is_none()) && self.is_short()
+    }
+
+    /// Whether its frames are written and synced later.
+    #[must_use]
+    pub fn leaves_unsynced(&self) -> bool {
+        self.when == When::Later
+    }
+
+    fn is_short(&self) -> bool {
         let [piece] = &self.pieces[..] else { return false };
         let is_plain = self.superblock.is_none() && self.cut.is_none() && piece.full.is_none();
         is_plain && piece.fill_to == piece.to && self.log_bytes() <= JOURNAL_WRITE_BYTES_MAX
@@ -204,11 +232,15 @@ impl Write {
             tally.superblock();
         }
         if let Some(cut) = self.cut.take() {
+            // It syncs what it leaves of the segment, too.
             cut.run(&self.shared, tally)?;
+        } else if let Some(base) = self.owed.filter(|_| self.pieces.is_empty()) {
+            let file = self.shared.file(base, Open::Existing)?;
+            sync(&*file, base, tally)?;
         }
         for piece in std::mem::take(&mut self.pieces) {
             let begun = self.begun.take().unwrap_or_else(|| piece.write(&self.shared))?;
-            piece.finish(begun, &self.shared, tally)?;
+            piece.finish(begun, self.when, &self.shared, tally)?;
         }
         Ok(())
     }
@@ -305,6 +337,15 @@ pub(crate) fn full_or(fault: Fault) -> Failure {
     if fault.is_full() { Failure::Full } else { Failure::Fault(fault) }
 }
 
+/// Syncs the file of the segment at `base`.
+fn sync(file: &dyn File, base: Offset, tally: &mut Tally) -> Result<(), Fault> {
+    let synced = if planted::has(Bug::AckBeforeSync) { Ok(()) } else { file.sync() };
+    let synced = if planted::has(Bug::IgnoreFailedSync) { Ok(()) } else { synced };
+    synced.map_err(Fault::at("sync", &Layout::name(base)))?;
+    tally.syncs += 1;
+    Ok(())
+}
+
 impl Piece {
     fn write(&self, shared: &Shared) -> Result<Begun, Failure> {
         let name = Layout::name(self.base);
@@ -326,13 +367,19 @@ impl Piece {
         Ok(Begun { file, unnamed, bytes })
     }
 
-    fn finish(self, begun: Begun, shared: &Shared, tally: &mut Tally) -> Result<(), Failure> {
+    fn finish(
+        self,
+        begun: Begun,
+        when: When,
+        shared: &Shared,
+        tally: &mut Tally,
+    ) -> Result<(), Failure> {
         let Begun { file, unnamed, bytes } = begun;
-        let synced = if planted::has(Bug::AckBeforeSync) { Ok(()) } else { file.sync() };
-        let synced = if planted::has(Bug::IgnoreFailedSync) { Ok(()) } else { synced };
-        synced.map_err(Fault::at("sync", &Layout::name(self.base)))?;
         tally.bytes += bytes;
-        tally.syncs += 1;
+        if when == When::Now {
+            sync(&*file, self.base, tally)?;
+        }
+        // Whoever syncs its frames later syncs no name.
         if unnamed && !planted::has(Bug::ForgetNames) {
             shared.sync_name(self.base)?;
             tally.syncs += 1;

@@ -1,7 +1,8 @@
 //! Lives of a log on a disk that loses power: random steps from a seed, power cuts between any two
 //! operations of the disk, in recovery too, and full disks. After each reopening: everything that
-//! was reported durable is there and byte-equal, what was cut is not, the saved state is not an
-//! older one, and live frames of trimmed segments can still be read.
+//! was reported durable is there and byte-equal, and after an end of the process alone everything
+//! that was reported written; what was cut is not, the saved state is not an older one, and live
+//! frames of trimmed segments can still be read.
 
 #![allow(clippy::unwrap_used)] // helpers of tests
 
@@ -64,6 +65,7 @@ struct Life {
     cuts: u64,
     fulls: u64,
     torn: u64,
+    unsynced: u64,
 }
 
 impl Life {
@@ -92,6 +94,7 @@ impl Life {
             cuts: 0,
             fulls: 0,
             torn: 0,
+            unsynced: 0,
         }
     }
 
@@ -199,7 +202,11 @@ impl Life {
 
     fn take_write(&mut self) {
         if self.write.is_none() {
-            self.write = self.log.next_write();
+            // A third of them leave the sync to a later one.
+            self.write = match self.random.below(3) {
+                0 => self.log.next_write_unsynced(),
+                _ => self.log.next_write(),
+            };
             if let Some(write) = self.write.as_mut().filter(|_| self.random.one_in(2)) {
                 write.begin();
             }
@@ -254,8 +261,10 @@ impl Life {
     }
 
     fn commit(&mut self) {
-        let durable = self.log.durable().index.0 as usize;
-        let more = durable.saturating_sub(self.committed);
+        let (written, durable) = (self.log.written_to(), self.log.durable());
+        assert!(durable.offset <= written.offset);
+        self.unsynced += u64::from(durable != written);
+        let more = (written.index.0 as usize).saturating_sub(self.committed);
         self.committed += self.random.below(more as u64 + 1) as usize;
     }
 
@@ -301,12 +310,12 @@ impl Life {
     }
 
     fn read_random(&mut self) {
-        let durable = self.log.durable().index.0;
+        let written = self.log.written_to().index.0;
         let start = self.log.start().index.0;
-        if durable == start {
+        if written == start {
             return;
         }
-        let index = start + 1 + self.random.below(durable - start);
+        let index = start + 1 + self.random.below(written - start);
         let known = &self.path[index as usize - 1];
         assert_eq!(self.log.reader().find(Index(index)).unwrap(), known.offset);
         assert_eq!(self.log.reader().position(Index(index)).unwrap().offset, known.end);
@@ -334,10 +343,14 @@ impl Life {
             }
         }
         (self.write, self.dying) = (None, false);
+        let mut left = self.log.written_to();
         loop {
             self.disk = match self.random.below(4) {
                 0 => self.disk.restart(),
-                _ => self.disk.crash(self.random.draw()),
+                _ => {
+                    left = self.log.durable();
+                    self.disk.crash(self.random.draw())
+                }
             };
             self.disk.set_space(None);
             self.disk.set_weather(None);
@@ -348,10 +361,9 @@ impl Life {
             self.disk.set_weather(None);
             match opened {
                 Ok((log, opened)) => {
-                    let durable = self.log.durable();
                     self.log = log;
                     self.torn += u64::from(opened.torn.is_some());
-                    self.reopened(durable.index);
+                    self.reopened(left.index);
                     return;
                 }
                 Err(OpenError::Io(fault)) => {
@@ -362,9 +374,11 @@ impl Life {
         }
     }
 
-    fn reopened(&mut self, durable: Index) {
+    fn reopened(&mut self, left: Index) {
         let end = self.log.end();
-        assert!(end.index >= durable, "lost: {durable:?} was durable, the end is {end:?}");
+        assert!(end.index >= left, "lost: {left:?} had to be left, the end is {end:?}");
+        assert!(self.log.durable() == end && self.log.written_to() == end);
+        self.committed = self.committed.min(end.index.0 as usize);
         assert!(self.log.start().index >= self.start, "the start went back");
         let hard = self.log.hard_state();
         let at = self.saved.iter().position(|saved| *saved == hard).expect("an older state");
@@ -443,9 +457,10 @@ fn more_lives() {
     assert!(seen.iter().all(|count| *count > 0), "each fault was there: {seen:?}");
 }
 
-/// Lives these lives; how many crashes, torn tails, trims, cuts and full disks there were.
-fn live(seeds: std::ops::Range<u64>) -> [u64; 5] {
-    let mut seen = [0; 5];
+/// Lives these lives; how many crashes, torn tails, trims, cuts, full disks, and times with
+/// something unsynced there were.
+fn live(seeds: std::ops::Range<u64>) -> [u64; 6] {
+    let mut seen = [0; 6];
     let life = |seed| {
         let mut life = Life::begin(seed);
         for _ in 0..120 {
@@ -455,7 +470,7 @@ fn live(seeds: std::ops::Range<u64>) -> [u64; 5] {
         life
     };
     support::live(seeds, life, |life| {
-        let counts = [life.crashes, life.torn, life.trims, life.cuts, life.fulls];
+        let counts = [life.crashes, life.torn, life.trims, life.cuts, life.fulls, life.unsynced];
         seen.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
     });
     seen

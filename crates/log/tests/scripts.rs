@@ -65,10 +65,18 @@ impl Story {
                 self.take();
                 self.finish();
             }
+            "unsynced" => {
+                assert!(self.write.is_none(), "finish the write before");
+                self.write = self.log().next_write_unsynced();
+                match &self.write {
+                    Some(_) => self.finish(),
+                    None => self.say("nothing to write"),
+                }
+            }
             "finish" => self.finish(),
             "cut" => self.log().cut_after(Index(number(1))).unwrap(),
             "release" => {
-                let upto = self.log().durable().offset;
+                let upto = self.log().end().offset;
                 self.log().release(upto);
                 let left = self.log().unreleased_bytes();
                 self.say(format!("{left} B in memory"));
@@ -169,8 +177,13 @@ impl Story {
         let full = if done.disk_full() { "disk full; " } else { "" };
         let (bytes, syncs) = (done.bytes(), done.syncs());
         self.log().written(done).unwrap();
-        let durable = place(self.log().durable());
-        self.say(format!("{full}{log_bytes} of {bytes} B, {syncs} syncs; durable: {durable}"));
+        let (durable, written) = (self.log().durable(), self.log().written_to());
+        let written =
+            if written == durable { String::new() } else { format!("; {}", place(written)) };
+        let durable = place(durable);
+        self.say(format!(
+            "{full}{log_bytes} of {bytes} B, {syncs} syncs; durable: {durable}{written}"
+        ));
     }
 
     fn trim(&mut self, persisted: u64, live: &[&str]) {

@@ -125,7 +125,16 @@ impl Directory {
             let detail = format!("there are {NAMESPACES_MAX} namespaces, and no more can be made");
             return Err(Refusal::new(Code::LimitReached, detail));
         }
-        let placed = Placed { shard: self.next, options, replicas: self.next_replicas() };
+        let replicas = self.next_replicas();
+        if replicas.len() > 1 && options.durability != Durability::Quorum {
+            let detail = format!(
+                "interval durability is for namespaces with one replica; here they get {}, and are \
+                 always synced",
+                replicas.len()
+            );
+            return Err(Refusal::new(Code::OptionsConflict, detail));
+        }
+        let placed = Placed { shard: self.next, options, replicas };
         self.next = ShardId(self.next.0 + 1);
         self.namespaces.insert(name.to_owned(), placed.clone());
         self.dirty.insert(name.to_owned(), Some(placed.clone()));

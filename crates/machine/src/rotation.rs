@@ -40,8 +40,10 @@ pub(crate) struct Rotation {
     trees: Vec<Lack>,
     /// Units whose shard tree is not on disk.
     units: VecDeque<Unit>,
-    /// Where the last rotation stood.
+    /// Where the last rotation stood, and where the frame behind it begins, if there was one since
+    /// the machine was opened.
     rotated: Offset,
+    rotated_to: Offset,
     /// Somebody asked for a rotation.
     wanted: bool,
     pub(crate) configuration_dirty: bool,
@@ -118,6 +120,7 @@ impl Rotation {
         let retention_floors = std::mem::take(&mut self.floors_moved);
         self.units.push_back(Unit { mark: mark.applied, history_floor, retention_floors });
         self.rotated = mark.applied;
+        self.rotated_to = mark.next;
         self.wanted = false;
     }
 
@@ -145,13 +148,34 @@ impl<T: Tables> Machine<T> {
     /// # Errors
     /// [`Fault`].
     pub fn maintain(&mut self) -> Result<Option<T::Job>, Fault> {
+        self.rotate_if_due()?;
+        Ok(self.job())
+    }
+
+    /// The first half of [`Machine::maintain`]: rotates memtables when it is time.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub fn rotate_if_due(&mut self) -> Result<(), Fault> {
         self.see_marks();
         match self.due() {
             Some(trees) => self.rotate(&trees)?,
             None if !self.rotation.is_stuck() => self.rotation.wanted = false,
             None => {}
         }
-        Ok(self.tables.job())
+        Ok(())
+    }
+
+    /// The second half: the next piece of background work. It makes nothing durable that lies
+    /// behind [`Machine::rotated_to`] when it is handed out.
+    pub fn job(&mut self) -> Option<T::Job> {
+        self.tables.job()
+    }
+
+    /// Where the last frame ends that a rotation took in since the machine was opened.
+    #[must_use]
+    pub fn rotated_to(&self) -> Offset {
+        self.rotation.rotated_to
     }
 
     /// Whether [`Machine::maintain`] would rotate memtables now.

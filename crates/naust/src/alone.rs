@@ -39,7 +39,7 @@ impl Writes {
         let Some(Job { shard, write, .. }) = self.jobs.first() else { return true };
         let bytes = write.log_bytes();
         let may = self.alone.may_write(*shard, bytes, self.jobs.len(), now_ms);
-        if may && write.is_small() && self.lone.is_none() {
+        if may && write.is_brief() && self.lone.is_none() {
             self.lone = self.jobs.pop();
         }
         self.jobs.is_empty()

@@ -217,6 +217,9 @@ impl Worker {
         if self.node.is_flush_due() {
             rest_ms = rest_ms.min(1);
         }
+        if let Some(at_ms) = self.node.sync_due_ms() {
+            rest_ms = rest_ms.min(at_ms.saturating_sub(self.now.monotonic_ms));
+        }
         let timeout = match (sleeps, self.wiring.readable()) {
             (true, _) => Duration::from_millis(rest_ms),
             (false, Some(Whom::All)) => Duration::ZERO,

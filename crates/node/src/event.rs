@@ -203,6 +203,9 @@ pub struct Progress {
     pub floors: Option<Vec<u8>>,
     /// Something of the shard expires by time alone: look again in a while, even if it is idle.
     pub ages: bool,
+    /// Tables are to be written to disk once the log is synced up to here: then
+    /// [`views::Job::Synced`](crate::views::Job::Synced).
+    pub wants_synced: Option<Offset>,
 }
 
 /// What the views of a shard need of its old log.

@@ -50,7 +50,8 @@
 //! # Invariants
 //!
 //! * A commit is acknowledged only after its frame is durable on a quorum *and* on this disk, and
-//!   folded in here.
+//!   folded in here. In a namespace with an interval between syncs it need only be written on this
+//!   disk while that has the only replica (`shard::interval`).
 //! * Every admitted request gets exactly one reply, or its connection is closed.
 //! * Requests, their bytes, unapplied frames and waiting reads are bounded; before a bound
 //!   connections are paused, past it the answer is `Overloaded`.
@@ -61,12 +62,6 @@
 //!   others go on. Nothing goes on without shard 0.
 //! * An idle shard of a lone voter costs no tick and writes nothing: it campaigns when it is
 //!   first written to, and reads of it need no campaign.
-//!
-//! # Absent
-//!
-//! Interval durability is refused with `OptionsConflict`: what is acknowledged before it is
-//! synced would have to survive the end of the process at least, and the log writes and syncs
-//! in one step.
 
 pub mod answer;
 pub mod clock;

@@ -101,6 +101,8 @@ pub struct Node {
     /// Those whose followers are to be told something soon.
     owing: Vec<ShardId>,
     timers: BTreeSet<(u64, ShardId)>,
+    /// When what is written to logs has to be synced.
+    syncs: BTreeSet<(u64, ShardId)>,
     /// Log bytes of all shards that are staged and not yet folded in.
     unapplied_bytes: u64,
     /// Bytes of replies since the last flush that list namespaces.
@@ -157,6 +159,7 @@ impl Node {
             touched: Vec::new(),
             owing: Vec::new(),
             timers: BTreeSet::new(),
+            syncs: BTreeSet::new(),
             unapplied_bytes: 0,
             listed_bytes: 0,
             life: Life::Serving,
@@ -242,6 +245,7 @@ impl Node {
                 Node::touch(&mut self.touched, shard);
             }
         }
+        self.touch_due_for_sync(now);
         let mut touched = std::mem::take(&mut self.touched);
         let mut asks = Vec::new();
         for id in touched.drain(..) {
@@ -262,6 +266,7 @@ impl Node {
                 next.map(|at| self.timers.insert((at, id)));
                 shard.timer_ms = next;
             }
+            shard.set_sync_timer(&mut self.syncs);
         }
         self.touched = touched;
         for asked in asks {
@@ -279,6 +284,25 @@ impl Node {
     #[must_use]
     pub fn is_flush_due(&self) -> bool {
         !self.owing.is_empty()
+    }
+
+    /// When the next [`flush`](Node::flush) is due at the latest, by the monotonic clock, because
+    /// something that is written has to be synced.
+    #[must_use]
+    pub fn sync_due_ms(&self) -> Option<u64> {
+        self.syncs.first().map(|(at, _)| *at)
+    }
+
+    fn touch_due_for_sync(&mut self, now: Now) {
+        while let Some((at, id)) = self.syncs.first().copied()
+            && at <= now.monotonic_ms
+        {
+            self.syncs.pop_first();
+            if let Some(shard) = self.shards.get_mut(&id) {
+                shard.forget_sync_timer();
+                Node::touch(&mut self.touched, shard);
+            }
+        }
     }
 
     /// Whether this worker owns a shard.
@@ -410,6 +434,7 @@ impl Node {
         self.hand_over_all(now);
         for shard in self.shards.values_mut() {
             shard.end_polls();
+            shard.stop_waiting_for_syncs();
             Node::touch(&mut self.touched, shard);
             effects.push(Effect::Views { shard: shard.id, job: views::Job::EndPolls });
         }

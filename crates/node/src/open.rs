@@ -245,6 +245,7 @@ pub fn shard<T: Tables>(
         needs: None,
         floors: None,
         ages: true,
+        wants_synced: None,
     };
     let segment_bytes = log.layout().segment_bytes();
     let for_views = ForViews { machine, segment_bytes, log: reader };

@@ -15,6 +15,7 @@
 //! what Raft appends of its own is staged before anything else;
 //! `under_way[i]` is the entry `first + i`; one write of the log is under way at most.
 
+mod interval;
 mod lag;
 mod mend;
 mod noting;
@@ -36,6 +37,7 @@ use crate::peers::Peers;
 use crate::transfer::Adopt;
 use crate::views::Waiter;
 use crate::{ConnectionId, Effect, Now, answer, views};
+use interval::Interval;
 use naust_consensus::{EntryKind, Replica, Role};
 use naust_log::{Extended, Fault, Log, Staged, Trimmed, Written};
 use naust_wire::frame::Kind;
@@ -94,6 +96,7 @@ pub(crate) struct Shard {
     /// When to try again.
     retry_ms: Option<u64>,
     ages_ms: Option<u64>,
+    interval: Interval,
     trimming: Trimming,
     noting: Noting,
     pub(crate) waiting: Waiting,
@@ -157,6 +160,8 @@ impl Shard {
         let end = log.end();
         let last = (end.index.0 > 0).then_some(end.time);
         let waiter = Waiter::NOBODY;
+        let mut interval = Interval::default();
+        interval.note_change(end.index);
         Shard {
             id: shard,
             node: log.identity().node,
@@ -177,6 +182,7 @@ impl Shard {
             retry_ms: None,
             // What expired while it was closed is found out without a write.
             ages_ms: Some(now.monotonic_ms + AGES_MS),
+            interval,
             trimming: Trimming::default(),
             noting: Noting::default(),
             waiting: Waiting::default(),
@@ -231,7 +237,8 @@ impl Shard {
     /// Whether everything that was staged is folded in; once it was given up, everything that the
     /// views were given.
     pub(crate) fn is_settled(&self) -> bool {
-        let all = self.applied.index == self.log.end().index;
+        let last = self.log.end().index;
+        let all = self.applied.index == last && self.log.durable().index == last;
         (all || self.is_given_up && self.has_views_done()) && self.waiting.is_empty()
     }
 
@@ -321,7 +328,8 @@ impl Shard {
         self.drive_transfers(now, peers, effects);
         self.drive_mending(now, peers, effects);
         self.drive_trimming(now, effects);
-        if let Some(write) = self.log.next_write() {
+        self.tell_synced(effects);
+        if let Some(write) = self.next_write(now) {
             self.writing = Some(self.readies.back().map_or(0, |(number, _)| *number));
             self.transfers.pace.write_begins(now.monotonic_ms);
             effects.push(Effect::Write { shard: self.id, write });
@@ -352,7 +360,7 @@ impl Shard {
         self.wake();
         if self.replica.is_lone_voter() && self.replica.role() != Role::Leader {
             // Whatever was ever acknowledged lies in its log; there is nobody to ask.
-            self.waiting.all_wait_for(self.log.durable().index);
+            self.waiting.all_wait_for(self.log.written_to().index);
             return;
         }
         if planted::has(Bug::FollowerReadsAlone) && self.replica.role() != Role::Leader {
@@ -409,6 +417,7 @@ impl Shard {
         };
         let time = self.log.end().time;
         let staged = self.log.stage(kind, term, index, time, body);
+        self.interval.note_change(index);
         self.under_way.push_back(UnderWay { waiter: Waiter::NOBODY, end: staged.end });
     }
 
@@ -418,11 +427,13 @@ impl Shard {
         let number = self.writing.take().expect("a write was under way");
         self.transfers.pace.write_ended(now.monotonic_ms);
         self.note_space(now);
-        let durable = self.log.durable().index;
+        self.note_synced();
+        // Only what is written while this is the only replica is not durable, too.
+        let written = self.log.written_to().index;
         let mut persisted = None;
         while let Some((first, last)) = self.readies.front()
             && *first <= number
-            && *last <= durable
+            && *last <= written
         {
             persisted = Some(*first);
             self.readies.pop_front();
@@ -442,7 +453,7 @@ impl Shard {
         self.log.extended(extended)
     }
 
-    /// Gives committed frames, which are on this disk too, to the views.
+    /// Gives committed frames, which this disk was given too, to the views.
     fn hand_over(&mut self, effects: &mut Vec<Effect>) {
         while self.handed.0 < self.committed {
             let (handed, from) = self.handed;
@@ -509,11 +520,12 @@ impl Shard {
         if progress.ages && self.ages_ms.is_none() {
             self.ages_ms = Some(now.monotonic_ms + AGES_MS);
         }
+        self.interval.want(progress.wants_synced);
         let Progress { needs, .. } = &progress;
         if let Some(needs) = needs {
             self.trimming.learn(needs);
         }
-        self.applied = Progress { needs: None, floors: None, ..progress };
+        self.applied = Progress { needs: None, floors: None, wants_synced: None, ..progress };
     }
 
     /// Reads whose moment has come.

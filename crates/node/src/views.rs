@@ -63,6 +63,8 @@ pub enum Job {
     Current(DirectoryAsk),
     /// Bring everything that was folded in to disk, then say [`Output::Flushed`].
     Flush,
+    /// The log is synced as far as [`Progress::wants_synced`] said.
+    Synced,
 }
 
 /// What [`Views::fold_here`] left over.
@@ -226,7 +228,7 @@ impl<T: Tables> Views<T> {
                 shard.tell_current(ask, outputs);
                 Ok(())
             }
-            Job::Closed(_) | Job::EndPolls | Job::Query(_) => Ok(()),
+            Job::Closed(_) | Job::EndPolls | Job::Query(_) | Job::Synced => Ok(()),
         };
         self.settle(id, done, outputs);
         self.wake(now, id, woken, outputs);

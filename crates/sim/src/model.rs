@@ -14,7 +14,9 @@ use naust_wire::control::{Control, Floored};
 use naust_wire::frame::Kind;
 use naust_wire::limits::{FRAME_HEADER_BYTES, RANGE_DELETE_KEYS_MAX, RECENT_WRITES_LOG_BYTES};
 use naust_wire::message::{Message, Refusal};
-use naust_wire::options::{Compaction, KeyspaceOptions, NamespaceOptions, StreamOptions};
+use naust_wire::options::{
+    Compaction, Durability, KeyspaceOptions, NamespaceOptions, StreamOptions,
+};
 use naust_wire::reply::{Committed, RangeDeleted, Refused};
 use naust_wire::{Code, NodeId, Offset, SessionId, ShardId};
 use sessions::{Admission, Sessions};
@@ -293,6 +295,9 @@ impl Model {
             Control::CreateNamespace { name, options } => {
                 if name == DEFAULT || self.namespaces.contains_key(&name) {
                     return Verdict::Failed(Code::NamespaceExists);
+                }
+                if options.durability != Durability::Quorum && self.nodes.len() > 1 {
+                    return Verdict::Failed(Code::OptionsConflict);
                 }
                 let shard = ShardId(self.shards.len() as u32 + SHARD_OF_DEFAULT.0 + 1);
                 self.namespaces.insert(name, (shard, options));

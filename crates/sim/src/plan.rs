@@ -58,6 +58,8 @@ pub struct Plan {
     pub segment_bytes: u64,
     /// Options of the namespaces that are made on the way.
     pub options: NamespaceOptions,
+    /// Their durability, if its node is alone.
+    pub durability_alone: Durability,
     /// How machines spend memory: little, so that they flush often.
     pub machine: MachineOptions,
 }
@@ -214,7 +216,7 @@ impl Plan {
             _ => {}
         }
         let faults = Faults::draw(generator, mode);
-        let options = options(generator);
+        let (options, durability_alone) = options(generator);
         let machine = MachineOptions {
             memtable_bytes: generator.skewed(1 << 10, 1 << 20),
             replay_bytes_max: generator.skewed(1 << 12, 1 << 21),
@@ -232,6 +234,7 @@ impl Plan {
             cluster: Cluster { nodes: 1, ..Cluster::default() },
             besides: Besides::default(),
             options,
+            durability_alone,
             machine,
         }
     }
@@ -239,6 +242,9 @@ impl Plan {
     /// The same life with several nodes.
     #[must_use]
     pub fn with(mut self, cluster: Cluster) -> Plan {
+        if cluster.nodes == 1 {
+            self.options.durability = self.durability_alone;
+        }
         if cluster.nodes > 1 {
             let faults = &mut self.faults;
             faults.rot_micros = match self.mode {
@@ -289,18 +295,24 @@ fn segment_bits(work: &Work) -> u64 {
     u64::from(bytes.next_power_of_two().trailing_zeros())
 }
 
-fn options(generator: &mut Generator) -> NamespaceOptions {
-    // Interval durability is not offered yet: whoever asks for it has to be told so.
-    let durability = if generator.below(50) == 0 {
-        Durability::IntervalMs(generator.between(1, 200) as u32)
-    } else {
-        Durability::Quorum
+/// Intervals of namespaces of a node that is alone: of about a quarter of those nodes.
+const INTERVALS_MS: [u32; 12] = [1, 2, 5, 10, 15, 25, 40, 60, 100, 200, 400, 1000];
+
+/// The options of a life's namespaces, and their durability if its node is alone.
+fn options(generator: &mut Generator) -> (NamespaceOptions, Durability) {
+    // Where several nodes are known, whoever asks for it has to be told that it can't be had.
+    let drawn = generator.below(50);
+    let durability = match drawn {
+        0 => Durability::IntervalMs(generator.between(1, 200) as u32),
+        _ => Durability::Quorum,
     };
-    NamespaceOptions {
+    let alone = INTERVALS_MS.get(drawn as usize).map(|ms| Durability::IntervalMs(*ms));
+    let options = NamespaceOptions {
         history_ms: if generator.coin() { 0 } else { generator.skewed(1, 60_000) },
         history_bytes: if generator.coin() { 0 } else { generator.skewed(1, 1 << 23) },
         durability,
-    }
+    };
+    (options, alone.unwrap_or(durability))
 }
 
 impl Work {

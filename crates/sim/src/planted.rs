@@ -44,7 +44,9 @@ pub fn wanted(bug: Bug) -> Option<Wanted> {
         | Bug::StreamGap
         | Bug::NumberedTwice
         | Bug::HalfPages
-        | Bug::CountGone => (1, Mode::Promised),
+        | Bug::CountGone
+        | Bug::TablesAhead
+        | Bug::SyncNever => (1, Mode::Promised),
         Bug::CutDamage | Bug::BelieveFrames => (1, Mode::Beyond),
         Bug::ForgetVote
         | Bug::ReplayOverCut

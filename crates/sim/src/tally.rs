@@ -49,7 +49,7 @@ pub struct Tally {
 }
 
 /// What many lives have to reach, or they prove little: marks and faults by name.
-const WANTED: [&str; 86] = [
+const WANTED: [&str; 88] = [
     "block that can't be read",
     "blocks of another place",
     "blocks that never arrived",
@@ -89,6 +89,7 @@ const WANTED: [&str; 86] = [
     "clients that went elsewhere",
     "committed",
     "committed before",
+    "committed, not synced",
     "control done",
     "corrupt",
     "cursor",
@@ -106,6 +107,7 @@ const WANTED: [&str; 86] = [
     "journals that were replayed",
     "logs measured on disk",
     "logs measured that had old segments",
+    "losses that interval durability allows",
     "namespace_exists",
     "namespace_not_found",
     "not_leader",

@@ -8,7 +8,8 @@
 //! * [`member`]: a node: its disks and tables, and the process that may run on them;
 //! * [`effects`]: what a process wants done;
 //! * `journal`: small writes of several logs, made together;
-//! * [`opening`]: a shard is opened, and compared with what was;
+//! * [`opening`]: a shard is opened, and compared with what was; [`unsynced`]: what a power cut may
+//!   have taken of it;
 //! * [`network`]: what lies between nodes;
 //! * [`faults`], [`disturbances`]: what goes wrong with nodes, and between them;
 //! * [`operator`]: who has nodes join and leave;
@@ -33,6 +34,7 @@ pub mod replicas;
 pub mod rot;
 pub mod shards;
 pub mod transfers;
+pub mod unsynced;
 pub mod wounds;
 
 use crate::checkers::Excuses;

@@ -74,13 +74,17 @@ pub enum Bug {
     ReadBehind,
     /// `node` does not try again to write to a disk that was full.
     TryOnce,
+    /// `node` writes tables to disk ahead of the log that they rest on.
+    TablesAhead,
+    /// `node` leaves what may wait for its sync without one, however long.
+    SyncNever,
     /// `store` drops all versions of a row but the newest when it merges, also those in the window.
     DropWindow,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 33] = [
+    pub const ALL: [Bug; 35] = [
         Bug::AckBeforeSync,
         Bug::IgnoreFailedSync,
         Bug::ForgetNames,
@@ -113,6 +117,8 @@ impl Bug {
         Bug::CountGone,
         Bug::ReadBehind,
         Bug::TryOnce,
+        Bug::TablesAhead,
+        Bug::SyncNever,
         Bug::DropWindow,
     ];
 }

@@ -8,6 +8,7 @@ use crate::server::State;
 use axum::http::StatusCode;
 use naust_client::{Cluster, SessionId};
 use naust_wire::NodeId;
+use naust_wire::options::Durability;
 use naust_wire::reply::{Namespace, Node};
 use serde_json::{Value, json};
 
@@ -96,13 +97,17 @@ fn describe(namespace: &Namespace, name: &impl Fn(NodeId) -> Value) -> Value {
             "end": replica.end.map(|end| end.0),
         })
     };
-    json!({
+    let mut told = json!({
         "name": namespace.name,
         "shard": namespace.shard.0,
         "leader": name(namespace.leader),
         "replicas": namespace.replicas.iter().map(replica).collect::<Vec<_>>(),
         "end": namespace.end.map(|end| end.0),
-    })
+    });
+    if let Durability::IntervalMs(ms) = namespace.options.durability {
+        told["interval_ms"] = ms.into();
+    }
+    told
 }
 
 /// A node's name; its id as text when it is not known, null for none.

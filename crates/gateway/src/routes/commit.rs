@@ -6,7 +6,7 @@ use crate::json;
 use crate::problem::Problem;
 use crate::request::{Request, identity_of, json as respond};
 use axum::http::StatusCode;
-use naust_client::{Committed, Namespace, RangeDeleted, SessionId};
+use naust_client::{Committed, Namespace, Offset, RangeDeleted, SessionId};
 use naust_wire::limits::HTTP_JSON_BYTES_MAX;
 use serde_json::{Map, Value, json};
 
@@ -45,6 +45,15 @@ pub async fn close_session(namespace: &Namespace, session: SessionId, request: R
     Ok(respond(StatusCode::OK, &json!({ "offset": offset.0 })))
 }
 
+/// What a route answers that writes one thing: the offset that is its own.
+pub(super) fn written_json(committed: &Committed, offset: Offset) -> Value {
+    let mut body = json!({ "offset": offset.0 });
+    if committed.interval {
+        body["interval"] = true.into();
+    }
+    body
+}
+
 fn committed_json(committed: &Committed) -> Value {
     let ids: Vec<u64> = committed.ids.iter().map(|id| id.0).collect();
     let mut body = json!({ "offset": committed.offset.0, "ids": ids });
@@ -72,7 +81,6 @@ fn range_json(range: &RangeDeleted) -> Value {
 mod tests {
     use super::*;
     use expect_test::expect;
-    use naust_client::Offset;
 
     #[test]
     fn a_reply_says_only_what_there_is_to_say() {
@@ -113,5 +121,8 @@ mod tests {
               ]
             }"#]]
         .assert_eq(&format!("{:#}", committed_json(&full)));
+        let (plain, full) = (written_json(&plain, Offset(6)), written_json(&full, Offset(6)));
+        assert_eq!(plain.to_string(), r#"{"offset":6}"#);
+        assert_eq!(full.to_string(), r#"{"interval":true,"offset":6}"#);
     }
 }

@@ -1,6 +1,7 @@
 //! Rows of keyspaces.
 
 use super::Answer;
+use super::commit::written_json;
 use crate::bytes_in_text::put_bytes;
 use crate::json;
 use crate::problem::Problem;
@@ -91,7 +92,7 @@ async fn commit(namespace: &Namespace, draft: &Draft<'_>, identity: Identity) ->
         .commit_draft(draft, identity)
         .await
         .map_err(|error| Problem::from(error).of_precondition())?;
-    let mut response = respond(StatusCode::OK, &json!({ "offset": committed.offset.0 }));
+    let mut response = respond(StatusCode::OK, &written_json(&committed, committed.offset));
     set(&mut response, header::ETAG, &format!("\"{}\"", committed.offset));
     Ok(response)
 }

@@ -1,6 +1,7 @@
 //! Records of streams, and cursors.
 
 use super::Answer;
+use super::commit::written_json;
 use crate::bytes_in_text::put_bytes;
 use crate::events;
 use crate::json;
@@ -57,7 +58,7 @@ pub async fn append(namespace: &Namespace, stream: &str, mut request: Request) -
     draft.append(stream, &body.bytes[..])?;
     let committed = namespace.commit_draft(&draft, identity).await?;
     let id = committed.ids.first().copied().unwrap_or(committed.offset);
-    Ok(respond(StatusCode::OK, &json!({ "offset": id.0 })))
+    Ok(respond(StatusCode::OK, &written_json(&committed, id)))
 }
 
 /// `PUT /v1/NS/streams/STREAM`
@@ -95,7 +96,7 @@ pub async fn advance(
     let mut draft = Draft::default();
     draft.advance(stream, name, json::cursor(&body.bytes)?)?;
     let committed = namespace.commit_draft(&draft, identity).await?;
-    Ok(respond(StatusCode::OK, &json!({ "offset": committed.offset.0 })))
+    Ok(respond(StatusCode::OK, &written_json(&committed, committed.offset)))
 }
 
 fn records_json(records: &Records) -> Value {

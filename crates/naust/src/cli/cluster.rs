@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use naust_client::{Client, Cluster as Seen, NodeId, Options};
 use naust_wire::limits::REPLICAS_DEFAULT;
+use naust_wire::options::Durability;
 use naust_wire::reply::{Namespace, Node};
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -266,7 +267,11 @@ pub fn print(
     namespace: &Namespace,
     nodes: &[Node],
 ) -> anyhow::Result<()> {
-    let Namespace { name, shard, end, leader, replicas, .. } = namespace;
+    let Namespace { name, shard, end, leader, replicas, options } = namespace;
+    let interval_ms = match options.durability {
+        Durability::Quorum => None,
+        Durability::IntervalMs(ms) => Some(ms),
+    };
     let name_of = |id: NodeId| {
         let known = nodes.iter().find(|node| node.id == id);
         known.map_or_else(|| id.to_string(), |node| node.name.clone())
@@ -281,10 +286,14 @@ pub fn print(
                 json!({ "node": name_of(one.node), "role": role(one.voter), "end": end })
             })
             .collect();
-        return out.json(&json!({
+        let mut told = json!({
             "namespace": name, "shard": shard.0, "end": end.map(|end| end.0), "leader": leader,
             "replicas": replicas,
-        }));
+        });
+        if let Some(ms) = interval_ms {
+            told["interval_ms"] = ms.into();
+        }
+        return out.json(&told);
     }
     let replicas: Vec<String> = replicas
         .iter()
@@ -299,5 +308,8 @@ pub fn print(
     let leader = leader.as_deref().unwrap_or("unknown");
     let replicas = replicas.join(", ");
     let end = end.map_or_else(|| "unknown".to_owned(), |end| end.to_string());
-    out.line(&format!("namespace {name} shard {shard} end {end} leader {leader} on {replicas}"))
+    let synced = interval_ms.map_or_else(String::new, |ms| format!(", synced within {ms} ms"));
+    out.line(&format!(
+        "namespace {name} shard {shard} end {end} leader {leader} on {replicas}{synced}"
+    ))
 }

@@ -30,8 +30,8 @@ enum What {
         /// Log bytes of history that reads may go back; 0: the default.
         #[arg(long, default_value_t = 0)]
         history_bytes: u64,
-        /// Acknowledge before the disk has it and sync every so many milliseconds: a power cut may
-        /// lose the last of it. This release refuses it.
+        /// Acknowledge what is written and sync it at most so many milliseconds later: a power cut
+        /// may take the last of it, a kill may not. Only while the namespace has one replica.
         #[arg(long)]
         interval_ms: Option<u32>,
     },

@@ -59,7 +59,7 @@ fn twenty_kills_behind_a_client_that_retries() {
 }
 
 /// Commits the numbers of one remainder modulo two until told to end; none may fail.
-async fn drive(
+pub async fn drive(
     namespace: &Namespace,
     first: u64,
     acknowledged: &AtomicU64,

@@ -99,8 +99,20 @@ impl Found {
     /// # Errors
     /// The first error of the node.
     pub async fn read_at(address: &str, level: Level) -> Result<Found, naust_client::Error> {
+        Found::read_in(address, "default", level).await
+    }
+
+    /// The same, of another namespace.
+    ///
+    /// # Errors
+    /// The first error of the node.
+    pub async fn read_in(
+        address: &str,
+        namespace: &str,
+        level: Level,
+    ) -> Result<Found, naust_client::Error> {
         let client = connect(address).await;
-        let namespace = client.namespace("default");
+        let namespace = client.namespace(namespace);
         let mut found = Found { rows: BTreeMap::new(), events: Vec::new(), last: None };
         let mut rows = namespace.kv(ROWS).range::<&[u8]>(..).level(level);
         while let Some(page) = rows.next_page().await? {

@@ -27,6 +27,7 @@ mod data_directory;
 mod demo;
 mod documents;
 mod full_disk;
+mod interval;
 mod intruders;
 mod kills;
 mod ledger;

@@ -290,6 +290,7 @@ impl Node {
         }
         let mut shard = Box::new(Shard::new(opened, now));
         shard.set_pace(&self.config.pace);
+        shard.set_durability(absent.options.durability);
         if !shard.is_alone() {
             shard.keep_what_is_left(now);
         }
@@ -520,6 +521,10 @@ impl Node {
     pub(super) fn remove_when_unused(&mut self, id: ShardId, effects: &mut Vec<Effect>) {
         let leaving = self.leaving.get(&id);
         if leaving.is_some_and(|shard| !shard.is_in_use() && shard.has_views_done()) {
+            let shard = self.leaving.get_mut(&id).expect("it was just seen");
+            if !matches!(shard.then, Then::Remove) && shard.sync_last(effects) {
+                return;
+            }
             let Some(mut shard) = self.leaving.remove(&id) else { return };
             match std::mem::replace(&mut shard.then, Then::Remove) {
                 Then::Remove => effects.push(Effect::Remove(id)),

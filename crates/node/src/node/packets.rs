@@ -8,7 +8,6 @@ use naust_wire::commit::Commit;
 use naust_wire::control::Control;
 use naust_wire::limits::{COMMIT_BODY_BYTES_MAX, REQUEST_BYTES_MAX, REQUESTS_MAX};
 use naust_wire::message::{Message, Refusal};
-use naust_wire::options::Durability;
 use naust_wire::packet::{self, Bad, Kind, Packet};
 use naust_wire::read::{Level, Query, Read};
 use naust_wire::reply::Failure;
@@ -265,29 +264,25 @@ impl Node {
 
 /// What a client may log, and where.
 fn check_control(control: &Control, shard: ShardId) -> Result<(), Failure> {
-    let (is_for_directory, options) = match control {
-        Control::CreateNamespace { options, .. } => (true, Some(options)),
+    let is_for_directory = match control {
         // Sessions of the directory are for what is made and removed there.
         Control::OpenSession { .. } | Control::CloseSession(_) | Control::NoteDigests => {
             return Ok(());
         }
-        Control::DeleteNamespace(_) | Control::SetNode { .. } | Control::RemoveNode(_) => {
-            (true, None)
-        }
+        Control::CreateNamespace { .. }
+        | Control::DeleteNamespace(_)
+        | Control::SetNode { .. }
+        | Control::RemoveNode(_) => true,
         Control::Floors(_) => {
             return Err(Failure::new(Code::BadArgument, "floors are the leader's to propose"));
         }
-        _ => (false, None),
+        _ => false,
     };
     if is_for_directory != (shard == ShardId::DIRECTORY) {
         return Err(match is_for_directory {
             true => Failure::new(Code::BadArgument, "namespaces and nodes come and go in shard 0"),
             false => no_namespace(shard),
         });
-    }
-    if options.is_some_and(|options| options.durability != Durability::Quorum) {
-        let detail = "interval durability is not offered by this release";
-        return Err(Failure::new(Code::OptionsConflict, detail));
     }
     Ok(())
 }

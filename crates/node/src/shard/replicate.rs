@@ -331,6 +331,7 @@ impl Shard {
             let what = format!("the leader's frames do not fit here: {refused}");
             Fault::of("continue", "the log", std::io::Error::other(what))
         })?;
+        self.interval.note_change(self.log.end().index);
         self.under_way.extend(ends.map(|end| UnderWay { waiter: Waiter::NOBODY, end }));
         Ok(())
     }

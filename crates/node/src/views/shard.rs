@@ -15,6 +15,7 @@ use naust_wire::limits::{
     FOLD_LOOK_BACK_BYTES_MAX, PAGE_BYTES_MAX, PAGE_ROWS_DEFAULT, TABLE_JOBS_PER_SHARD_MAX,
 };
 use naust_wire::message::Refusal;
+use naust_wire::planted::{self, Bug};
 use naust_wire::read::Query as Question;
 use naust_wire::reply::{Failure, Reply};
 use naust_wire::{Index, LogTime, NodeId, Offset, ShardId, reply};
@@ -51,6 +52,8 @@ pub(super) struct Shard<T: Tables> {
     /// No job is given out until it is time to try again.
     is_waiting: bool,
     jobs_under_way: usize,
+    /// No job is given out until the log is synced up to here, which the worker knows.
+    unsynced_below: Option<Offset>,
     /// What was committed could not be read back.
     pub(super) met_bad_log: bool,
 }
@@ -104,6 +107,7 @@ impl<T: Tables> Shard<T> {
             is_full: false,
             is_waiting: false,
             jobs_under_way: 0,
+            unsynced_below: None,
             met_bad_log: false,
         }
     }
@@ -195,6 +199,7 @@ impl<T: Tables> Shard<T> {
         let shard = self.id();
         let mut whole = self.machine.applied();
         let mut configured = false;
+        let durable = self.log.durable();
         let ended = apply.batch.for_each::<Ended>(&mut |frame| {
             let waiter = waiter_of(apply, frame.header.index);
             self.tell_directory(frame.header.offset, outputs);
@@ -213,7 +218,7 @@ impl<T: Tables> Shard<T> {
                 }
                 applied => {
                     if let Some(waiter) = waiter {
-                        replies.write(shard, waiter, applied);
+                        replies.write(shard, waiter, applied, durable);
                     }
                 }
             }
@@ -288,6 +293,7 @@ impl<T: Tables> Shard<T> {
             needs: None,
             floors: None,
             ages: self.may_age,
+            wants_synced: None,
         }
     }
 
@@ -366,11 +372,15 @@ impl<T: Tables> Shard<T> {
 
     /// Rotates memtables if it is time, and gives work to the background.
     pub(super) fn maintain(&mut self, outputs: &mut Vec<Output<T>>) -> Result<(), Fault> {
-        if self.is_waiting {
+        if self.is_waiting || self.waits_for_log(outputs) {
+            return Ok(());
+        }
+        self.machine.rotate_if_due()?;
+        if self.waits_for_log(outputs) {
             return Ok(());
         }
         while self.jobs_under_way < TABLE_JOBS_PER_SHARD_MAX
-            && let Some(job) = self.machine.maintain()?
+            && let Some(job) = self.machine.job()
         {
             self.jobs_under_way += 1;
             outputs.push(Output::Background { shard: self.id(), job });
@@ -382,6 +392,21 @@ impl<T: Tables> Shard<T> {
         }
         self.end_flush(outputs);
         Ok(())
+    }
+
+    /// What tables have on disk, the log beside them must have there too. What was rotated may be
+    /// of frames that are written and not synced yet: then the worker is told to hasten.
+    fn waits_for_log(&mut self, outputs: &mut Vec<Output<T>>) -> bool {
+        let rotated = self.machine.rotated_to();
+        if rotated <= self.log.durable() || planted::has(Bug::TablesAhead) {
+            self.unsynced_below = None;
+            return false;
+        }
+        if self.unsynced_below.replace(rotated) != Some(rotated) {
+            let wants_synced = Some(rotated);
+            outputs.push(Output::Progress(Progress { wants_synced, ..self.progress() }));
+        }
+        true
     }
 
     fn end_flush(&mut self, outputs: &mut Vec<Output<T>>) {
@@ -476,14 +501,15 @@ fn directory_change(change: Change, told: Option<Told>) -> DirectoryChange {
 }
 
 impl Replies {
-    /// The reply to who proposed a frame.
-    fn write(&mut self, shard: ShardId, waiter: Waiter, applied: Applied<'_>) {
+    /// The reply to who proposed a frame. What lies behind `durable` is not synced yet.
+    fn write(&mut self, shard: ShardId, waiter: Waiter, applied: Applied<'_>, durable: Offset) {
         let Waiter { connection, request } = waiter;
         let reply = match applied {
             Applied::Committed { offset, ids, ranges, duplicate, .. } => {
                 let mut committed = std::mem::take(&mut self.committed);
                 committed.offset = offset;
                 committed.duplicate = duplicate;
+                committed.interval = offset >= durable;
                 committed.ids.clear();
                 committed.ids.extend_from_slice(ids);
                 committed.ranges.clear();

@@ -23,6 +23,7 @@ impl World {
         match words[0] {
             "start" => self.start(),
             "crash" => self.crash(number(1)),
+            "kill" => self.kill(),
             "pass" => self.pass_ms(number(1)),
             "hold" => self.holds_writes = true,
             "free" => {

@@ -161,6 +161,15 @@ impl World {
         self.tables = crashed.collect();
     }
 
+    /// The process ends, and the power stays on.
+    pub fn kill(&mut self) {
+        self.is_running = false;
+        self.writes.clear();
+        self.disks = self.disks.iter().map(|(id, disk)| (*id, disk.restart())).collect();
+        let crashed = self.tables.iter().map(|(id, tables)| (*id, tables.crash()));
+        self.tables = crashed.collect();
+    }
+
     /// Gives events to the node as one burst, then does all that follows.
     pub fn burst(&mut self, events: Vec<Event<'_>>) {
         let mut effects = Vec::new();

@@ -64,6 +64,7 @@ fn show(reply: &Reply) -> String {
                 line += &format!(" deleted {}", range.deleted);
             }
             line + if committed.duplicate { " again" } else { "" }
+                + if committed.interval { ", not synced yet" } else { "" }
         }
         Reply::Refused(refused) => {
             format!("refused by condition {}, found {}", refused.condition, offset(refused.found))

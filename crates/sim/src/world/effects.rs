@@ -28,6 +28,9 @@ impl World {
     fn carry(&mut self, node: usize, effect: Effect) {
         let Some(process) = &mut self.members[node].process else { return };
         let life = (node, process.life);
+        if let Effect::Write { shard, .. } = &effect {
+            process.syncs.begins(*shard, self.schedule.now());
+        }
         match effect {
             Effect::Send { to, bytes } => self.deliver(to, bytes),
             Effect::Close(id) if self.network.has(id) => self.close_wire(id),
@@ -325,6 +328,13 @@ impl World {
             self.learn(shard, offset, &bytes);
             let end = offset.plus(bytes.len() as u64);
             self.members[node].handed.insert(shard, end);
+            let now = self.schedule.now();
+            if let Some(process) = &mut self.members[node].process
+                && let Some(readers) = process.readers.get(&shard)
+                && self.shards[&shard].may_lose()
+            {
+                process.syncs.shows(shard, end, readers.log.durable(), now);
+            }
         }
     }
 

@@ -230,6 +230,7 @@ impl World {
     }
 
     pub(super) fn ends(&mut self, node: usize) {
+        self.note_unsynced(node);
         self.snap_all(node);
         self.members[node].process = None;
         self.members[node].paused = None;
@@ -251,6 +252,7 @@ impl World {
     pub(super) fn take_power(&mut self, node: usize, when: &str) {
         let now = self.schedule.now();
         self.trace.note(now, format_args!("node {node} loses its power {when}"));
+        self.note_power_cut(node);
         let member = &mut self.members[node];
         member.doomed = None;
         for disk in member.disks.values_mut().chain([&mut member.journal]) {

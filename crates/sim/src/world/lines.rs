@@ -261,7 +261,9 @@ impl World {
         }
         request.answered = now;
         request.answers += 1;
-        if let Some(shard) = self.shards.get_mut(&request.shard) {
+        // It was on its way when the log lost what it is about.
+        let is_forgotten = request.answer == Answer::Lost;
+        if let Some(shard) = self.shards.get_mut(&request.shard).filter(|_| !is_forgotten) {
             request.ceiling = shard.chronicle.last().map_or(Offset::ZERO, |e| e.header.offset);
             let fresh = match (&request.asked, &reply) {
                 (Asked::Read(_), Reply::Row { at, .. } | Reply::Rows { at, .. }) => Some(*at),
@@ -277,7 +279,7 @@ impl World {
         }
         // Replicas learn one after the other that a namespace is gone.
         let removed = self.shards.get(&request.shard).is_some_and(|shard| shard.removed.is_some());
-        request.answer = match removed && self.members.len() > 1 {
+        request.answer = match is_forgotten || removed && self.members.len() > 1 {
             true => Answer::Lost,
             false => Answer::Reply(reply),
         };

@@ -4,6 +4,7 @@
 use super::journal;
 use super::network::{self, Link};
 use super::transfers::{Copied, Transfers};
+use super::unsynced::{Remains, Syncs};
 use super::{Happening, World};
 use crate::fuse::Fuse;
 use crate::generator::Generator;
@@ -103,6 +104,8 @@ pub struct Member {
     pub paused: Option<Vec<Happening>>,
     /// Up to where it gave frames of its logs to its views: these can never be gone.
     pub handed: BTreeMap<ShardId, Offset>,
+    /// What must be left of that of shards that acknowledge before they sync.
+    pub left: Remains,
     /// Shards that it removed with their namespaces.
     pub removed: BTreeSet<ShardId>,
     /// Its disks.
@@ -155,6 +158,7 @@ pub struct Process {
     /// When the last news of the views thread reach the worker.
     pub(super) news_from_views: Moment,
     pub(super) transfers: Transfers,
+    pub(super) syncs: Syncs,
     /// For small writes of several logs.
     pub(super) journal: Arc<Journal>,
     /// Those that were queued for it.
@@ -179,6 +183,7 @@ impl Member {
             drift_ppm: drift,
             paused: None,
             handed: BTreeMap::new(),
+            left: Remains::default(),
             removed: BTreeSet::new(),
             disks: BTreeMap::new(),
             journal: journal::disk(&sky),
@@ -266,6 +271,7 @@ impl World {
             views_free: now,
             news_from_views: now,
             transfers: Transfers::new(now),
+            syncs: Syncs::default(),
             journal: journal::none(&member.journal),
             together: Vec::new(),
         };
@@ -392,11 +398,17 @@ impl World {
             true => process.late_due = false,
             false => process.flush_due = false,
         }
+        process.syncs.flushes();
         process.node.flush(time, &mut process.effects);
         if process.node.is_flush_due() && !process.late_due {
             process.late_due = true;
             let inside = Inside::FlushLate;
             self.schedule.after(1000, Happening::Inside { node, inside });
+        }
+        if let Some(due_ms) = process.new_sync_due_ms() {
+            let wait_ms = due_ms.saturating_sub(time.monotonic_ms);
+            let inside = Inside::FlushLate;
+            self.schedule.after(wait_ms * 1000, Happening::Inside { node, inside });
         }
         self.carry_out(node.0);
     }
@@ -418,7 +430,12 @@ impl World {
     fn note_event(&mut self, node: (usize, u64), event: &Event<'_>) {
         let now = self.schedule.now();
         let (what, shard) = match event {
-            Event::Written { shard, .. } => ("written", *shard),
+            Event::Written { shard, .. } => {
+                if let Some(process) = self.process(node) {
+                    process.syncs.ended(*shard);
+                }
+                ("written", *shard)
+            }
             Event::Extended { shard, .. } => ("extended", *shard),
             Event::Trimmed { shard, .. } => ("trimmed", *shard),
             Event::Opened(opened) => ("opened", opened.shard),

@@ -107,6 +107,7 @@ impl World {
         } else {
             self.recovered_replica(node.0, id, &readers.log);
         }
+        self.members[node.0].left.opened(id);
         let Some(process) = self.process(node) else { return };
         process.readers.insert(id, readers);
         process.unread.remove(&id);
@@ -122,18 +123,9 @@ impl World {
         if self.shards[&id].removed.is_some() {
             return self.broken(format!("shard {id} was removed, and is opened again"));
         }
-        let known = self.shards[&id].chronicle.last().map(|entry| entry.header.offset);
-        let end = log.end();
-        if known.is_some_and(|known| known >= end) {
-            if !self.shards[&id].may_lose() {
-                let what =
-                    format!("shard {id}: {known:?} was committed, but the log ends at {end}");
-                self.violations.push(Violation::new("durability", what));
-                return;
-            }
-            self.tally.mark("losses that interval durability allows");
-            self.judge(self.excuses);
-            self.forget(id, end);
+        let shown = self.shards[&id].chronicle.last().map(|entry| entry.header.end());
+        if !self.has_what_it_must(0, id, shown.unwrap_or(Offset::FIRST), log.end()) {
+            return;
         }
         let from = self.shards[&id].chronicle.first().unwrap_or(Offset::FIRST);
         self.read_back(id, log, from);
@@ -144,13 +136,10 @@ impl World {
     fn recovered_replica(&mut self, slot: usize, id: ShardId, log: &naust_log::Reader) {
         let Some(handed) = self.members[slot].handed.get(&id).copied() else { return };
         let end = log.end();
-        if end < handed {
-            let what = format!(
-                "shard {id}: slot {slot} had {handed} committed, but its log ends at {end}"
-            );
-            self.violations.push(Violation::new("durability", what));
+        if !self.has_what_it_must(slot, id, handed, end) {
             return;
         }
+        let handed = handed.min(end);
         let from = self.shards[&id].chronicle.first().unwrap_or(Offset::FIRST);
         self.compare_frames(slot, id, log, from, handed);
     }

@@ -4,6 +4,7 @@
 //! wiped or told to leave only while the cluster is whole, since the promises cover the loss of a
 //! minority.
 
+use super::unsynced::Remains;
 use super::{Happening, World, network};
 use crate::history::Asked;
 use crate::plan::Mode;
@@ -142,6 +143,7 @@ impl World {
         member.tables.clear();
         member.copied.clear();
         member.handed.clear();
+        member.left = Remains::default();
         member.removed.clear();
         member.id = id;
         member.births += 1;

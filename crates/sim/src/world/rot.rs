@@ -90,7 +90,12 @@ impl World {
     fn synced_at(&self, node: usize, shard: ShardId) -> Offset {
         let (member, known) = (&self.members[node], &self.shards[&shard].chronicle);
         if self.members.len() == 1 {
-            return known.last().map_or(Offset::ZERO, |last| last.header.synced);
+            // A frame that a power cut takes says nothing any more.
+            let durable = match self.shards[&shard].may_lose() {
+                true => self.durable_at(node, shard),
+                false => Offset::MAX,
+            };
+            return known.before(durable).map_or(Offset::ZERO, |last| last.header.synced);
         }
         // What a replica gave to its views is on its disk.
         let handed = member.handed.get(&shard).copied().unwrap_or(Offset::ZERO);
@@ -99,6 +104,13 @@ impl World {
         let frame = readers.zip(last).and_then(|(readers, at)| readers.log.frame(at).ok());
         let mark = frame.and_then(|chunk| chunk.frames().next().map(|frame| frame.header.synced));
         mark.unwrap_or(Offset::ZERO)
+    }
+
+    /// Up to where a log that is open is durable.
+    fn durable_at(&self, node: usize, shard: ShardId) -> Offset {
+        let process = self.members[node].process.as_ref();
+        let readers = process.and_then(|process| process.readers.get(&shard));
+        readers.map_or(Offset::ZERO, |readers| readers.log.durable())
     }
 
     fn rot_bit(&mut self, node: usize, shard: ShardId, (first, synced): (Offset, Offset)) {

@@ -24,7 +24,7 @@ pub struct Shard {
     /// When it was first removed with its namespace; what a node says of it afterwards counts for
     /// nothing.
     pub removed: Option<Moment>,
-    /// Requests before this one are judged.
+    /// Requests before this one are judged, but for those that waited then.
     judged: usize,
     options: NamespaceOptions,
 }
@@ -111,33 +111,50 @@ impl World {
 
     /// Judges everything that was asked and answered so far.
     pub(super) fn judge(&mut self, excuses: Excuses) {
-        for (id, shard) in &self.shards {
-            let model = match shard.model() {
-                Ok(model) => model,
-                Err(what) => {
-                    let what = format!("shard {id}: {what}");
-                    self.violations.push(Violation::new("model", what));
-                    continue;
-                }
-            };
-            let requests: Vec<&Request> =
-                self.history.requests.iter().filter(|request| request.shard == *id).collect();
-            let case = Case {
-                shard: *id,
-                options: shard.options,
-                chronicle: &shard.chronicle,
-                model: &model,
-                requests: &requests,
-                patience: Moment(self.schedule.now().0.saturating_sub(PATIENCE_MICROS)),
-                excuses,
-            };
-            self.violations.extend(case.judge());
+        for id in self.shards.keys().copied().collect::<Vec<_>>() {
+            let requests = self.history.requests.iter();
+            let requests: Vec<&Request> = requests.filter(|request| request.shard == id).collect();
+            let found = self.judge_one(id, &requests, excuses);
+            self.violations.extend(found);
         }
+    }
+
+    /// Judges what was asked of one shard and answered, before some of that is forgotten. What is
+    /// not answered yet may still be, or its connection may be gone.
+    pub(super) fn judge_loss(&mut self, id: ShardId, excuses: Excuses) {
+        let requests = self.history.requests.iter().filter(|request| request.shard == id);
+        let requests: Vec<Request> = requests
+            .map(|request| match request.answer {
+                Answer::Waiting => Request { answer: Answer::Lost, ..request.clone() },
+                _ => request.clone(),
+            })
+            .collect();
+        let requests: Vec<&Request> = requests.iter().collect();
+        let found = self.judge_one(id, &requests, excuses);
+        self.violations.extend(found);
+    }
+
+    fn judge_one(&self, id: ShardId, requests: &[&Request], excuses: Excuses) -> Vec<Violation> {
+        let shard = &self.shards[&id];
+        let model = match shard.model() {
+            Ok(model) => model,
+            Err(what) => return vec![Violation::new("model", format!("shard {id}: {what}"))],
+        };
+        let case = Case {
+            shard: id,
+            options: shard.options,
+            chronicle: &shard.chronicle,
+            model: &model,
+            requests,
+            patience: Moment(self.schedule.now().0.saturating_sub(PATIENCE_MICROS)),
+            excuses,
+        };
+        case.judge()
     }
 
     /// A shard that acknowledges before it syncs lost its power: what is not on disk any more may
     /// be gone. What was told before is judged now, by what was there; what of it is gone has no
-    /// known fate from now on.
+    /// known fate from now on, and neither has what is on its way to be told.
     pub(super) fn forget(&mut self, id: ShardId, kept: Offset) {
         let shard = self.shards.get_mut(&id).expect("a shard that was open is known");
         shard.chronicle.forget(kept);
@@ -145,7 +162,7 @@ impl World {
             .frontier
             .min(shard.chronicle.last().map_or(Offset::ZERO, |last| last.header.offset));
         for request in &mut self.history.requests[shard.judged..] {
-            if request.shard == id && request.answer != Answer::Waiting {
+            if request.shard == id {
                 request.answer = Answer::Lost;
             }
         }
