@@ -130,7 +130,8 @@ impl Scrub {
             self.go_on(layout.end(base), None);
             return Ok(true);
         }
-        if self.looked_at.replace(base) != Some(base) && layout.end(base) < self.committed {
+        let is_new = self.looked_at.replace(base) != Some(base);
+        if is_new && layout.end(base) < self.committed && shared.segment(base).is_some() {
             let looked = self.reader.look_at_footers(base)?;
             seen.footers += usize::from(looked.made_again);
             seen.unsynced = seen.unsynced.take().or(looked.unsynced.map(|it| it.to_string()));

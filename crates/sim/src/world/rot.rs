@@ -264,9 +264,7 @@ impl World {
     /// A segment goes of which only what lives was left, with its name. Nobody else tells that it
     /// was there, but the views, who know what lives.
     fn lose_old(&mut self, node: usize, shard: ShardId, base: Offset) {
-        if self.misfortune.coin() {
-            self.kill(node);
-        }
+        self.kill(node);
         if self.members[node].disks[&shard].lose(&format!("{:016x}.log", base.0)) {
             self.spoilt("lost old segment", (node, shard), Hurt::Lost(base));
         }
