@@ -27,6 +27,8 @@ pub(crate) struct Shared {
     pub disk: Arc<dyn Disk>,
     pub layout: Layout,
     readable: AtomicU64,
+    /// Of what it held when it was opened, what lies below this is still there.
+    recovered: AtomicU64,
     map: RwLock<Map>,
 }
 
@@ -71,8 +73,8 @@ impl Segment {
 
 impl Shared {
     pub(crate) fn new(disk: Arc<dyn Disk>, layout: Layout, end: Offset, map: Map) -> Arc<Shared> {
-        let readable = AtomicU64::new(end.0);
-        Arc::new(Shared { disk, layout, readable, map: RwLock::new(map) })
+        let (readable, recovered) = (AtomicU64::new(end.0), AtomicU64::new(end.0));
+        Arc::new(Shared { disk, layout, readable, recovered, map: RwLock::new(map) })
     }
 
     /// Up to where frames are durable and may be read from files.
@@ -82,6 +84,16 @@ impl Shared {
 
     pub(crate) fn set_readable(&self, end: Offset) {
         self.readable.store(end.0, Ordering::Release);
+    }
+
+    /// Up to where there is what the log held when it was opened.
+    pub(crate) fn recovered(&self) -> Offset {
+        Offset(self.recovered.load(Ordering::Acquire))
+    }
+
+    /// What lies behind `end` is cut off.
+    pub(crate) fn note_cut(&self, end: Offset) {
+        self.recovered.fetch_min(end.0, Ordering::AcqRel);
     }
 
     pub(crate) fn map(&self) -> RwLockReadGuard<'_, Map> {

@@ -21,16 +21,9 @@ pub struct Catalog {
 #[derive(Default)]
 struct State {
     namespaces: BTreeMap<String, ShardId>,
-    readers: BTreeMap<ShardId, Open>,
+    readers: BTreeMap<ShardId, Readers<LsmReader>>,
     /// Why shards can't be read that exist: they are damaged, or can't be opened now.
     closed: BTreeMap<ShardId, Failure>,
-}
-
-/// A shard that is open.
-struct Open {
-    readers: Readers<LsmReader>,
-    /// Where its log ended when it was opened.
-    recovered_to: Offset,
 }
 
 /// What stands between a caller and the readers of a shard.
@@ -64,10 +57,9 @@ impl Catalog {
 
     /// A shard was opened.
     pub fn add_readers(&self, shard: ShardId, readers: Readers<LsmReader>) {
-        let recovered_to = readers.log.end();
         let mut state = self.write();
         state.closed.remove(&shard);
-        state.readers.insert(shard, Open { readers, recovered_to });
+        state.readers.insert(shard, readers);
     }
 
     /// A shard was removed.
@@ -100,7 +92,7 @@ impl Catalog {
     /// The readers of a shard that is open, whatever it has folded in.
     #[must_use]
     pub fn readers(&self, shard: ShardId) -> Option<Readers<LsmReader>> {
-        self.read().readers.get(&shard).map(|open| open.readers.clone())
+        self.read().readers.get(&shard).cloned()
     }
 
     /// The readers of a shard, once they see everything that was acknowledged before it was opened.
@@ -112,16 +104,18 @@ impl Catalog {
         if let Some(failure) = state.closed.get(&shard) {
             return Err(NotYet::Failed(failure.clone()));
         }
-        let open = state.readers.get(&shard).ok_or(NotYet::Closed)?;
-        if open.recovered_to > Offset::FIRST {
+        let readers = state.readers.get(&shard).ok_or(NotYet::Closed)?;
+        // What another leader had cut off was never acknowledged.
+        let recovered = readers.log.recovered();
+        if recovered > Offset::FIRST {
             // An offset within a frame stands for the whole frame.
-            let last = Offset(open.recovered_to.0 - 1);
-            let held = open.readers.tables.hold(last);
+            let last = Offset(recovered.0 - 1);
+            let held = readers.tables.hold(last);
             if held.is_err_and(|refusal| refusal.code == Code::BadArgument) {
                 return Err(NotYet::Recovering);
             }
         }
-        Ok(open.readers.clone())
+        Ok(readers.clone())
     }
 
     /// Shards that are open.
@@ -142,5 +136,46 @@ impl Catalog {
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use naust_log::sim::SimDisk;
+    use naust_log::{HardState, Identity, Log};
+    use naust_machine::Machine;
+    use naust_store::{Cache, LsmTables, StoreOptions};
+    use naust_wire::frame::Kind;
+    use naust_wire::{Index, LogTime, NodeId, Term};
+    use std::sync::Arc;
+
+    const SHARD: ShardId = ShardId(1);
+
+    /// Why: what another leader had cut off never comes, and who asked for a snapshot waited for it
+    /// until the log had grown as long as it had been.
+    #[test]
+    fn a_shard_whose_unfinished_tail_is_cut_off_is_recovered_without_it() {
+        let disk = SimDisk::new();
+        let identity = Identity { cluster: 1, node: NodeId(1), shard: SHARD };
+        Log::create(&disk, identity, &[]).unwrap();
+        let (mut log, _) = Log::open(Arc::new(disk.clone()), SHARD).unwrap();
+        log.save(HardState { term: Term(1), vote: NodeId(1) });
+        log.stage(Kind::Empty, Term(1), Index(1), LogTime(1), b"");
+        while let Some(write) = log.next_write() {
+            log.written(write.run()).unwrap();
+        }
+        drop(log);
+        let (mut log, _) = Log::open(Arc::new(disk), SHARD).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let options = StoreOptions::new(Cache::new(1 << 20, 16));
+        let tables = LsmTables::open(folder.path(), options).unwrap();
+        let (machine, _) = Machine::open(SHARD, tables).unwrap();
+        let catalog = Catalog::default();
+        catalog.add_readers(SHARD, Readers { tables: machine.reader(), log: log.reader() });
+        let not_yet = catalog.recovered_readers(SHARD).err();
+        assert_eq!(not_yet, Some(NotYet::Recovering));
+        log.cut_after(Index(0)).unwrap();
+        assert!(catalog.recovered_readers(SHARD).is_ok());
     }
 }
