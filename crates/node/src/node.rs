@@ -197,7 +197,7 @@ impl Node {
                 if self.peers.answered(from, now.monotonic_ms) {
                     self.meet(from);
                 }
-                self.replies(bytes, effects);
+                self.replies(now, from, bytes, effects);
             }
             Event::Exported { .. } | Event::ExportedPart { .. } | Event::Imported { .. } => {
                 self.transferred(event, effects);

@@ -147,6 +147,13 @@ impl Peers {
         std::mem::replace(&mut other.link, Link::Up) == Link::Greeted
     }
 
+    /// What comes back over the link to a node is of no use: it is made anew.
+    pub(crate) fn give_up(&mut self, node: NodeId, effects: &mut Vec<Effect>) {
+        if self.all.contains_key(&node) {
+            effects.push(Effect::Relink(node));
+        }
+    }
+
     /// Nodes that do not answer: the links to them are made anew.
     pub(crate) fn give_up_unanswered(
         &mut self,

@@ -6,7 +6,7 @@
 
 use super::Node;
 use crate::connections::Connections;
-use crate::{ConnectionId, Effect, replies};
+use crate::{ConnectionId, Effect, Now, replies};
 use naust_wire::limits::{FORWARDED_BYTES_MAX, FORWARDED_MAX, PACKET_HEADER_BYTES};
 use naust_wire::packet::{self, Kind, Packet};
 use naust_wire::reply::Failure;
@@ -164,10 +164,21 @@ impl Node {
         Ok(())
     }
 
-    /// Replies to what was passed on go back to those who asked.
-    pub(super) fn replies(&mut self, bytes: &[u8], effects: &mut Vec<Effect>) {
+    /// Replies to what was passed on go back to those who asked. Where they can't be told apart any
+    /// more, the rest will not come, and the link is made anew.
+    pub(super) fn replies(
+        &mut self,
+        now: Now,
+        node: NodeId,
+        bytes: &[u8],
+        effects: &mut Vec<Effect>,
+    ) {
         let mut at = 0;
-        while let Ok(Some((packet, length))) = packet::read(&bytes[at..]) {
+        while at < bytes.len() {
+            let Ok(Some((packet, length))) = packet::read(&bytes[at..]) else {
+                self.peers.give_up(node, effects);
+                return self.link(now, node, false, effects);
+            };
             at += length;
             if packet.kind != Kind::Reply {
                 continue;
