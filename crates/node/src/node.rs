@@ -4,6 +4,8 @@
 //! `flush`: all that was staged is proposed together, and one write of each touched shard goes
 //! to disk.
 
+#[cfg(test)]
+mod alone;
 mod asks;
 mod cluster;
 mod directory;
