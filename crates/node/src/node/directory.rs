@@ -514,11 +514,13 @@ impl Node {
         let mut shard = self.shards.remove(&id)?;
         shard.timer_ms.map(|at| self.timers.remove(&(at, id)));
         shard.forget_bytes(&mut self.unapplied_bytes);
+        shard.forget_transfers(&mut self.peers.transfers);
         Some(shard)
     }
 
     /// Whom a shard that was taken out has answered, and whom it held up, is done with.
     pub(super) fn let_go(&mut self, shard: &mut Shard, effects: &mut Vec<Effect>) {
+        shard.end_transfers(effects);
         for id in shard.answered.drain(..) {
             self.connections.end(id, 1, effects);
         }

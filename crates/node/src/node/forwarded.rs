@@ -189,7 +189,7 @@ impl Node {
                 return self.link(now, node, false, effects);
             };
             at += length;
-            if packet.kind != Kind::Reply {
+            if packet.kind != Kind::Reply || self.peers.took_in(node, packet.request) {
                 continue;
             }
             let ended = self.forwarded.end(packet.request, &mut self.connections, effects);

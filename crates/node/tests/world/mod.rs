@@ -62,6 +62,8 @@ pub struct World {
     pub is_running: bool,
     exports: BTreeMap<(ShardId, u64), Export<MemReader>>,
     imports: BTreeMap<ShardId, BTreeMap<String, Vec<u8>>>,
+    /// Most of them at a time since it was asked last.
+    pub most_exports: usize,
     /// Bytes of replicas that were copied here since it was asked last.
     pub copied_bytes: usize,
     /// Bytes of logs that are read again a second.
@@ -110,6 +112,7 @@ impl World {
             is_running: false,
             exports: BTreeMap::new(),
             imports: BTreeMap::new(),
+            most_exports: 0,
             copied_bytes: 0,
             scrubs: 0,
             transfers: Pace::default().transfer_bytes_per_s,
@@ -305,6 +308,7 @@ impl World {
                 let begun = self.readers.get(&shard).and_then(|r| Export::begin(&begin, r).ok());
                 let contents = begun.map(|(export, contents)| {
                     self.exports.insert((shard, number), export);
+                    self.most_exports = self.most_exports.max(self.exports.len());
                     contents
                 });
                 self.node.handle(self.now, Event::Exported { shard, number, contents }, next);
