@@ -453,6 +453,7 @@ impl Log {
         self.chunks.cut(position);
         self.terms.truncate(self.terms.partition_point(|(first, _)| *first <= index));
         self.end = position;
+        self.shared.note_cut(position.offset);
         self.barrier = self.barrier.filter(|barrier| barrier.offset <= position.offset);
         if self.dirty > position.offset {
             let earlier = self.cut.filter(|cut| cut.offset < position.offset);

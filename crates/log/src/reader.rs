@@ -127,6 +127,13 @@ impl Reader {
         self.shared.durable()
     }
 
+    /// Up to where there is what the log held when it was opened: its end then, or where it was cut
+    /// since. What lies behind came in this life, however short it is.
+    #[must_use]
+    pub fn recovered(&self) -> Offset {
+        self.shared.recovered()
+    }
+
     /// The next whole frames from `from` on, a boundary between frames, that end at or below `to`:
     /// of one segment, and of at most `max_bytes` together, or one frame that is longer. Nothing,
     /// if `to` or the end is reached.

@@ -28,6 +28,8 @@ pub(crate) struct Shared {
     pub layout: Layout,
     readable: AtomicU64,
     durable: AtomicU64,
+    /// Of what it held when it was opened, what lies below this is still there.
+    recovered: AtomicU64,
     map: RwLock<Map>,
 }
 
@@ -74,8 +76,8 @@ impl Segment {
 
 impl Shared {
     pub(crate) fn new(disk: Arc<dyn Disk>, layout: Layout, end: Offset, map: Map) -> Arc<Shared> {
-        let (readable, durable) = (AtomicU64::new(end.0), AtomicU64::new(end.0));
-        Arc::new(Shared { disk, layout, readable, durable, map: RwLock::new(map) })
+        let [readable, durable, recovered] = [end; 3].map(|end| AtomicU64::new(end.0));
+        Arc::new(Shared { disk, layout, readable, durable, recovered, map: RwLock::new(map) })
     }
 
     /// Up to where frames are written and may be read from files.
@@ -94,6 +96,16 @@ impl Shared {
 
     pub(crate) fn set_durable(&self, end: Offset) {
         self.durable.store(end.0, Ordering::Release);
+    }
+
+    /// Up to where there is what the log held when it was opened.
+    pub(crate) fn recovered(&self) -> Offset {
+        Offset(self.recovered.load(Ordering::Acquire))
+    }
+
+    /// What lies behind `end` is cut off.
+    pub(crate) fn note_cut(&self, end: Offset) {
+        self.recovered.fetch_min(end.0, Ordering::AcqRel);
     }
 
     pub(crate) fn map(&self) -> RwLockReadGuard<'_, Map> {

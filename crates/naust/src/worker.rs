@@ -648,7 +648,8 @@ impl Worker {
         for id in ended {
             self.gone(id);
         }
-        self.carry_out();
+        // What follows, a campaign perhaps, is not to wait for the next tick.
+        self.flush();
         self.give_writes();
     }
 

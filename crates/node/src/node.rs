@@ -4,6 +4,8 @@
 //! `flush`: all that was staged is proposed together, and one write of each touched shard goes
 //! to disk.
 
+#[cfg(test)]
+mod alone;
 mod asks;
 mod cluster;
 mod directory;
@@ -203,7 +205,7 @@ impl Node {
                 if self.peers.answered(from, now.monotonic_ms) {
                     self.meet(from);
                 }
-                self.replies(bytes, effects);
+                self.replies(now, from, bytes, effects);
             }
             Event::Exported { .. } | Event::ExportedPart { .. } | Event::Imported { .. } => {
                 self.transferred(event, effects);

@@ -10,16 +10,18 @@
 //!     └──────────────────────────── Effect::Relink ◄──────────┘
 //! ```
 //! That a connection stands proves nothing: something in between may take what is sent and lose it.
-//! So a link counts once the greeting was answered, and as long as questions are.
+//! So a link counts once the greeting was answered, and as long as questions are. An answer also
+//! tells that everything that was said before the question was taken in; much that is said brings
+//! another question, so that it is known how much waits at most.
 
 use crate::{ConnectionId, Effect};
 use naust_wire::ask::Ask;
-use naust_wire::limits::NODES_MAX;
+use naust_wire::limits::{NODES_MAX, TRANSFER_PART_BYTES, TRANSFERS_BYTES_MAX};
 use naust_wire::packet::{self, Kind};
 use naust_wire::peer::{self, Peer, Said};
 use naust_wire::{NodeId, RequestId, ShardId};
 use rustc_hash::FxHashMap;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Milliseconds after which a node is told again that this one is there.
 const ALIVE_MS: u64 = 50;
@@ -30,6 +32,8 @@ const GONE_MS: u64 = 400;
 const ASK_MS: u64 = 1_000;
 /// Milliseconds without an answer after which the link to it is of no use.
 const UNANSWERED_MS: u64 = 5_000;
+/// Bytes that are said behind a question before there is another one.
+const ASK_BYTES: u64 = 2 * 1024 * 1024;
 /// The number of that question: none that is passed on has it.
 const ASKED: RequestId = RequestId(1);
 
@@ -44,6 +48,8 @@ pub(crate) struct Peers {
     question: Vec<u8>,
     all: BTreeMap<NodeId, Other>,
     connections: FxHashMap<ConnectionId, NodeId>,
+    /// Transfers of replicas of all shards that are under way to any node.
+    pub(crate) transfers: usize,
 }
 
 #[derive(Default)]
@@ -58,6 +64,13 @@ struct Other {
     heard_ms: Option<u64>,
     said_ms: u64,
     out: Vec<u8>,
+    /// Bytes that were handed out since the link stands, and how many of them were taken in.
+    said_bytes: u64,
+    taken_bytes: u64,
+    /// Where in them the questions end that are not answered.
+    questions: VecDeque<u64>,
+    /// Parts of replicas that are being read for it.
+    parts: u64,
     /// It left the cluster.
     is_leaving: bool,
 }
@@ -73,13 +86,33 @@ enum Link {
     Up,
 }
 
+impl Other {
+    fn ask(&mut self, question: &[u8], now_ms: u64) {
+        self.out.extend_from_slice(question);
+        self.questions.push_back(self.said_bytes + self.out.len() as u64);
+        self.asked_ms = self.asked_ms.or(Some(now_ms));
+    }
+
+    /// Bytes that it has not taken in, as far as is known.
+    fn waiting_bytes(&self) -> u64 {
+        self.said_bytes + self.out.len() as u64 - self.taken_bytes
+    }
+}
+
 impl Peers {
     /// Nobody yet. `hello` is what others are greeted with, and `ask` what they have to answer.
     pub(crate) fn new(me: NodeId, hello: Said, ask: &Ask) -> Peers {
         let (mut body, mut question) = (Vec::new(), Vec::new());
         ask.encode(&mut body);
         packet::write(Kind::Ask, ASKED, ShardId::DIRECTORY, &body, &mut question);
-        Peers { me, hello, question, all: BTreeMap::new(), connections: FxHashMap::default() }
+        Peers {
+            me,
+            hello,
+            question,
+            all: BTreeMap::new(),
+            connections: FxHashMap::default(),
+            transfers: 0,
+        }
     }
 
     /// A node is at this address. One without a link is tried again at once: it may be there again.
@@ -124,12 +157,14 @@ impl Peers {
         let Some(other) = self.all.get_mut(&node) else { return };
         other.out.clear();
         (other.link, other.asked_ms) = (Link::Down, None);
+        (other.said_bytes, other.taken_bytes) = (0, 0);
+        other.questions.clear();
         if stands {
             let greeting = Peer { from: self.me, to: node, said: self.hello.clone() };
             let packet = peer::begin(ShardId::DIRECTORY, &greeting, &mut other.out);
             packet.finish(&mut other.out);
-            other.out.extend_from_slice(&self.question);
-            (other.link, other.asked_ms) = (Link::Greeted, Some(now_ms));
+            other.ask(&self.question, now_ms);
+            other.link = Link::Greeted;
         }
     }
 
@@ -145,6 +180,13 @@ impl Peers {
         };
         (other.asked_ms, other.answered_ms) = (None, now_ms);
         std::mem::replace(&mut other.link, Link::Up) == Link::Greeted
+    }
+
+    /// What comes back over the link to a node is of no use: it is made anew.
+    pub(crate) fn give_up(&mut self, node: NodeId, effects: &mut Vec<Effect>) {
+        if self.all.contains_key(&node) {
+            effects.push(Effect::Relink(node));
+        }
     }
 
     /// Nodes that do not answer: the links to them are made anew.
@@ -215,6 +257,37 @@ impl Peers {
                 .is_some_and(|heard| now_ms.saturating_sub(heard) < GONE_MS)
     }
 
+    /// A reply came back over the link to a node; whether it answers a question of this worker.
+    pub(crate) fn took_in(&mut self, node: NodeId, request: RequestId) -> bool {
+        if let Some(other) = self.all.get_mut(&node).filter(|_| request == ASKED) {
+            other.taken_bytes = other.questions.pop_front().unwrap_or(other.taken_bytes);
+        }
+        request == ASKED
+    }
+
+    /// Whether so little waits for a node that another part of a replica may be read for it.
+    pub(crate) fn has_room_for_part(&self, node: NodeId) -> bool {
+        let waiting_bytes =
+            |other: &Other| other.waiting_bytes() + (other.parts + 1) * TRANSFER_PART_BYTES as u64;
+        let bytes = self.all.get(&node).map_or(0, waiting_bytes);
+        bytes <= TRANSFERS_BYTES_MAX as u64
+    }
+
+    /// A part of a replica is read for a node, to be said to it.
+    pub(crate) fn part_is_read(&mut self, node: NodeId) {
+        if let Some(other) = self.all.get_mut(&node) {
+            other.parts += 1;
+        }
+    }
+
+    /// It was read, or could not be.
+    pub(crate) fn part_was_read(&mut self, node: NodeId) {
+        if let Some(other) = self.all.get_mut(&node) {
+            // One that was begun before the node was forgotten and came back is not counted.
+            other.parts = other.parts.saturating_sub(1);
+        }
+    }
+
     /// Says something about a shard to a node.
     pub(crate) fn say(&mut self, shard: ShardId, to: NodeId, said: Said) {
         self.say_with(shard, to, said, |_| {});
@@ -251,8 +324,7 @@ impl Peers {
     pub(crate) fn tick(&mut self, now_ms: u64) {
         for other in self.all.values_mut().filter(|other| other.link == Link::Up) {
             if other.asked_ms.is_none() && now_ms >= other.answered_ms + ASK_MS {
-                other.asked_ms = Some(now_ms);
-                other.out.extend_from_slice(&self.question);
+                other.ask(&self.question, now_ms);
             }
         }
         let silent = |(_, other): &(&NodeId, &Other)| {
@@ -267,8 +339,13 @@ impl Peers {
     /// Hands out what was said since the last time.
     pub(crate) fn flush(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
         for (node, other) in &mut self.all {
+            let is_much = other.waiting_bytes() > ASK_BYTES;
+            if other.link == Link::Up && other.questions.is_empty() && is_much {
+                other.ask(&self.question, now_ms);
+            }
             if !other.out.is_empty() {
                 other.said_ms = now_ms;
+                other.said_bytes += other.out.len() as u64;
                 let bytes = std::mem::take(&mut other.out);
                 effects.push(Effect::Peer { to: *node, bytes });
             }
@@ -294,5 +371,61 @@ mod tests {
         assert!(peers.may_learn(NodeId(2)));
         peers.forget(NodeId(2), &mut effects);
         assert!(peers.may_learn(NodeId(1 << 40)), "one left");
+    }
+
+    #[test]
+    fn what_waits_for_a_node_is_known_by_what_it_answers() {
+        let (node, shard) = (NodeId(2), ShardId(7));
+        let mut peers = Peers::new(NodeId(1), Said::Alive, &Ask::Cluster(Listing::default()));
+        let mut effects = Vec::new();
+        peers.learn(node, "here:1", &mut effects);
+        peers.linked(node, true, 0);
+        let begun = peers.all[&node].waiting_bytes();
+        peers.flush(0, &mut effects);
+        assert_eq!(peers.all[&node].waiting_bytes(), begun, "what was handed out waits, too");
+        assert!(peers.answered(node, 0) && peers.took_in(node, ASKED));
+        assert_eq!(peers.all[&node].waiting_bytes(), 0);
+        let half = vec![0; ASK_BYTES as usize / 2];
+        let mut says = |peers: &mut Peers| {
+            peers.say_with(shard, node, Said::Alive, |out| out.extend_from_slice(&half));
+            effects.clear();
+            peers.flush(0, &mut effects);
+            let [Effect::Peer { bytes, .. }] = &effects[..] else { panic!("it is handed out") };
+            (bytes.len() as u64, bytes.ends_with(&peers.question))
+        };
+        // Much brings a question, and only one at a time.
+        let (first, asks) = says(&mut peers);
+        assert!(!asks);
+        let (second, asks) = says(&mut peers);
+        assert!(asks);
+        let (third, asks) = says(&mut peers);
+        assert!(!asks);
+        assert_eq!(peers.all[&node].waiting_bytes(), first + second + third);
+        assert!(!peers.took_in(node, RequestId(1 << 56 | 1)), "a reply to a client");
+        assert!(peers.took_in(node, ASKED));
+        assert_eq!(peers.all[&node].waiting_bytes(), third, "it lies behind the question");
+        peers.linked(node, false, 0);
+        assert_eq!(peers.all[&node].waiting_bytes(), 0, "what was on its way is lost");
+    }
+
+    /// Why: nine namespaces at once overran the link, which was closed, again and again.
+    #[test]
+    fn parts_of_replicas_are_read_while_there_is_room_for_them() {
+        let node = NodeId(2);
+        let mut peers = Peers::new(NodeId(1), Said::Alive, &Ask::Cluster(Listing::default()));
+        peers.learn(node, "here:1", &mut Vec::new());
+        let mut parts = 0;
+        while peers.has_room_for_part(node) {
+            peers.part_is_read(node);
+            parts += 1;
+        }
+        assert_eq!(parts * TRANSFER_PART_BYTES, TRANSFERS_BYTES_MAX);
+        peers.part_was_read(node);
+        assert!(peers.has_room_for_part(node), "one of them could not be read");
+        peers.linked(node, true, 0);
+        assert!(peers.answered(node, 0));
+        let shard = ShardId(7);
+        peers.say_with(shard, node, Said::Alive, |out| out.resize(TRANSFER_PART_BYTES, 0));
+        assert!(!peers.has_room_for_part(node), "it waits for the link now");
     }
 }

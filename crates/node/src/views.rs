@@ -7,6 +7,8 @@
 
 mod polls;
 mod shard;
+#[cfg(test)]
+mod untold;
 
 use crate::event::{DirectoryAsk, DirectoryChange, Progress};
 use crate::open::ForViews;

@@ -9,6 +9,7 @@ mod world;
 use naust_node::{ConnectionId, Event};
 use naust_wire::NodeId;
 use naust_wire::control::Control;
+use naust_wire::limits::PACKET_HEADER_BYTES;
 use naust_wire::packet::{self, Kind};
 use naust_wire::peer::{self, Said};
 use naust_wire::{RequestId, ShardId};
@@ -62,6 +63,8 @@ struct Cluster {
     wanted: BTreeSet<(u64, u64)>,
     /// What nodes that stand still have not taken in yet, from whom.
     paused: BTreeMap<u64, Vec<(u64, Vec<u8>)>>,
+    /// A bit of what this node answers next to another one is wrong.
+    garbles: Option<u64>,
     /// Once so many bytes of a replica were copied to this node, nothing reaches it any more.
     breaks: Option<(u64, usize)>,
     /// Packets between nodes since they were counted last, by what they say.
@@ -103,6 +106,7 @@ impl Cluster {
                 self.cut.insert((number(1), number(2)));
             }
             "breaks" => self.breaks = Some((number(1), number(2) as usize)),
+            "garble" => self.garbles = Some(number(1)),
             // A node hears nothing of one shard, as if its link lost just that.
             "deaf" => drop(self.deaf.insert((number(1), ShardId(number(2) as u32)))),
             "heal" => {
@@ -310,9 +314,14 @@ impl Cluster {
                         world.send(PEERS + from, &bytes);
                     });
                 }
-                Out::Back(to, bytes) => self.arrive(from, to.0, |world| {
-                    world.burst(vec![Event::Replies { from: NodeId(from), bytes: &bytes }]);
-                }),
+                Out::Back(to, mut bytes) => {
+                    if self.garbles.take_if(|id| *id == from).is_some() {
+                        bytes[PACKET_HEADER_BYTES] ^= 1;
+                    }
+                    self.arrive(from, to.0, |world| {
+                        world.burst(vec![Event::Replies { from: NodeId(from), bytes: &bytes }]);
+                    });
+                }
             }
         }
         let mut seen = String::new();

@@ -162,8 +162,14 @@ pub const TRANSFER_BYTES_PER_S_MIN: u64 = 8 * 1024 * 1024;
 pub const SCRUB_BYTES_PER_S_DEFAULT: u64 = 16 * 1024 * 1024;
 /// Milliseconds from the beginning of one walk over all logs to the next, when nothing else is set.
 pub const SCRUB_EVERY_MS_DEFAULT: u64 = 24 * 60 * 60 * 1000;
-/// Transfers of replicas that a node sends at a time.
+/// Transfers of replicas that a worker of a node sends at a time, of all its shards and to all
+/// nodes.
 pub const TRANSFERS_MAX: usize = 4;
+/// Bytes of one transfer that were asked for and are not written yet.
+pub const TRANSFER_AHEAD_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes that wait for one other node when a part of a replica is read for it, at most, with that
+/// part.
+pub const TRANSFERS_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes on their way to one other node; past it the link is closed, and what was on its way is
 /// asked for again.
 pub const LINK_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -199,7 +205,9 @@ const _: () = {
     assert!(RECENT_WRITES_LOG_BYTES <= HISTORY_BYTES_DEFAULT);
     assert!(REQUESTS_PER_CONNECTION_MAX <= REQUESTS_MAX);
     // Raft's messages find room on the link beside them.
-    assert!(FORWARDED_BYTES_MAX + PACKET_BODY_BYTES_MAX <= LINK_BYTES_MAX);
+    assert!(FORWARDED_BYTES_MAX + TRANSFERS_BYTES_MAX + PACKET_BODY_BYTES_MAX <= LINK_BYTES_MAX);
+    // However many transfers go to one node, each finds room for what it asks for.
+    assert!(TRANSFERS_MAX * TRANSFER_AHEAD_BYTES_MAX <= TRANSFERS_BYTES_MAX);
     assert!(COMMIT_BODY_BYTES_MAX.is_multiple_of(8));
     assert!(VALUE_BYTES_MAX + KEY_BYTES_MAX + 4096 <= COMMIT_BODY_BYTES_MAX);
     assert!(COMMIT_BODY_BYTES_MAX + FRAME_HEADER_BYTES + 1024 <= PACKET_BODY_BYTES_MAX);

@@ -134,6 +134,9 @@ impl Node {
         else {
             return;
         };
+        if let Event::ExportedPart { part, .. } = &event {
+            self.peers.part_was_read(part.to);
+        }
         let Some(shard) = self.shards.get_mut(&id) else {
             if let Event::Imported { number, ok, there, .. } = event {
                 self.imported_while_closed(id, number, (ok, there), effects);

@@ -6,7 +6,8 @@
 
 use super::Node;
 use crate::connections::Connections;
-use crate::{ConnectionId, Effect, replies};
+use crate::{ConnectionId, Effect, Now, replies};
+use naust_wire::ask::Ask;
 use naust_wire::limits::{FORWARDED_BYTES_MAX, FORWARDED_MAX, PACKET_HEADER_BYTES};
 use naust_wire::packet::{self, Kind, Packet};
 use naust_wire::reply::Failure;
@@ -34,7 +35,8 @@ struct Request {
     from: Option<ConnectionId>,
     request: RequestId,
     shard: ShardId,
-    kind: Kind,
+    /// It may be done although it is not answered.
+    changes: bool,
     to: NodeId,
     bytes: usize,
 }
@@ -111,15 +113,17 @@ impl Node {
             all.filter(|(_, request)| request.to == node).map(|(id, _)| *id).collect();
         for id in lost {
             let ended = self.forwarded.end(id, &mut self.connections, effects);
-            let Some(Request { from: Some(from), request, shard, kind, .. }) = ended else {
+            let Some(Request { from: Some(from), request, shard, changes, .. }) = ended else {
                 continue;
             };
-            let failure = match kind {
-                Kind::Commit | Kind::Control => Failure::new(
+            let failure = match changes {
+                true => Failure::new(
                     Code::Interrupted,
                     "the node that leads the namespace is gone; whether it was done is not known",
                 ),
-                _ => Failure::new(Code::Unavailable, "the node that was asked is gone; try again"),
+                false => {
+                    Failure::new(Code::Unavailable, "the node that was asked is gone; try again")
+                }
             };
             self.fail(from, request, shard, failure, effects);
             self.connections.end(from, 1, effects);
@@ -157,19 +161,35 @@ impl Node {
             let detail = "the node that leads the namespace can't be reached; try again";
             return Err(Failure::new(Code::Unavailable, detail));
         }
-        let Packet { request, shard, kind, .. } = *packet;
+        let Packet { request, shard, .. } = *packet;
+        let changes = match packet.kind {
+            Kind::Commit | Kind::Control => true,
+            Kind::Ask => matches!(Ask::decode(packet.body), Ok(Ask::Transfer { .. })),
+            _ => false,
+        };
         self.connections.begin(from, effects);
-        let request = Request { from: Some(from), request, shard, kind, to, bytes };
+        let request = Request { from: Some(from), request, shard, changes, to, bytes };
         self.forwarded.begin(id, request, &mut self.connections, effects);
         Ok(())
     }
 
-    /// Replies to what was passed on go back to those who asked.
-    pub(super) fn replies(&mut self, bytes: &[u8], effects: &mut Vec<Effect>) {
+    /// Replies to what was passed on go back to those who asked. Where they can't be told apart any
+    /// more, the rest will not come, and the link is made anew.
+    pub(super) fn replies(
+        &mut self,
+        now: Now,
+        node: NodeId,
+        bytes: &[u8],
+        effects: &mut Vec<Effect>,
+    ) {
         let mut at = 0;
-        while let Ok(Some((packet, length))) = packet::read(&bytes[at..]) {
+        while at < bytes.len() {
+            let Ok(Some((packet, length))) = packet::read(&bytes[at..]) else {
+                self.peers.give_up(node, effects);
+                return self.link(now, node, false, effects);
+            };
             at += length;
-            if packet.kind != Kind::Reply {
+            if packet.kind != Kind::Reply || self.peers.took_in(node, packet.request) {
                 continue;
             }
             let ended = self.forwarded.end(packet.request, &mut self.connections, effects);

@@ -73,11 +73,13 @@ impl Node {
         });
         match walk {
             Some(Walk::Log { shard: id, scrub, to }) => {
-                if let Some(shard) = self.shards.get_mut(&id) {
-                    shard.is_scrubbed = true;
-                    self.scrubbing.under_way = Some(to);
-                    effects.push(Effect::Scrub { shard: id, scrub, bytes: STEP_BYTES });
-                }
+                let Some(shard) = self.shards.get_mut(&id) else {
+                    self.scrubbing.doubts.remove(&(id, to));
+                    return;
+                };
+                shard.is_scrubbed = true;
+                self.scrubbing.under_way = Some(to);
+                effects.push(Effect::Scrub { shard: id, scrub, bytes: STEP_BYTES });
             }
             Some(Walk::Tables { shard, from }) if self.shards.contains_key(&shard) => {
                 self.scrubbing.under_way = Some(Offset::MAX);
@@ -102,7 +104,10 @@ impl Node {
             self.scrubbing.doubts.remove(&(id, to));
             return self.remove_when_unused(id, effects);
         }
-        let Some(shard) = self.shards.get_mut(&id) else { return };
+        let Some(shard) = self.shards.get_mut(&id) else {
+            self.scrubbing.doubts.remove(&(id, to));
+            return;
+        };
         shard.is_scrubbed = false;
         // A disk that can't be read now may be read the next time.
         let seen = seen.unwrap_or(Scrubbed { done: true, ..Scrubbed::default() });
@@ -165,5 +170,37 @@ impl Node {
             pace => pace,
         };
         self.scrubbing.next_ms = now.monotonic_ms + bytes * 1000 / pace;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::alone;
+    use crate::shard::Shard;
+
+    const SHARD: ShardId = ShardId(1);
+
+    /// Why: one that stays noted is never looked at again, and when there are too many of them,
+    /// none is.
+    #[test]
+    fn what_is_doubted_of_a_shard_that_goes_is_forgotten() {
+        let (mut node, now, mut effects) = (alone::node(), Now::default(), Vec::new());
+        for is_under_way in [false, true] {
+            node.shards.insert(SHARD, Box::new(Shard::new(alone::opened(SHARD), now)));
+            node.doubt(SHARD, Offset::FIRST);
+            assert_eq!(node.scrubbing.doubts.len(), 1);
+            if is_under_way {
+                node.tick_scrub(now, &mut effects);
+            }
+            node.shards.remove(&SHARD);
+            match effects.pop() {
+                Some(Effect::Scrub { shard, scrub, .. }) => {
+                    node.scrubbed(now, shard, scrub, Ok(Scrubbed::default()), &mut effects);
+                }
+                _ => node.tick_scrub(now, &mut effects),
+            }
+            assert!(node.scrubbing.doubts.is_empty(), "under way: {is_under_way}");
+        }
     }
 }

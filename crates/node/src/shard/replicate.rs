@@ -340,6 +340,8 @@ impl Shard {
     fn cut_after(&mut self, last: Index) -> Result<(), Fault> {
         assert!(last >= self.handed.0, "what is committed is never cut");
         self.log.cut_after(last)?;
+        // What comes in its place is staged in this life, and somebody may wait for it.
+        self.opened = self.opened.min(last);
         let kept = (last.0 + 1 - self.first.0) as usize;
         for entry in self.under_way.split_off(kept.min(self.under_way.len())) {
             if entry.waiter != Waiter::NOBODY {

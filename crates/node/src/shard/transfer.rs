@@ -31,15 +31,15 @@ use naust_consensus::{HardState, Offered, Role, Snapshot};
 use naust_log::Layout;
 use naust_wire::frame::Kind;
 use naust_wire::limits::{
-    CATCH_UP_LOG_BYTES_MAX, TRANSFER_FILE_BYTES_MAX, TRANSFER_PART_BYTES, TRANSFERS_MAX,
+    CATCH_UP_LOG_BYTES_MAX, TRANSFER_AHEAD_BYTES_MAX, TRANSFER_FILE_BYTES_MAX, TRANSFER_PART_BYTES,
+    TRANSFERS_MAX,
 };
 use naust_wire::peer::{Contents, Said};
 use naust_wire::{Index, NodeId, Offset, ShardId, Term};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// Parts that were asked for and are not written yet, and the bytes of them that are enough.
+/// Parts that were asked for and are not written yet.
 const PARTS_AHEAD: usize = 64;
-const BYTES_AHEAD: u64 = 64 * TRANSFER_PART_BYTES as u64;
 /// Frames that a follower may lack when the log is trimmed again.
 const CAUGHT_UP_FRAMES: u64 = 1024;
 /// Milliseconds after which they are asked for again.
@@ -63,6 +63,8 @@ pub(super) struct Transfers {
     /// Followers that need one and have not got one yet.
     wanted: BTreeSet<NodeId>,
     given: BTreeMap<NodeId, Given>,
+    /// Its share of the worker's count of these.
+    counted: usize,
     /// Followers that have all of it but what was written meanwhile, which is still in the log.
     catching_up: BTreeMap<NodeId, CatchingUp>,
     /// Closed replicas that ask to be made anew.
@@ -165,6 +167,12 @@ impl Transfers {
         !self.given.is_empty() || !self.catching_up.is_empty()
     }
 
+    /// Brings the worker's count of transfers up to date with this shard.
+    fn count(&mut self, total: &mut usize) {
+        let now = self.given.len();
+        *total = *total - std::mem::replace(&mut self.counted, now) + now;
+    }
+
     pub(super) fn want(&mut self, nodes: Vec<NodeId>) {
         self.wanted.extend(nodes);
     }
@@ -186,15 +194,14 @@ impl Shard {
             self.transfers.wanted.clear();
             self.transfers.renewals.clear();
             self.transfers.catching_up.clear();
-            for (_, given) in std::mem::take(&mut self.transfers.given) {
-                effects.push(Effect::ExportEnd { shard: self.id, number: given.number });
-            }
+            self.end_transfers(effects);
         }
+        self.transfers.count(&mut peers.transfers);
         // An unsure segment would be found damaged where it is copied to.
         while !self.trimming.is_under_way()
             && self.log.unsure_segments() == 0
-            && self.transfers.given.len() < TRANSFERS_MAX
-            && let Some((node, answers)) = self.next_given()
+            && peers.transfers < TRANSFERS_MAX
+            && let Some((node, answers)) = self.next_given(peers)
         {
             self.transfers.begun += 1;
             // A number that no other leader has given, nor this node in another life.
@@ -205,6 +212,7 @@ impl Shard {
             self.end_export(node, false, effects);
             let given = Given { number, configuration, asked_ms, answers, wants };
             self.transfers.given.insert(node, given);
+            self.transfers.count(&mut peers.transfers);
             let begin = Begin {
                 number,
                 last: self.handed.0,
@@ -213,25 +221,40 @@ impl Shard {
             };
             effects.push(Effect::Export { shard: self.id, begin });
         }
-        self.read_parts(now, effects);
+        self.read_parts(now, peers, effects);
         if let Some(taken) = &mut self.transfers.taken {
             taken.ask(self.id, now, peers);
         }
     }
 
+    /// It goes: nobody is given anything of it any more.
+    pub(crate) fn end_transfers(&mut self, effects: &mut Vec<Effect>) {
+        for (_, given) in std::mem::take(&mut self.transfers.given) {
+            effects.push(Effect::ExportEnd { shard: self.id, number: given.number });
+        }
+    }
+
+    /// Takes its share out of the worker's count of transfers.
+    pub(crate) fn forget_transfers(&mut self, total: &mut usize) {
+        *total -= std::mem::take(&mut self.transfers.counted);
+    }
+
     /// Whom to give all of this replica next, and for which closing: a closed one as soon as
-    /// everything is committed here that it can have acknowledged.
-    fn next_given(&mut self) -> Option<(NodeId, u64)> {
+    /// everything is committed here that it can have acknowledged. One that can't be reached now
+    /// keeps nobody waiting.
+    fn next_given(&mut self, peers: &Peers) -> Option<(NodeId, u64)> {
         let term = self.replica.term();
         self.transfers.renewals.retain(|_, renewal| renewal.barrier.1 == term);
         let handed = self.handed.0;
         let mut renewals = self.transfers.renewals.iter();
-        let ready = renewals.find(|(_, renewal)| renewal.barrier.0 <= handed);
+        let ready =
+            renewals.find(|(node, renewal)| renewal.barrier.0 <= handed && peers.is_linked(**node));
         if let Some(node) = ready.map(|(node, _)| *node) {
             let renewal = self.transfers.renewals.remove(&node)?;
             return Some((node, renewal.number));
         }
-        self.transfers.wanted.pop_first().map(|node| (node, 0))
+        let linked = self.transfers.wanted.iter().find(|node| peers.is_linked(**node)).copied();
+        linked.filter(|node| self.transfers.wanted.remove(node)).map(|node| (node, 0))
     }
 
     /// A replica of this shard is closed, and lost what it may have acknowledged. Whatever that can
@@ -253,9 +276,9 @@ impl Shard {
         }
     }
 
-    /// Reads parts that were asked for: as fast as they are asked for while no client writes, and
-    /// as fast as commits bear while one does.
-    fn read_parts(&mut self, now: Now, effects: &mut Vec<Effect>) {
+    /// Reads parts that were asked for, while not too much waits for that node: as fast as they are
+    /// asked for while no client writes, and as fast as commits bear while one does.
+    fn read_parts(&mut self, now: Now, peers: &mut Peers, effects: &mut Vec<Effect>) {
         let Transfers { given, pace, written_ms, .. } = &mut self.transfers;
         let is_busy = written_ms.is_some_and(|at| now.monotonic_ms < at + BUSY_MS);
         pace.copying(!given.is_empty());
@@ -263,10 +286,12 @@ impl Shard {
         for (node, given) in given {
             while left > 0
                 && !given.wants.is_empty()
+                && peers.has_room_for_part(*node)
                 && (!is_busy || pace.take(now.monotonic_ms))
                 && let Some((file, at)) = given.wants.pop_front()
             {
                 left -= 1;
+                peers.part_is_read(*node);
                 let part = Part { number: given.number, to: *node, file, at };
                 effects.push(Effect::ExportRead { shard: self.id, part });
             }
@@ -533,7 +558,7 @@ impl Taken {
         }
         while self.has_begun
             && self.unanswered.len() + self.writes.len() < PARTS_AHEAD
-            && self.ahead_bytes < BYTES_AHEAD
+            && self.ahead_bytes < TRANSFER_AHEAD_BYTES_MAX as u64
             && let Some((_, bytes)) = self.contents.files.get(self.next.0)
         {
             let (file, at) = self.next;

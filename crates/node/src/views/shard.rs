@@ -32,10 +32,9 @@ const RUN_BYTES: u64 = 32 * 1024 * 1024;
 
 pub(super) struct Shard<T: Tables> {
     machine: Machine<T>,
-    /// Shard 0, once opened: the directory is not told before all below this is folded in.
-    /// What its tables held may be long past: a namespace that was removed must not come back.
-    untold_below: Option<Offset>,
-    /// Of which some may be cut off meanwhile.
+    /// Shard 0, once opened: the directory is not told before all that its log held then is folded
+    /// in. What its tables held may be long past: a namespace that was removed must not come back.
+    is_untold: bool,
     log: naust_log::Reader,
     /// What an earlier copy of the directory told: what of it is not there any more went meanwhile.
     told: Existed,
@@ -92,12 +91,11 @@ impl From<Ended> for Fault {
 impl<T: Tables> Shard<T> {
     /// `told` is what an earlier copy of this shard told of the directory.
     pub(super) fn new(opened: ForViews<T>, told: Existed) -> Shard<T> {
-        let end = opened.readers().log.end();
         let ForViews { machine, segment_bytes, log, .. } = opened;
-        let untold_below = (machine.shard() == ShardId::DIRECTORY).then_some(end);
+        let is_untold = machine.shard() == ShardId::DIRECTORY;
         Shard {
             machine,
-            untold_below,
+            is_untold,
             log,
             told,
             segment_bytes,
@@ -123,8 +121,8 @@ impl<T: Tables> Shard<T> {
     /// Tells what exists, once, as soon as everything is folded in that the log held when it was
     /// opened, and still holds, and the next frame begins at `next`.
     pub(super) fn tell_directory(&mut self, next: Offset, outputs: &mut Vec<Output<T>>) {
-        let log = &self.log;
-        if self.untold_below.take_if(|below| next >= (*below).min(log.end())).is_some() {
+        if self.is_untold && next >= self.log.recovered() {
+            self.is_untold = false;
             self.tell_gone(outputs);
             outputs.extend(
                 self.machine
@@ -150,7 +148,7 @@ impl<T: Tables> Shard<T> {
 
     /// Tells that everything was told by now, if it was.
     pub(super) fn tell_current(&self, ask: DirectoryAsk, outputs: &mut Vec<Output<T>>) {
-        if self.untold_below.is_none() {
+        if !self.is_untold {
             outputs.push(Output::Directory(DirectoryChange::Current(ask)));
         }
     }
@@ -175,7 +173,7 @@ impl<T: Tables> Shard<T> {
 
     /// What this directory has told; of another shard nothing.
     pub(super) fn existed(self) -> Existed {
-        if self.id() != ShardId::DIRECTORY || self.untold_below.is_some() {
+        if self.id() != ShardId::DIRECTORY || self.is_untold {
             return self.told;
         }
         let directory = self.machine.directory();
@@ -203,7 +201,7 @@ impl<T: Tables> Shard<T> {
         let ended = apply.batch.for_each::<Ended>(&mut |frame| {
             let waiter = waiter_of(apply, frame.header.index);
             self.tell_directory(frame.header.offset, outputs);
-            let untold = self.untold_below.is_some();
+            let untold = self.is_untold;
             let applied = self.machine.apply(&frame).map_err(Ended::Fault)?;
             configured |= frame.header.kind == Kind::Configure;
             if let Applied::Committed { streams, .. } = &applied {
@@ -247,7 +245,7 @@ impl<T: Tables> Shard<T> {
 
     /// Whether folding these frames in needs no disk, and no long look at recent writes.
     pub(super) fn folds_from_memory(&self, apply: &Apply) -> bool {
-        if self.untold_below.is_some() || !apply.batch.is_in_memory() || self.is_due() {
+        if self.is_untold || !apply.batch.is_in_memory() || self.is_due() {
             return false;
         }
         let mut back = Some(0u64);

@@ -48,6 +48,10 @@ impl World {
                 let bytes = std::mem::take(&mut self.copied_bytes);
                 self.seen.push(format!("{bytes} bytes were copied"));
             }
+            "exports" => {
+                let most = std::mem::take(&mut self.most_exports);
+                self.seen.push(format!("{most} replicas were sent at a time"));
+            }
             "fill" => {
                 let shard = ShardId(number(1) as u32);
                 // Few rows, again and again; or, if it is said how long they are, many.

@@ -62,6 +62,8 @@ pub struct World {
     pub is_running: bool,
     exports: BTreeMap<(ShardId, u64), Export<MemReader>>,
     imports: BTreeMap<ShardId, BTreeMap<String, Vec<u8>>>,
+    /// Most of them at a time since it was asked last.
+    pub most_exports: usize,
     /// Bytes of replicas that were copied here since it was asked last.
     pub copied_bytes: usize,
     /// How often views were to look at what expires by age.
@@ -112,6 +114,7 @@ impl World {
             is_running: false,
             exports: BTreeMap::new(),
             imports: BTreeMap::new(),
+            most_exports: 0,
             copied_bytes: 0,
             looks: 0,
             scrubs: 0,
@@ -318,6 +321,7 @@ impl World {
                 let begun = self.readers.get(&shard).and_then(|r| Export::begin(&begin, r).ok());
                 let contents = begun.map(|(export, contents)| {
                     self.exports.insert((shard, number), export);
+                    self.most_exports = self.most_exports.max(self.exports.len());
                     contents
                 });
                 self.node.handle(self.now, Event::Exported { shard, number, contents }, next);
