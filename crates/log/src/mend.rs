@@ -18,6 +18,7 @@ use crate::layout::{Flaw, Layout, Position};
 use crate::log::{LOCAL, Refused};
 use crate::reader::{ReadError, Reader};
 use crate::scan::Window;
+use crate::segment::range_behind;
 use crate::shared::{Segment, Shared};
 use naust_wire::Offset;
 use naust_wire::frame::{self, Kind};
@@ -172,7 +173,8 @@ impl Mend {
         let end = layout.end(self.at).min(self.shared.readable());
         let whole = layout.base(self.at).max(segment.before.offset)..end;
         let ranges = segment.ranges.as_deref().unwrap_or(std::slice::from_ref(&whole));
-        ranges.iter().find(|range| range.contains(&self.at)).cloned().ok_or(MendError::Gone)
+        let range = range_behind(ranges, self.at).filter(|range| range.start <= self.at);
+        range.cloned().ok_or(MendError::Gone)
     }
 
     /// The segment's file; whether it was lost altogether.

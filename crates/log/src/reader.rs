@@ -6,7 +6,7 @@
 
 use crate::disk::{Open, read_given};
 use crate::layout::{Flaw, Frames, Layout, Position};
-use crate::segment::{Content, Mark};
+use crate::segment::{Content, Mark, range_behind};
 use crate::shared::{Segment, Shared};
 use crate::{Damage, Fault, Records};
 use naust_wire::frame::{Bad, Frame, Kind};
@@ -169,7 +169,7 @@ impl Reader {
             return Err(ReadError::Trimmed { next: later });
         };
         let Some(ranges) = &segment.ranges else { return Ok((segment, segment_end)) };
-        match ranges.iter().find(|range| range.end > at) {
+        match range_behind(ranges, at) {
             Some(range) if range.start <= at => {
                 let end = range.end;
                 Ok((segment, end))

@@ -18,12 +18,12 @@ use crate::disk::{Disk, Open};
 use crate::layout::{Flaw, Layout, Position};
 use crate::log::Log;
 use crate::segment::Content;
-use crate::shared::{Map, Segment, Shared, read_footer, write_bad_footers};
+use crate::shared::{Map, Segment, Shared, read_footer, read_footers, write_bad_footers};
 use crate::superblock::{HardState, Identity, Superblock};
 use crate::{Fault, Reader, scan, write};
 use naust_wire::planted::{self, Bug};
 use naust_wire::{Index, Offset, ShardId, Term};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// Damaged places that are listed; when there are more, that is said.
@@ -149,6 +149,8 @@ pub struct Survey {
     /// Files that a rewrite left unfinished.
     unfinished: Vec<String>,
     old: BTreeMap<Offset, Segment>,
+    /// Those of it whose footers are all as they should be.
+    footed: BTreeSet<Offset>,
 }
 
 impl Survey {
@@ -183,6 +185,7 @@ impl Survey {
             synced: Offset::ZERO,
             unfinished: names.into_iter().filter(|name| name.ends_with(UNFINISHED)).collect(),
             old: BTreeMap::new(),
+            footed: BTreeSet::new(),
         };
         survey.look_at_old()?;
         let mut scan_from = survey.scan_from(depth)?;
@@ -245,7 +248,13 @@ impl Survey {
     /// What trimming left before the start.
     fn look_at_old(&mut self) -> Result<(), Fault> {
         for base in self.bases.iter().copied().filter(|base| *base < self.start.offset) {
-            let segment = self.footer(base)?.map_or_else(
+            let name = Layout::name(base);
+            let file = self.disk.open(&name, Open::Existing).map_err(Fault::at("open", &name))?;
+            let (footer, are_good) = read_footers(&*file, self.layout(), base)?;
+            if are_good {
+                self.footed.insert(base);
+            }
+            let segment = footer.map_or_else(
                 || {
                     // Without its footer nothing can be found by index; reads by offset are
                     // checked.
@@ -462,7 +471,7 @@ impl Survey {
         for name in &self.unfinished {
             self.disk.remove(name).map_err(Fault::at("remove", name))?;
         }
-        for base in self.old.keys() {
+        for base in self.old.keys().filter(|base| !self.footed.contains(base)) {
             self.mend_footers(*base)?;
         }
         for base in self.bases.clone() {

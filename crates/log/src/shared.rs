@@ -246,7 +246,15 @@ pub(crate) fn read_footer(
     let read = read_around(file, layout.segment_bytes(), &mut footer);
     let read = read.map_err(Fault::at("read the footer of", &name))?;
     let content = Content::read_any(base, layout.segment_bytes(), &footer[..read]);
-    Ok(content.filter(|content| content.seal.is_some_and(|seal| seal.offset == layout.end(base))))
+    let content =
+        content.filter(|content| content.seal.is_some_and(|seal| seal.offset == layout.end(base)));
+    let is_there = |(position, bytes): (u64, Vec<u8>)| {
+        let skip = usize::try_from(position - layout.segment_bytes()).expect("bounded above");
+        footer[..read].get(skip..).is_some_and(|there| there.starts_with(&bytes))
+    };
+    let footers = content.iter().flat_map(|content| content.footers(layout.segment_bytes()));
+    let are_good = content.is_some() && footers.into_iter().all(is_there);
+    Ok((content, are_good))
 }
 
 #[cfg(test)]
@@ -260,6 +268,15 @@ mod tests {
     /// Two threads are let through [`Disk::open`] together.
     struct Together(SimDisk, Barrier);
 
+    read_footers(file, layout, base).map(|(content, _)| content)
+}
+
+/// The same; also whether all of its footers are as they should be.
+pub(crate) fn read_footers(
+    file: &dyn File,
+    layout: Layout,
+    base: Offset,
+) -> Result<(Option<Content>, bool), Fault> {
     impl Disk for Together {
         fn list(&self) -> io::Result<Vec<String>> {
             self.0.list()

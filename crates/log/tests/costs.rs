@@ -168,6 +168,26 @@ fn holes_that_would_free_no_block_are_not_made() {
     }
 }
 
+/// Why: the footers of all old segments were read twice, and those with holes three times, whenever
+/// a log was opened.
+#[test]
+fn opening_reads_each_footer_once() {
+    const SEGMENT_BYTES: u64 = 16 * 1024;
+    let (disk, mut log, begins) = log_of(SEGMENT_BYTES, 480, 4096);
+    let live: Vec<Offset> = begins.into_iter().step_by(4).collect();
+    assert_eq!(trims(&mut log, &live, 100..108).len(), 119);
+    drop(log);
+    let disk = disk.restart();
+    let files = disk.files().into_iter();
+    let footers: u64 = files.map(|(_, bytes)| bytes.saturating_sub(SEGMENT_BYTES)).sum();
+    let before = disk.counters().read_bytes;
+    Log::open(Arc::new(disk.clone()), SHARD).unwrap();
+    let read = disk.counters().read_bytes - before;
+    let most = footers + 6 * SEGMENT_BYTES;
+    assert!(most < 2 * footers, "the test tells one read from two");
+    assert!(read <= most, "{read} bytes were read of {footers} of footers");
+}
+
 /// Why: wherever a word of a body looks like the start of a frame, the length that it claims was
 /// read and checked: a body of 4 MiB of such words cost 395 GB of reads, and a minute.
 #[test]
