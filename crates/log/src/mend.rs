@@ -197,9 +197,7 @@ impl Mend {
         let mut last = segment.ranges.is_none().then_some(segment.before);
         let mut at = range.start;
         if at < self.at {
-            let mark = self
-                .reader
-                .mark(self.shared.layout.base(at), segment, |mark| mark.offset < self.at);
+            let mark = self.reader.mark(self.shared.layout.base(at), |mark| mark.offset < self.at);
             // A footer that can't be read is no reason to leave the place as it is.
             if let Ok(Some(mark)) = mark
                 && mark.offset > at

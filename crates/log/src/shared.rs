@@ -69,6 +69,11 @@ impl Segment {
             live_bytes: content.live_bytes,
         }
     }
+
+    fn without_marks(&self) -> Segment {
+        let Segment { before, seal, live_bytes, .. } = *self;
+        Segment { before, seal, marks: Vec::new(), ranges: self.ranges.clone(), live_bytes }
+    }
 }
 
 impl Shared {
@@ -94,9 +99,27 @@ impl Shared {
         self.map.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The segment that covers `offset`, if there is one.
+    /// The segment that covers `offset`, if there is one; without its marks, of which there may be a
+    /// thousand.
     pub(crate) fn segment(&self, offset: Offset) -> Option<Segment> {
-        self.map().segments.get(&self.layout.base(offset)).cloned()
+        self.map().segments.get(&self.layout.base(offset)).map(Segment::without_marks)
+    }
+
+    /// Whether there is a segment at `base`.
+    pub(crate) fn has_segment(&self, base: Offset) -> bool {
+        self.map().segments.contains_key(&base)
+    }
+
+    /// The last mark that `wanted` says yes to in the segment at `base`, while it is not sealed;
+    /// `None`: its footer has them.
+    pub(crate) fn open_mark(
+        &self,
+        base: Offset,
+        wanted: impl Fn(&Mark) -> bool,
+    ) -> Option<Option<Mark>> {
+        let map = self.map();
+        let Some(segment) = map.segments.get(&base) else { return Some(None) };
+        segment.seal.is_none().then(|| Content::mark_before(&segment.marks, wanted))
     }
 
     /// The first segment that begins at or behind `offset`.
@@ -104,12 +127,11 @@ impl Shared {
         self.map().segments.range(offset..).next().map(|(base, _)| *base)
     }
 
-    /// The base of the last segment that may hold the frame with `index`, and its marks if it is
-    /// not sealed.
-    pub(crate) fn by_index(&self, index: Index) -> Option<(Offset, Segment)> {
+    /// The base of the last segment that may hold the frame with `index`.
+    pub(crate) fn by_index(&self, index: Index) -> Option<Offset> {
         let map = self.map();
         let found = map.segments.iter().rev().find(|(_, segment)| segment.before.index < index);
-        found.map(|(base, segment)| (*base, segment.clone()))
+        found.map(|(base, _)| *base)
     }
 
     /// The file of the segment at `base`.
@@ -238,6 +260,15 @@ pub(crate) fn read_footer(
     layout: Layout,
     base: Offset,
 ) -> Result<Option<Content>, Fault> {
+    read_footers(file, layout, base).map(|(content, _)| content)
+}
+
+/// The same; also whether all of its footers are as they should be.
+pub(crate) fn read_footers(
+    file: &dyn File,
+    layout: Layout,
+    base: Offset,
+) -> Result<(Option<Content>, bool), Fault> {
     let name = Layout::name(base);
     let length = file.len().map_err(Fault::at("measure", &name))?;
     let bytes = length.saturating_sub(layout.segment_bytes()).min(FOOTERS_BYTES_MAX);
@@ -268,15 +299,6 @@ mod tests {
     /// Two threads are let through [`Disk::open`] together.
     struct Together(SimDisk, Barrier);
 
-    read_footers(file, layout, base).map(|(content, _)| content)
-}
-
-/// The same; also whether all of its footers are as they should be.
-pub(crate) fn read_footers(
-    file: &dyn File,
-    layout: Layout,
-    base: Offset,
-) -> Result<(Option<Content>, bool), Fault> {
     impl Disk for Together {
         fn list(&self) -> io::Result<Vec<String>> {
             self.0.list()
@@ -348,5 +370,18 @@ pub(crate) fn read_footers(
         assert!(file(1).sync().is_err());
         let known = shared.map().outcomes.len();
         assert!(known <= 2 + HANDLES_MAX + 1, "{known} are known, of 40");
+    }
+
+    /// Why: each read of the segment that grows, and each write of one, copied up to 1024 marks.
+    #[test]
+    fn who_asks_for_a_segment_gets_no_marks() {
+        let shared = shared(Arc::new(SimDisk::new()));
+        let mut content = Content::new(Position::ORIGIN);
+        content.marks = vec![Mark { index: Index(1), offset: Offset::FIRST }];
+        shared.map_mut().segments.insert(Offset::FIRST, Segment::of(&content));
+        assert_eq!(shared.segment(Offset::FIRST).unwrap().marks, []);
+        assert_eq!(shared.by_index(Index(1)), Some(Offset::FIRST));
+        let mark = shared.open_mark(Offset::FIRST, |mark| mark.index == Index(1)).unwrap();
+        assert_eq!(mark.unwrap().offset, Offset::FIRST);
     }
 }

@@ -343,7 +343,7 @@ impl Piece {
 
     /// Lets readers find what is durable now.
     fn publish(self, shared: &Shared) {
-        if self.marks.is_empty() && self.full.is_none() && shared.segment(self.base).is_some() {
+        if self.marks.is_empty() && self.full.is_none() && shared.has_segment(self.base) {
             return;
         }
         let mut map = shared.map_mut();
