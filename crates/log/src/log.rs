@@ -1,10 +1,11 @@
 //! The owner's view of the log: stage, save, cut, release. What goes to disk is planned in `plan`.
 
 use crate::chunk::Chunks;
-use crate::disk::Disk;
+use crate::disk::{Disk, Open};
 use crate::layout::{Flaw, Frames, Layout, Position};
 use crate::reader::Reader;
 use crate::recovery::{self, OpenError, Opened};
+use crate::scan::{Stop, Window};
 use crate::segment::Content;
 use crate::shared::Shared;
 use crate::superblock::{CONFIGURATION_BYTES_MAX, HardState, Identity, Superblock};
@@ -466,11 +467,11 @@ impl Log {
             return Ok(());
         }
         if self.tail.back().is_none_or(|content| content.base < base) {
-            let content = self.shared.footer(base)?.ok_or_else(|| {
-                let missing = std::io::Error::from(std::io::ErrorKind::InvalidData);
-                Fault::at("read the footer of", &Layout::name(base))(missing)
-            })?;
-            self.tail.push_back(Content::clone(&content));
+            let content = match self.shared.footer(base)? {
+                Some(content) => Content::clone(&content),
+                None => self.walk_segment(base, position)?,
+            };
+            self.tail.push_back(content);
         }
         let content = self.tail.back_mut().expect("just seen to");
         content.cut(*position);
@@ -480,6 +481,24 @@ impl Log {
     /// The disk had no space, and nothing is written until [`Log::retry`].
     #[must_use]
     pub fn is_full(&self) -> bool {
+    /// What the footer of the segment at `base` would tell up to `position`, from its frames: the
+    /// footer is bad.
+    fn walk_segment(&self, base: Offset, position: &Position) -> Result<Content, Fault> {
+        let bad = || {
+            let source = std::io::Error::from(std::io::ErrorKind::InvalidData);
+            Fault::at("read the frames, or the footer, of", &Layout::name(base))(source)
+        };
+        let before = self.shared.segment(base).ok_or_else(bad)?.before;
+        let mut content = Content::new(before);
+        content.base = base;
+        let file = self.shared.file(base, Open::Existing)?;
+        let mut window = Window::new(self.shared.layout, base, file)?;
+        match window.scan(&mut content, position.offset)? {
+            Stop::Limit if content.last == *position => Ok(content),
+            _ => Err(bad()),
+        }
+    }
+
         self.full
     }
 
