@@ -48,6 +48,8 @@ pub struct Log {
     /// Where a zero-filling under way begins: no frame is written behind it until it has ended.
     pub(crate) extending: Option<Offset>,
     pub(crate) full: bool,
+    /// There was no space for the superblock either.
+    pub(crate) stuck: bool,
     /// There was no space for an extension.
     pub(crate) starved: bool,
     pub(crate) faulted: bool,
@@ -161,6 +163,7 @@ impl Log {
             pace_bytes: 0,
             extending: None,
             full: false,
+            stuck: false,
             starved: false,
             faulted: false,
             trimming: false,
@@ -478,9 +481,6 @@ impl Log {
         Ok(())
     }
 
-    /// The disk had no space, and nothing is written until [`Log::retry`].
-    #[must_use]
-    pub fn is_full(&self) -> bool {
     /// What the footer of the segment at `base` would tell up to `position`, from its frames: the
     /// footer is bad.
     fn walk_segment(&self, base: Offset, position: &Position) -> Result<Content, Fault> {
@@ -499,6 +499,9 @@ impl Log {
         }
     }
 
+    /// The disk had no space, and nothing is written until [`Log::retry`].
+    #[must_use]
+    pub fn is_full(&self) -> bool {
         self.full
     }
 
@@ -506,6 +509,7 @@ impl Log {
     /// now and then while [`Log::is_full`].
     pub fn retry(&mut self) {
         self.full = false;
+        self.stuck = false;
         self.starved = false;
     }
 }

@@ -20,7 +20,7 @@ use crate::journal::Part;
 use crate::layout::{Layout, Position};
 use crate::segment::{Content, Mark};
 use crate::shared::{Segment, Shared};
-use crate::superblock::Superblock;
+use crate::superblock::{Superblock, Unstored};
 use naust_wire::Offset;
 use naust_wire::limits::JOURNAL_WRITE_BYTES_MAX;
 use naust_wire::planted::{self, Bug};
@@ -105,6 +105,15 @@ impl From<Fault> for Failure {
     }
 }
 
+impl From<Unstored> for Failure {
+    fn from(unstored: Unstored) -> Failure {
+        match unstored {
+            Unstored::Refused(fault) => full_or(fault),
+            Unstored::Other(fault) => Failure::Fault(fault),
+        }
+    }
+}
+
 impl Written {
     /// It failed together with others.
     pub(crate) fn failed(fault: Fault) -> Written {
@@ -123,7 +132,8 @@ impl Written {
         self.syncs
     }
 
-    /// There was no space for new log. Nothing is lost: the frames stay staged, and
+    /// There was no space for new log, or to save term, vote or a cut. Nothing is lost, and nothing
+    /// was acted on: frames and what is to be saved stay, and
     /// [`Log::retry`](crate::Log::retry) lets the next write try again.
     #[must_use]
     pub fn disk_full(&self) -> bool {
@@ -228,7 +238,8 @@ impl Tally {
 }
 
 impl Cut {
-    fn run(self, shared: &Shared, tally: &mut Tally) -> Result<(), Fault> {
+    /// For lack of space it is done again from its beginning, which is safe wherever it stopped.
+    fn run(self, shared: &Shared, tally: &mut Tally) -> Result<(), Failure> {
         let layout = shared.layout;
         let base = layout.base(self.at.offset);
         let mut other = layout.end(self.at.offset);
