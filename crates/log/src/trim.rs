@@ -118,12 +118,12 @@ impl Log {
         let map = self.shared.map();
         // What lies before the start, in turns: each call goes on where the last one stopped.
         let old = map.segments.range(..self.start.offset);
-        let bases: Vec<(Offset, Kept)> =
-            old.map(|(base, segment)| (*base, segment.kept(self.shared.layout, *base))).collect();
+        let bases: Vec<Offset> = old.map(|(base, _)| *base).collect();
         drop(map);
-        let split = bases.partition_point(|(base, _)| *base < self.trim_cursor);
+        let split = bases.partition_point(|base| *base < self.trim_cursor);
         let turn = bases[split..].iter().chain(&bases[..split]).take(ASKED_MAX);
-        for (base, kept) in turn {
+        for base in turn {
+            let Some(segment) = self.shared.segment(*base) else { continue };
             let end = self.shared.layout.end(*base);
             let Some(mut live) = (input.live)(*base..end) else {
                 if planted::has(Bug::SkipUnknown) {
@@ -135,6 +135,7 @@ impl Log {
             if planted::has(Bug::TrimLive) {
                 live.clear();
             }
+            let kept = segment.kept(self.shared.layout, *base);
             if live.is_empty() || kept.may_shrink(&live) {
                 self.trimming = true;
                 let shared = Arc::clone(&self.shared);
