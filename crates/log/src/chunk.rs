@@ -11,6 +11,11 @@ use std::sync::Arc;
 
 /// Least and greatest room of a chunk, in bytes. A greater one holds a single frame only.
 const ROOM_BYTES: (usize, usize) = (4 * 1024, 1024 * 1024);
+/// Room that a frozen chunk may keep unused: to give it back would cost each lone small write a
+/// copy.
+const SLACK_BYTES: usize = 8 * 1024;
+/// Frozen chunks that may: when the views are behind, there are many.
+const SLACK_CHUNKS: usize = 16;
 
 /// Frozen log bytes.
 #[derive(Clone)]
@@ -70,7 +75,8 @@ impl Chunks {
         let length = bytes.len();
         if length > 0 {
             self.room = (2 * length).next_power_of_two().clamp(ROOM_BYTES.0, ROOM_BYTES.1);
-            if length < bytes.capacity() / 2 {
+            let is_large = bytes.capacity() >= SLACK_BYTES || self.frozen.len() >= SLACK_CHUNKS;
+            if length < bytes.capacity() / 2 && is_large {
                 bytes.shrink_to_fit();
             }
             let before = self.open_before;
@@ -194,4 +200,26 @@ impl Part {
 
 fn distance(from: Offset, to: Offset) -> usize {
     usize::try_from(to.0 - from.0).expect("a distance in memory")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Why: each lone small write copied its frame once more, to give back 4 KiB.
+    #[test]
+    fn small_chunks_keep_their_room_while_there_are_few() {
+        let mut chunks = Chunks::new(Layout::STANDARD, Position::ORIGIN);
+        let mut freeze = |bytes: usize| {
+            chunks.open(&Position::ORIGIN, bytes).resize(bytes, 1);
+            chunks.freeze(&Position::ORIGIN);
+            chunks.frozen.back().map(|chunk| chunk.bytes.capacity())
+        };
+        for _ in 0..SLACK_CHUNKS {
+            assert_eq!(freeze(100), Some(ROOM_BYTES.0));
+        }
+        assert!(freeze(100).is_some_and(|room| room < 200), "there are many");
+        freeze(10_000);
+        assert!(freeze(100).is_some_and(|room| room < 200), "its room was large");
+    }
 }

@@ -47,6 +47,15 @@ pub(crate) fn read(
     layout: Layout,
     base: Offset,
 ) -> Result<Option<Content>, Fault> {
+    read_all(file, layout, base).map(|(content, _)| content)
+}
+
+/// The same; also whether all of its footers are as they should be.
+pub(crate) fn read_all(
+    file: &dyn File,
+    layout: Layout,
+    base: Offset,
+) -> Result<(Option<Content>, bool), Fault> {
     let name = Layout::name(base);
     let length = file.len().map_err(Fault::at("measure", &name))?;
     let bytes = length.saturating_sub(layout.segment_bytes()).min(FOOTERS_BYTES_MAX);
@@ -55,7 +64,15 @@ pub(crate) fn read(
     let read = read_around(file, layout.segment_bytes(), &mut footer);
     let read = read.map_err(Fault::at("read the footer of", &name))?;
     let content = Content::read_any(base, layout.segment_bytes(), &footer[..read]);
-    Ok(content.filter(|content| content.seal.is_some_and(|seal| seal.offset == layout.end(base))))
+    let content =
+        content.filter(|content| content.seal.is_some_and(|seal| seal.offset == layout.end(base)));
+    let is_there = |(position, bytes): (u64, Vec<u8>)| {
+        let skip = usize::try_from(position - layout.segment_bytes()).expect("bounded above");
+        footer[..read].get(skip..).is_some_and(|there| there.starts_with(&bytes))
+    };
+    let footers = content.iter().flat_map(|content| content.footers(layout.segment_bytes()));
+    let are_good = content.is_some() && footers.into_iter().all(is_there);
+    Ok((content, are_good))
 }
 
 /// What the footer of a segment without holes has to say, as its frames tell; `None` if it has

@@ -1,10 +1,11 @@
 //! The owner's view of the log: stage, save, cut, release. What goes to disk is planned in `plan`.
 
 use crate::chunk::Chunks;
-use crate::disk::Disk;
+use crate::disk::{Disk, Open};
 use crate::layout::{Flaw, Frames, Layout, Position};
 use crate::reader::Reader;
 use crate::recovery::{self, OpenError, Opened};
+use crate::scan::{Stop, Window};
 use crate::segment::Content;
 use crate::shared::Shared;
 use crate::superblock::{CONFIGURATION_BYTES_MAX, HardState, Identity, Superblock};
@@ -50,6 +51,8 @@ pub struct Log {
     /// Where a zero-filling under way begins: no frame is written behind it until it has ended.
     pub(crate) extending: Option<Offset>,
     pub(crate) full: bool,
+    /// There was no space for the superblock either.
+    pub(crate) stuck: bool,
     /// There was no space for an extension.
     pub(crate) starved: bool,
     pub(crate) faulted: bool,
@@ -175,6 +178,7 @@ impl Log {
             pace_bytes: 0,
             extending: None,
             full: false,
+            stuck: false,
             starved: false,
             faulted: false,
             trimming: false,
@@ -494,15 +498,33 @@ impl Log {
             return Ok(());
         }
         if self.tail.back().is_none_or(|content| content.base < base) {
-            let content = self.shared.footer(base)?.ok_or_else(|| {
-                let missing = std::io::Error::from(std::io::ErrorKind::InvalidData);
-                Fault::at("read the footer of", &Layout::name(base))(missing)
-            })?;
-            self.tail.push_back(Content::clone(&content));
+            let content = match self.shared.footer(base)? {
+                Some(content) => Content::clone(&content),
+                None => self.walk_segment(base, position)?,
+            };
+            self.tail.push_back(content);
         }
         let content = self.tail.back_mut().expect("just seen to");
         content.cut(*position);
         Ok(())
+    }
+
+    /// What the footer of the segment at `base` would tell up to `position`, from its frames: the
+    /// footer is bad.
+    fn walk_segment(&self, base: Offset, position: &Position) -> Result<Content, Fault> {
+        let bad = || {
+            let source = std::io::Error::from(std::io::ErrorKind::InvalidData);
+            Fault::at("read the frames, or the footer, of", &Layout::name(base))(source)
+        };
+        let before = self.shared.segment(base).ok_or_else(bad)?.before;
+        let mut content = Content::new(before);
+        content.base = base;
+        let file = self.shared.file(base, Open::Existing)?;
+        let mut window = Window::new(self.shared.layout, base, file)?;
+        match window.scan(&mut content, position.offset)? {
+            Stop::Limit if content.last == *position => Ok(content),
+            _ => Err(bad()),
+        }
     }
 
     /// The disk had no space, and nothing is written until [`Log::retry`].
@@ -515,6 +537,7 @@ impl Log {
     /// now and then while [`Log::is_full`].
     pub fn retry(&mut self) {
         self.full = false;
+        self.stuck = false;
         self.starved = false;
     }
 }

@@ -18,6 +18,7 @@ use crate::layout::{Flaw, Layout, Position};
 use crate::log::{LOCAL, Refused};
 use crate::reader::{ReadError, Reader};
 use crate::scan::Window;
+use crate::segment::range_behind;
 use crate::shared::{Segment, Shared};
 use naust_wire::Offset;
 use naust_wire::frame::{self, Kind};
@@ -172,7 +173,8 @@ impl Mend {
         let end = layout.end(self.at).min(self.shared.readable());
         let whole = layout.base(self.at).max(segment.before.offset)..end;
         let ranges = segment.ranges.as_deref().unwrap_or(std::slice::from_ref(&whole));
-        ranges.iter().find(|range| range.contains(&self.at)).cloned().ok_or(MendError::Gone)
+        let range = range_behind(ranges, self.at).filter(|range| range.start <= self.at);
+        range.cloned().ok_or(MendError::Gone)
     }
 
     /// The segment's file; whether it was lost altogether.
@@ -197,9 +199,7 @@ impl Mend {
         let mut last = is_told.then_some(segment.before);
         let mut at = range.start;
         if at < self.at {
-            let mark = self
-                .reader
-                .mark(self.shared.layout.base(at), segment, |mark| mark.offset < self.at);
+            let mark = self.reader.mark(self.shared.layout.base(at), |mark| mark.offset < self.at);
             // A footer that can't be read is no reason to leave the place as it is.
             if let Ok(Some(mark)) = mark
                 && mark.offset > at

@@ -21,8 +21,8 @@ const LONG_BYTES: u64 = 256 * 1024;
 
 impl Log {
     /// What has to go to disk now: one job for a disk thread. `None` while one is under way, when
-    /// there is nothing to do (nothing but saved state and cuts while the disk is full, until
-    /// [`Log::retry`]), or when it has to wait for an extension under way: so ask again after
+    /// there is nothing to do (nothing but saved state and cuts while the disk is full, and not even
+    /// those if it refused them, until [`Log::retry`]), or when it has to wait for an extension under way: so ask again after
     /// [`Log::written`] and [`Log::extended`].
     pub fn next_write(&mut self) -> Option<Write> {
         self.next_write_when(When::Now)
@@ -38,11 +38,12 @@ impl Log {
 
     fn next_write_when(&mut self, wanted: When) -> Option<Write> {
         let waits = self.flight.is_some() || (self.cut.is_some() && self.extending.is_some());
-        if waits || self.faulted {
+        if waits || self.faulted || self.stuck {
             return None;
         }
         self.chunks.freeze(&self.end);
-        // A full disk still takes votes and cuts: they need no new space.
+        // A full disk still takes votes and cuts: they need no new space, but for where all that is
+        // written goes to new space.
         let to = if self.full { self.written } else { self.writable_to() };
         let frames = to.offset > self.written.offset;
         let unsynced = self.written.offset > self.durable.offset;
@@ -187,6 +188,8 @@ impl Log {
             return Err(fault);
         }
         self.full = true;
+        // There were no frames in it: it was the superblock that found no room.
+        self.stuck = flight.to.offset <= self.durable.offset;
         self.superblock_dirty |= flight.superblock.is_some();
         self.filled = self.filled.min(flight.filled);
         // What was staged meanwhile carries marks that say that this much is durable.

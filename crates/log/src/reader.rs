@@ -6,7 +6,7 @@
 
 use crate::disk::{Open, read_given};
 use crate::layout::{Flaw, Frames, Layout, Position};
-use crate::segment::{Content, Mark};
+use crate::segment::{Content, Mark, range_behind};
 use crate::shared::{Segment, Shared};
 use crate::{Damage, Fault, Records};
 use naust_wire::frame::{Bad, Frame, Kind};
@@ -189,7 +189,7 @@ impl Reader {
             return Err(ReadError::Trimmed { next: later });
         };
         let Some(ranges) = &segment.ranges else { return Ok((segment, segment_end)) };
-        match ranges.iter().find(|range| range.end > at) {
+        match range_behind(ranges, at) {
             Some(range) if range.start <= at => {
                 let end = range.end;
                 Ok((segment, end))
@@ -296,13 +296,13 @@ impl Reader {
         if offset >= self.shared.readable() {
             return Err(ReadError::Beyond);
         }
-        let (segment, _) = self.extent(offset)?;
+        self.extent(offset)?;
         let base = self.shared.layout.base(offset);
         let close = |at: &Offset| *at <= offset && offset.0 - at.0 < STEP_BYTES as u64;
         let mut at = match near.filter(close) {
             Some(at) => at,
             None => {
-                let mark = self.mark(base, &segment, |mark| mark.offset <= offset)?;
+                let mark = self.mark(base, |mark| mark.offset <= offset)?;
                 mark.map_or(base, |mark| mark.offset)
             }
         };
@@ -336,8 +336,8 @@ impl Reader {
 
     fn by_index(&self, index: Index) -> Result<(Offset, Position), ReadError> {
         let trimmed = ReadError::Trimmed { next: self.shared.segment_from(Offset::ZERO) };
-        let (base, segment) = self.shared.by_index(index).ok_or(trimmed)?;
-        let mark = self.mark(base, &segment, |mark| mark.index <= index)?;
+        let base = self.shared.by_index(index).ok_or(trimmed)?;
+        let mark = self.mark(base, |mark| mark.index <= index)?;
         let mut at = mark.map_or(base, |mark| mark.offset);
         loop {
             let chunk = self.frames_over_gaps(at)?;
@@ -365,15 +365,14 @@ impl Reader {
         }
     }
 
-    /// The last mark of a segment that `wanted` says yes to.
+    /// The last mark of the segment at `base` that `wanted` says yes to.
     pub(crate) fn mark(
         &self,
         base: Offset,
-        segment: &Segment,
         wanted: impl Fn(&Mark) -> bool,
     ) -> Result<Option<Mark>, ReadError> {
-        if segment.seal.is_none() {
-            return Ok(Content::mark_before(&segment.marks, wanted));
+        if let Some(mark) = self.shared.open_mark(base, &wanted) {
+            return Ok(mark);
         }
         // Without its footer a segment is walked from its beginning: slower, not wrong.
         let footer = self.shared.footer(base)?;

@@ -159,6 +159,8 @@ pub struct Survey {
     walked: BTreeMap<Offset, Content>,
     /// Segments from the start on whose footers should be good and are not.
     unbelieved: BTreeSet<Offset>,
+    /// Those of it whose footers are all as they should be.
+    footed: BTreeSet<Offset>,
 }
 
 impl Survey {
@@ -196,6 +198,7 @@ impl Survey {
             unsure: BTreeSet::new(),
             walked: BTreeMap::new(),
             unbelieved: BTreeSet::new(),
+            footed: BTreeSet::new(),
         };
         survey.look_at_old()?;
         let mut scan_from = survey.scan_from(depth)?;
@@ -261,8 +264,12 @@ impl Survey {
         let layout = self.layout();
         let old = self.bases.iter().copied().filter(|base| *base < self.start.offset);
         for base in old.collect::<Vec<_>>() {
-            if let Some(content) = self.footer(base)? {
+            let (content, are_good) = footers::read_all(&*self.file(base)?, layout, base)?;
+            if let Some(content) = content {
                 self.old.insert(base, Segment::of(&content));
+                if are_good {
+                    self.footed.insert(base);
+                }
                 continue;
             }
             let before = Offset(base.0.saturating_sub(layout.segment_bytes()));
@@ -488,7 +495,7 @@ impl Survey {
         for name in &self.unfinished {
             self.disk.remove(name).map_err(Fault::at("remove", name))?;
         }
-        for base in self.old.keys() {
+        for base in self.old.keys().filter(|base| !self.footed.contains(base)) {
             footers += usize::from(self.mend_footers(*base)?);
         }
         for base in self.bases.clone() {

@@ -90,6 +90,13 @@ impl Window {
         Ok(self.buffer.get(skip..end).unwrap_or_default())
     }
 
+    /// What is in the buffer from `at` on: a word at the least; fewer at the end of the file.
+    fn ahead(&mut self, at: Offset) -> Result<&[u8], Fault> {
+        self.bytes(at, FRAME_ALIGN)?;
+        let skip = usize::try_from(at.0 - self.base.0 - self.buffer_at).expect("in the buffer");
+        Ok(self.buffer.get(skip..).unwrap_or_default())
+    }
+
     /// Reads and checks the frame at `at`, as [`Layout::check`] does.
     pub(crate) fn frame(
         &mut self,
@@ -151,7 +158,9 @@ impl Window {
     /// The first whole frame from `at` on, wherever it may begin.
     pub(crate) fn search(&mut self, mut at: Offset) -> Result<Option<(Header, u32)>, Fault> {
         while let Some(found) = self.search_magic(at)? {
-            if let Ok(frame) = self.frame(found, None)? {
+            if self.may_begin(found)?
+                && let Ok(frame) = self.frame(found, None)?
+            {
                 return Ok(Some((frame.header, frame.crc)));
             }
             at = found.plus(FRAME_ALIGN as u64);
@@ -159,9 +168,20 @@ impl Window {
         Ok(None)
     }
 
+    /// Whether a frame may begin here, as its header says. Bodies are what clients write, and what
+    /// looks like a header in them may claim any length: it is not read for nothing.
+    fn may_begin(&mut self, at: Offset) -> Result<bool, Fault> {
+        let (layout, length) = (self.layout, self.end());
+        let header = peek(self.bytes(at, FRAME_HEADER_BYTES)?);
+        Ok(header.is_ok_and(|(header, _)| {
+            let end = layout.end(at).min(length);
+            header.offset == at && header.end() <= end
+        }))
+    }
+
     fn search_magic(&mut self, mut at: Offset) -> Result<Option<Offset>, Fault> {
         while at < self.end() {
-            let bytes = self.bytes(at, STEP_BYTES)?;
+            let bytes = self.ahead(at)?;
             if bytes.is_empty() {
                 break;
             }

@@ -10,7 +10,7 @@ use crate::disk::{Disk, File, Open};
 use crate::journal::Journaled;
 use crate::layout::{Layout, Position};
 use crate::segment::{Content, Mark};
-use crate::wary::Wary;
+use crate::wary::{Outcome, Wary};
 use crate::{Fault, footers};
 use naust_wire::{Index, Offset};
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,6 +42,8 @@ pub(crate) struct Map {
     /// Segments before the start of which nobody knows where frames are left: see `footers`.
     pub unsure: BTreeSet<Offset>,
     handles: BTreeMap<Offset, Arc<dyn File>>,
+    /// What came of the syncs of files that somebody has open, or of which one failed.
+    outcomes: BTreeMap<Offset, Arc<Outcome>>,
     footers: BTreeMap<Offset, Arc<Content>>,
     /// How often files were forgotten: what was opened before that is not to be kept after it.
     forgotten: u64,
@@ -71,6 +73,11 @@ impl Segment {
             ranges: content.ranges.clone(),
             live_bytes: content.live_bytes,
         }
+    }
+
+    fn without_marks(&self) -> Segment {
+        let Segment { before, seal, live_bytes, .. } = *self;
+        Segment { before, seal, marks: Vec::new(), ranges: self.ranges.clone(), live_bytes }
     }
 }
 
@@ -116,9 +123,27 @@ impl Shared {
         self.map.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The segment that covers `offset`, if there is one.
+    /// The segment that covers `offset`, if there is one; without its marks, of which there may be a
+    /// thousand.
     pub(crate) fn segment(&self, offset: Offset) -> Option<Segment> {
-        self.map().segments.get(&self.layout.base(offset)).cloned()
+        self.map().segments.get(&self.layout.base(offset)).map(Segment::without_marks)
+    }
+
+    /// Whether there is a segment at `base`.
+    pub(crate) fn has_segment(&self, base: Offset) -> bool {
+        self.map().segments.contains_key(&base)
+    }
+
+    /// The last mark that `wanted` says yes to in the segment at `base`, while it is not sealed;
+    /// `None`: its footer has them.
+    pub(crate) fn open_mark(
+        &self,
+        base: Offset,
+        wanted: impl Fn(&Mark) -> bool,
+    ) -> Option<Option<Mark>> {
+        let map = self.map();
+        let Some(segment) = map.segments.get(&base) else { return Some(None) };
+        segment.seal.is_none().then(|| Content::mark_before(&segment.marks, wanted))
     }
 
     /// Whether nobody knows where frames are left in the segment at `base`.
@@ -131,12 +156,11 @@ impl Shared {
         self.map().segments.range(offset..).next().map(|(base, _)| *base)
     }
 
-    /// The base of the last segment that may hold the frame with `index`, and its marks if it is
-    /// not sealed.
-    pub(crate) fn by_index(&self, index: Index) -> Option<(Offset, Segment)> {
+    /// The base of the last segment that may hold the frame with `index`.
+    pub(crate) fn by_index(&self, index: Index) -> Option<Offset> {
         let map = self.map();
         let found = map.segments.iter().rev().find(|(_, segment)| segment.before.index < index);
-        found.map(|(base, segment)| (*base, segment.clone()))
+        found.map(|(base, _)| *base)
     }
 
     /// The file of the segment at `base`.
@@ -149,12 +173,14 @@ impl Shared {
         drop(map);
         let name = Layout::name(base);
         let file = self.disk.open(&name, open).map_err(Fault::at("open", &name))?;
-        let file: Arc<dyn File> = Arc::new(Wary::new(file));
         let mut map = self.map_mut();
+        let outcome = map.outcome(base);
+        let file: Arc<dyn File> = Arc::new(Wary::new(file, outcome));
         if map.forgotten != forgotten {
             return Ok(file);
         }
-        map.handles.insert(base, Arc::clone(&file));
+        // Somebody else may have opened it meanwhile.
+        let file = Arc::clone(map.handles.entry(base).or_insert(file));
         if map.handles.len() > HANDLES_MAX {
             // The newest segments are the busiest; the one just asked for must stay.
             let oldest = map.handles.keys().copied().find(|other| *other != base);
@@ -206,6 +232,14 @@ impl Shared {
 }
 
 impl Map {
+    /// What comes of the syncs of the segment at `base`. It outlives the file: the node is about to
+    /// stop when one failed, but whoever syncs before it has must not be told otherwise.
+    fn outcome(&mut self, base: Offset) -> Arc<Outcome> {
+        let known = |outcome: &Arc<Outcome>| Arc::strong_count(outcome) > 1 || outcome.has_failed();
+        self.outcomes.retain(|_, outcome| known(outcome));
+        Arc::clone(self.outcomes.entry(base).or_default())
+    }
+
     fn is_named(&self, base: Offset) -> bool {
         self.segments.contains_key(&base) || self.named.contains(&base)
     }
@@ -224,5 +258,103 @@ impl Map {
         self.forgotten += 1;
         self.handles.remove(&base);
         self.footers.remove(&base);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)] // threads that open at once
+mod tests {
+    use super::*;
+    use crate::sim::{Op, SimDisk, Verdict, Weather};
+    use std::io::{self, ErrorKind};
+    use std::sync::Barrier;
+
+    /// Two threads are let through [`Disk::open`] together.
+    struct Together(SimDisk, Barrier);
+
+    impl Disk for Together {
+        fn list(&self) -> io::Result<Vec<String>> {
+            self.0.list()
+        }
+
+        fn open(&self, name: &str, open: Open) -> io::Result<Arc<dyn File>> {
+            self.1.wait();
+            self.0.open(name, open)
+        }
+
+        fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+            self.0.rename(from, to)
+        }
+
+        fn remove(&self, name: &str) -> io::Result<()> {
+            self.0.remove(name)
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            self.0.sync()
+        }
+    }
+
+    struct NoSync;
+
+    impl Weather for NoSync {
+        fn ask(&mut self, op: Op, _: &str) -> Verdict {
+            if op == Op::Sync { Verdict::Fail(ErrorKind::Other) } else { Verdict::Go }
+        }
+    }
+
+    fn shared(disk: Arc<dyn Disk>) -> Arc<Shared> {
+        Shared::new(disk, Layout::STANDARD, Offset::FIRST, Map::default())
+    }
+
+    /// Why: each of them had a file of its own, and a sync that failed through one of them was not
+    /// known to the other.
+    #[test]
+    fn who_opens_a_segment_at_once_gets_one_file() {
+        let disk = Together(SimDisk::new(), Barrier::new(2));
+        let shared = shared(Arc::new(disk));
+        let open = || shared.file(Offset::FIRST, Open::Create).unwrap();
+        let (one, two) = std::thread::scope(|threads| {
+            let other = threads.spawn(open);
+            (open(), other.join().unwrap())
+        });
+        assert!(Arc::ptr_eq(&one, &two));
+    }
+
+    /// Why: few files stay open; one that was closed and opened again had forgotten that a sync of
+    /// it failed.
+    #[test]
+    fn no_sync_succeeds_after_one_that_failed_though_the_file_was_closed() {
+        let disk = SimDisk::new();
+        let shared = shared(Arc::new(disk.clone()));
+        let base = |number: u64| Offset::FIRST.plus(number * Layout::STANDARD.segment_bytes());
+        let file = |number: u64| shared.file(base(number), Open::Create).unwrap();
+        let held = file(0);
+        for number in 1..40 {
+            file(number).sync().unwrap();
+        }
+        disk.set_weather(Some(Box::new(NoSync)));
+        assert!(file(1).sync().is_err() && held.sync().is_err());
+        disk.set_weather(None);
+        assert!(file(0).sync().is_err(), "one handle is as good as another");
+        (2..40).for_each(|number| file(number).sync().unwrap());
+        assert!(file(1).sync().is_err());
+        shared.map_mut().forget(base(1));
+        assert!(file(1).sync().is_err());
+        let known = shared.map().outcomes.len();
+        assert!(known <= 2 + HANDLES_MAX + 1, "{known} are known, of 40");
+    }
+
+    /// Why: each read of the segment that grows, and each write of one, copied up to 1024 marks.
+    #[test]
+    fn who_asks_for_a_segment_gets_no_marks() {
+        let shared = shared(Arc::new(SimDisk::new()));
+        let mut content = Content::new(Position::ORIGIN);
+        content.marks = vec![Mark { index: Index(1), offset: Offset::FIRST }];
+        shared.map_mut().segments.insert(Offset::FIRST, Segment::of(&content));
+        assert_eq!(shared.segment(Offset::FIRST).unwrap().marks, []);
+        assert_eq!(shared.by_index(Index(1)), Some(Offset::FIRST));
+        let mark = shared.open_mark(Offset::FIRST, |mark| mark.index == Index(1)).unwrap();
+        assert_eq!(mark.unwrap().offset, Offset::FIRST);
     }
 }

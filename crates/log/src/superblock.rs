@@ -58,6 +58,29 @@ pub struct HardState {
     pub vote: NodeId,
 }
 
+/// Why a superblock is not stored.
+pub(crate) enum Unstored {
+    /// A slot was not written, or in part; the other one is good. If that was for lack of space it
+    /// may be tried again: the bad slot comes first then.
+    Refused(Fault),
+    /// Anything else; a sync, for one.
+    Other(Fault),
+}
+
+impl From<Fault> for Unstored {
+    fn from(fault: Fault) -> Unstored {
+        Unstored::Other(fault)
+    }
+}
+
+impl From<Unstored> for Fault {
+    fn from(unstored: Unstored) -> Fault {
+        match unstored {
+            Unstored::Refused(fault) | Unstored::Other(fault) => fault,
+        }
+    }
+}
+
 /// The content of a slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Superblock {
@@ -167,7 +190,7 @@ impl Superblock {
 
     /// Writes and syncs one slot after the other; first the one that is bad, if one is, so that a
     /// power cut in the middle leaves one that is good.
-    pub(crate) fn store(&self, disk: &dyn Disk) -> Result<(), Fault> {
+    pub(crate) fn store(&self, disk: &dyn Disk) -> Result<(), Unstored> {
         let file = disk.open(NAME, Open::Existing).map_err(Fault::at("open", NAME))?;
         let first = match read_slot(&*file, 1)? {
             Slot::Bad => 1,
@@ -177,12 +200,13 @@ impl Superblock {
         self.write_slot(&*file, 1 - first)
     }
 
-    fn write_slot(&self, file: &dyn File, slot: usize) -> Result<(), Fault> {
+    fn write_slot(&self, file: &dyn File, slot: usize) -> Result<(), Unstored> {
         let mut page = self.encode();
         page.resize(SLOT_BYTES, 0);
         let position = (slot * SLOT_BYTES) as u64;
-        file.write_at(position, &[&page]).map_err(Fault::at("write", NAME))?;
-        file.sync().map_err(Fault::at("sync", NAME))
+        let written = file.write_at(position, &[&page]).map_err(Fault::at("write", NAME));
+        written.map_err(Unstored::Refused)?;
+        Ok(file.sync().map_err(Fault::at("sync", NAME))?)
     }
 
     /// Bytes and syncs of one [`Superblock::store`].

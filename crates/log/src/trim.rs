@@ -4,7 +4,13 @@
 //! First the log's start moves, durably, with the next [`Write`](crate::Write). Only then are files
 //! touched that lie before it, one at a time, by a background thread: removed, or rewritten as
 //! *sparse* ones. The copy has the live frames at their original places and holes between them; it
-//! is written beside, synced, and takes the old one's name.
+//! is written beside, synced, and takes the old one's name. Frames between two live ones that are
+//! so near that a hole would free no block stay too, whole as the others.
+//!
+//! A segment is rewritten if at most half of it stays, so that this costs no more than writing it
+//! did. What lives is known by records, what stays by frames, which only reading the segment tells:
+//! so first it is told from the records whether it may be worth it, and then by a [`Trim`] from the
+//! frames. If it is not, that is looked at again when a quarter less lives.
 
 use crate::disk::{File, Open};
 use crate::footers;
@@ -16,8 +22,10 @@ use crate::segment::Content;
 use crate::shared::{Segment, Shared};
 use crate::{Damage, Fault};
 use naust_wire::Offset;
+use naust_wire::limits::{HOLE_BYTES_MIN, STRETCHES_PER_SEGMENT_MAX};
 use naust_wire::planted::{self, Bug};
 use std::io::ErrorKind;
+use std::iter::Peekable;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -46,6 +54,8 @@ pub struct Trim {
     base: Offset,
     /// What is to stay of it; nothing: the file goes.
     live: Vec<Range<Offset>>,
+    /// The copy is made if it holds no more bytes of frames than this.
+    bytes_max: u64,
 }
 
 /// What a [`Trim`] came to.
@@ -62,6 +72,8 @@ enum Failure {
     Fault(Fault),
     /// The segment can't be read; it is left as it is.
     Damaged(Damage),
+    /// Too little would go; the segment is left as it is.
+    Needed,
 }
 
 impl From<Fault> for Failure {
@@ -116,15 +128,15 @@ impl Log {
         // What lies before the start, in turns: each call goes on where the last one stopped.
         let old = map.segments.range(..self.start.offset);
         let old = old.filter(|(base, _)| !map.unsure.contains(base));
-        let bases: Vec<(Offset, u64)> =
-            old.map(|(base, segment)| (*base, segment.live_bytes)).collect();
-        let unsure: Vec<(Offset, u64)> = map.unsure.iter().map(|base| (*base, u64::MAX)).collect();
+        let bases: Vec<Offset> = old.map(|(base, _)| *base).collect();
+        let unsure: Vec<Offset> = map.unsure.iter().copied().collect();
         drop(map);
-        let split = bases.partition_point(|(base, _)| *base < self.trim_cursor);
+        let split = bases.partition_point(|base| *base < self.trim_cursor);
         // Of unsure ones nobody else can tell what belongs there.
         let turn = unsure.iter().chain(&bases[split..]).chain(&bases[..split]).take(ASKED_MAX);
-        for (base, live_before) in turn {
-            let is_unsure = unsure.iter().any(|(unsure, _)| unsure == base);
+        for base in turn {
+            let Some(segment) = self.shared.segment(*base) else { continue };
+            let is_unsure = unsure.contains(base);
             let end = self.shared.layout.end(*base);
             let Some(mut live) = (input.live)(*base..end) else {
                 if planted::has(Bug::SkipUnknown) {
@@ -136,11 +148,13 @@ impl Log {
             if planted::has(Bug::TrimLive) {
                 live.clear();
             }
-            let all = (*live_before).min(self.shared.layout.segment_bytes());
-            // Half of it must be dead, so that rewriting costs no more than was written.
-            if live.is_empty() || sum(&live) * 2 <= all || is_unsure {
+            let kept = segment.kept(self.shared.layout, *base);
+            if live.is_empty() || is_unsure || kept.may_shrink(&live) {
                 self.trimming = true;
-                return Some(Trim { shared: Arc::clone(&self.shared), base: *base, live });
+                let shared = Arc::clone(&self.shared);
+                // However much lives in an unsure one: it is not rewritten for space.
+                let bytes_max = if is_unsure { u64::MAX } else { kept.bytes / 2 };
+                return Some(Trim { shared, base: *base, live, bytes_max });
             }
         }
         None
@@ -226,13 +240,53 @@ fn sum(ranges: &[Range<Offset>]) -> u64 {
     ranges.iter().map(|range| range.end.0 - range.start.0).sum()
 }
 
-impl Segment {
+/// Whether no hole belongs between what ends at `end` and what begins at `from`.
+fn is_near(end: Offset, from: Offset) -> bool {
+    from.0 < end.0 + HOLE_BYTES_MIN
+}
+
+/// What is known of an old segment without reading it.
+struct Kept {
     /// Log bytes that are left of it.
-    fn bytes(&self, layout: Layout, base: Offset) -> u64 {
-        match &self.ranges {
+    bytes: u64,
+    /// Bytes of records that lived when its frames were looked at last.
+    live_bytes: u64,
+}
+
+impl Kept {
+    /// Whether half of it may be dead: no less would stay than what lies from the first to the last
+    /// live byte of each stretch.
+    fn may_shrink(&self, live: &[Range<Offset>]) -> bool {
+        let (mut bytes, mut end) = (0, Offset::ZERO);
+        for range in live {
+            let from = if is_near(end, range.start) { end } else { range.start };
+            bytes += range.end.0.saturating_sub(from.0);
+            end = end.max(range.end);
+        }
+        bytes * 2 <= self.bytes && sum(live) * 4 <= self.live_bytes.saturating_mul(3)
+    }
+}
+
+impl Segment {
+    fn kept(&self, layout: Layout, base: Offset) -> Kept {
+        let bytes = match &self.ranges {
             None => layout.end(base).0 - base.0,
             Some(ranges) => sum(ranges),
-        }
+        };
+        Kept { bytes, live_bytes: self.live_bytes }
+    }
+}
+
+/// Live ranges, walked along beside the frames: both ascend, so each is looked at once.
+struct Along<I: Iterator<Item = Range<Offset>>> {
+    live: Peekable<I>,
+}
+
+impl<I: Iterator<Item = Range<Offset>>> Along<I> {
+    /// Whether something lives in a place that does not begin before the last one.
+    fn touches(&mut self, from: Offset, to: Offset) -> bool {
+        while self.live.next_if(|live| live.end <= from).is_some() {}
+        self.live.peek().is_some_and(|live| live.start < to)
     }
 }
 
@@ -240,7 +294,8 @@ impl Trim {
     /// Does it. Blocking.
     pub fn run(self) -> Trimmed {
         let segment = self.shared.segment(self.base);
-        let before = segment.map_or(0, |segment| segment.bytes(self.shared.layout, self.base));
+        let kept = segment.map(|segment| segment.kept(self.shared.layout, self.base));
+        let before = kept.map_or(0, |kept| kept.bytes);
         let segment = self.base..self.shared.layout.end(self.base);
         match self.attempt() {
             Ok(left) => Trimmed { segment, outcome: Ok(()), bytes: before.saturating_sub(left) },
@@ -267,8 +322,13 @@ impl Trim {
             disk.sync().map_err(Fault::at("sync names of", "the log"))?;
             return Ok(0);
         }
+        let stretches = self.stretches()?;
+        if sum(&stretches) > self.bytes_max || stretches.len() > STRETCHES_PER_SEGMENT_MAX {
+            self.note_needed();
+            return Err(Failure::Needed);
+        }
         let beside = format!("{name}{UNFINISHED}");
-        let copied = self.copy(&beside);
+        let copied = self.copy(&beside, stretches);
         let content = match copied {
             Ok(content) => content,
             Err(failure) => {
@@ -278,7 +338,7 @@ impl Trim {
             }
         };
         let segment = Segment::of(&content);
-        let left = segment.bytes(self.shared.layout, self.base);
+        let left = segment.kept(self.shared.layout, self.base).bytes;
         // What lives can be read from either file; what does not is not to be read any more.
         let mut map = self.shared.map_mut();
         map.segments.insert(self.base, segment);
@@ -290,68 +350,150 @@ impl Trim {
         Ok(left)
     }
 
-    /// Writes the sparse copy under another name, durably.
-    fn copy(&self, beside: &str) -> Result<Content, Failure> {
-        let disk = &*self.shared.disk;
-        let opened = disk.open(beside, Open::Create);
-        let file = opened.map_err(Fault::at("create", beside))?;
-        file.set_len(0).map_err(Fault::at("empty", beside))?;
-        let content = self.copy_frames(&*file, beside)?;
-        footers::write_bad(&*file, self.shared.layout, &content)?;
-        file.sync().map_err(Fault::at("write", beside))?;
-        Ok(content)
+    /// So much lives, and it is not worth it: see [`Kept::may_shrink`].
+    fn note_needed(&self) {
+        if let Some(segment) = self.shared.map_mut().segments.get_mut(&self.base) {
+            segment.live_bytes = sum(&self.live);
+        }
     }
 
-    fn copy_frames(&self, file: &dyn File, beside: &str) -> Result<Content, Failure> {
+    /// The stretches of whole frames that are to stay.
+    fn stretches(&self) -> Result<Vec<Range<Offset>>, Failure> {
         let reader = Reader::new(Arc::clone(&self.shared));
         let segment_end = self.shared.layout.end(self.base);
-        let segment = self.shared.segment(self.base).expect("only this job takes it away");
-        let mut content = Content::new(segment.before);
-        content.base = self.base;
-        let mut ranges: Vec<Range<Offset>> = Vec::new();
-        let mut at = self.base;
+        let mut along = Along { live: self.live.iter().cloned().peekable() };
+        let mut stretches: Vec<Range<Offset>> = Vec::new();
+        // Frames are contiguous, and good, from `whole` to `at`.
+        let (mut at, mut whole) = (self.base, self.base);
         while at < segment_end {
             let chunk = match reader.frames(at, segment_end, READ_BYTES) {
                 Ok(chunk) => chunk,
                 Err(ReadError::Trimmed { next: Some(next) }) if next < segment_end => {
-                    at = next;
+                    (at, whole) = (next, next);
                     continue;
                 }
                 // What is damaged and not needed any more goes with the rest.
                 Err(ReadError::Damaged(damage)) => {
                     let (to, _) = reader.good_behind(damage.from)?;
-                    if self.live.iter().any(|live| live.start < to && live.end > damage.from) {
+                    if along.touches(damage.from, to) {
                         return Err(Failure::Damaged(Damage { to, ..damage }));
                     }
-                    at = to;
+                    (at, whole) = (to, to);
                     continue;
                 }
                 Err(ReadError::Io(fault)) => return Err(fault.into()),
                 Err(_) => break,
             };
             for frame in chunk.frames() {
-                let header = &frame.header;
-                let (from, to) = (header.offset, header.end());
-                let live = self.live.iter().find(|live| live.end > from);
-                if live.is_none_or(|live| live.start >= to) {
+                let (from, to) = (frame.header.offset, frame.header.end());
+                if !along.touches(from, to) {
                     continue;
                 }
-                content.note_sparse(header, frame.crc, ranges.last().map(|range| range.end));
-                let skip = usize::try_from(from.0 - chunk.from().0).expect("in the chunk");
-                let length = usize::try_from(to.0 - from.0).expect("in the chunk");
-                let bytes = &chunk.bytes()[skip..skip + length];
-                file.write_at(from.0 - self.base.0, &[bytes])
-                    .map_err(Fault::at("write", beside))?;
-                match ranges.last_mut() {
-                    Some(range) if range.end == from => range.end = to,
-                    _ => ranges.push(from..to),
+                match stretches.last_mut() {
+                    Some(last) if last.end >= whole && is_near(last.end, from) => last.end = to,
+                    _ => stretches.push(from..to),
                 }
             }
             at = chunk.next();
         }
+        Ok(stretches)
+    }
+
+    /// Writes the sparse copy under another name, durably.
+    fn copy(&self, beside: &str, stretches: Vec<Range<Offset>>) -> Result<Content, Failure> {
+        let disk = &*self.shared.disk;
+        let opened = disk.open(beside, Open::Create);
+        let file = opened.map_err(Fault::at("create", beside))?;
+        file.set_len(0).map_err(Fault::at("empty", beside))?;
+        let content = self.copy_frames(&*file, beside, stretches)?;
+        footers::write_bad(&*file, self.shared.layout, &content)?;
+        file.sync().map_err(Fault::at("write", beside))?;
+        Ok(content)
+    }
+
+    fn copy_frames(
+        &self,
+        file: &dyn File,
+        beside: &str,
+        stretches: Vec<Range<Offset>>,
+    ) -> Result<Content, Failure> {
+        let reader = Reader::new(Arc::clone(&self.shared));
+        let segment = self.shared.segment(self.base).expect("only this job takes it away");
+        let mut content = Content::new(segment.before);
+        content.base = self.base;
+        for stretch in &stretches {
+            let (mut at, mut end) = (stretch.start, None);
+            while at < stretch.end {
+                let chunk = match reader.frames(at, stretch.end, READ_BYTES) {
+                    Ok(chunk) if chunk.from() == at && !chunk.bytes().is_empty() => chunk,
+                    Err(ReadError::Damaged(damage)) => return Err(Failure::Damaged(damage)),
+                    Err(ReadError::Io(fault)) => return Err(fault.into()),
+                    // They were there a moment ago, and only this job takes them away.
+                    Ok(_) | Err(_) => {
+                        let source = std::io::Error::from(ErrorKind::InvalidData);
+                        return Err(Fault::at("read", &Layout::name(self.base))(source).into());
+                    }
+                };
+                for frame in chunk.frames() {
+                    content.note_sparse(&frame.header, frame.crc, end);
+                    end = Some(frame.header.end());
+                }
+                file.write_at(at.0 - self.base.0, &[chunk.bytes()])
+                    .map_err(Fault::at("write", beside))?;
+                at = chunk.end();
+            }
+        }
         content.seal = segment.seal;
-        content.ranges = Some(ranges.into());
+        content.ranges = Some(stretches.into());
         content.live_bytes = sum(&self.live);
         Ok(content)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ranges(of: &[(u64, u64)]) -> Vec<Range<Offset>> {
+        of.iter().map(|(from, to)| Offset(*from)..Offset(*to)).collect()
+    }
+
+    /// Why: for each frame all ranges were looked at from the first one on.
+    #[test]
+    fn each_range_is_looked_at_once() {
+        let live: Vec<Range<Offset>> =
+            (0..10_000).map(|at| Offset(100 * at + 7)..Offset(100 * at + 20)).collect();
+        let mut steps = 0;
+        let counted = live.iter().cloned().inspect(|_| steps += 1);
+        let mut along = Along { live: counted.peekable() };
+        for frame in 0..50_000u64 {
+            let (from, to) = (20 * frame, 20 * frame + 20);
+            assert_eq!(along.touches(Offset(from), Offset(to)), frame % 5 == 0, "{frame}");
+        }
+        assert!(steps <= live.len(), "{steps} steps along {} ranges", live.len());
+        // They may overlap, as long as they ascend.
+        let live = ranges(&[(10, 90), (20, 30), (95, 96), (95, 95)]);
+        let mut along = Along { live: live.into_iter().peekable() };
+        let touched = [(0, 10), (10, 20), (80, 90), (90, 95), (95, 99), (99, 120)]
+            .map(|(from, to)| along.touches(Offset(from), Offset(to)));
+        assert_eq!(touched, [false, true, true, false, true, false]);
+    }
+
+    #[test]
+    fn what_may_shrink_is_told_by_stretches_and_by_what_died() {
+        let kept = |bytes, live_bytes| Kept { bytes, live_bytes };
+        // Far from each other, and near.
+        let (far, near) = (ranges(&[(0, 10), (9_000, 9_010)]), ranges(&[(0, 10), (4_000, 4_010)]));
+        let at = |ranges: Vec<Range<Offset>>| -> Vec<Range<Offset>> {
+            let shift = |at: Offset| Offset::FIRST.plus(at.0);
+            ranges.into_iter().map(|it| shift(it.start)..shift(it.end)).collect()
+        };
+        let (far, near) = (at(far), at(near));
+        assert!(kept(40, u64::MAX).may_shrink(&far));
+        assert!(!kept(39, u64::MAX).may_shrink(&far));
+        assert!(kept(8_020, u64::MAX).may_shrink(&near));
+        assert!(!kept(8_019, u64::MAX).may_shrink(&near));
+        assert!(!kept(8_020, 20).may_shrink(&near), "as much lived before");
+        assert!(kept(8_020, 27).may_shrink(&near) && !kept(8_020, 26).may_shrink(&near));
     }
 }

@@ -6,22 +6,37 @@
 //! segment: for commits, for zeros ahead of them, and so that a journal need not hold its frames
 //! any longer. Whoever syncs after the one that failed, and before the node has stopped, would tell
 //! as durable what is lost. So syncs of a file follow one another, and after one that failed, none
-//! succeeds.
+//! succeeds, whichever handle it goes through: what came of them is kept when a file is closed.
 
 use crate::disk::File;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// See the module. Handed out by `Shared::file`, one for each segment that is open.
+/// What came of the syncs of a segment's file.
+#[derive(Default)]
+pub(crate) struct Outcome {
+    /// Held while the file is synced: the outcome of one sync is known before the next begins.
+    turn: Mutex<()>,
+    has_failed: AtomicBool,
+}
+
+impl Outcome {
+    pub(crate) fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Acquire)
+    }
+}
+
+/// See the module. Handed out by `Shared::file`.
 pub(crate) struct Wary {
     file: Arc<dyn File>,
-    /// Held while the file is synced: the outcome of one sync is known before the next begins.
-    has_failed: Mutex<bool>,
+    /// Shared by all handles of the segment.
+    outcome: Arc<Outcome>,
 }
 
 impl Wary {
-    pub(crate) fn new(file: Arc<dyn File>) -> Wary {
-        Wary { file, has_failed: Mutex::new(false) }
+    pub(crate) fn new(file: Arc<dyn File>, outcome: Arc<Outcome>) -> Wary {
+        Wary { file, outcome }
     }
 }
 
@@ -39,12 +54,14 @@ impl File for Wary {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let mut has_failed = self.has_failed.lock().unwrap_or_else(PoisonError::into_inner);
-        if *has_failed {
+        let _turn = self.outcome.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.outcome.has_failed() {
             return Err(io::Error::other("a sync of it failed before"));
         }
         let synced = self.file.sync();
-        *has_failed = synced.is_err();
+        if synced.is_err() {
+            self.outcome.has_failed.store(true, Ordering::Release);
+        }
         synced
     }
 

@@ -23,7 +23,7 @@ use crate::layout::{Layout, Position};
 use crate::log::When;
 use crate::segment::{Content, Mark};
 use crate::shared::{Segment, Shared};
-use crate::superblock::Superblock;
+use crate::superblock::{Superblock, Unstored};
 use naust_wire::Offset;
 use naust_wire::limits::JOURNAL_WRITE_BYTES_MAX;
 use naust_wire::planted::{self, Bug};
@@ -112,6 +112,15 @@ impl From<Fault> for Failure {
     }
 }
 
+impl From<Unstored> for Failure {
+    fn from(unstored: Unstored) -> Failure {
+        match unstored {
+            Unstored::Refused(fault) => full_or(fault),
+            Unstored::Other(fault) => Failure::Fault(fault),
+        }
+    }
+}
+
 impl Written {
     /// It failed together with others.
     pub(crate) fn failed(fault: Fault) -> Written {
@@ -130,7 +139,8 @@ impl Written {
         self.syncs
     }
 
-    /// There was no space for new log. Nothing is lost: the frames stay staged, and
+    /// There was no space for new log, or to save term, vote or a cut. Nothing is lost, and nothing
+    /// was acted on: frames and what is to be saved stay, and
     /// [`Log::retry`](crate::Log::retry) lets the next write try again.
     #[must_use]
     pub fn disk_full(&self) -> bool {
@@ -260,7 +270,8 @@ impl Tally {
 }
 
 impl Cut {
-    fn run(self, shared: &Shared, tally: &mut Tally) -> Result<(), Fault> {
+    /// For lack of space it is done again from its beginning, which is safe wherever it stopped.
+    fn run(self, shared: &Shared, tally: &mut Tally) -> Result<(), Failure> {
         let layout = shared.layout;
         let base = layout.base(self.at.offset);
         let mut other = layout.end(self.at.offset);
@@ -390,7 +401,7 @@ impl Piece {
 
     /// Lets readers find what is durable now.
     fn publish(self, shared: &Shared) {
-        if self.marks.is_empty() && self.full.is_none() && shared.segment(self.base).is_some() {
+        if self.marks.is_empty() && self.full.is_none() && shared.has_segment(self.base) {
             return;
         }
         let mut map = shared.map_mut();

@@ -303,7 +303,7 @@ fn trim_to(log: &mut Log, live: &[Offset]) {
 fn live_frames_of_sparse_segments_are_mended_too() {
     let (disk, mut log, _) = make(4, 60);
     let offsets: Vec<Offset> = all(&log.reader()).iter().map(|frame| frame.1).collect();
-    let live: Vec<Offset> = offsets.iter().copied().step_by(9).collect();
+    let live: Vec<Offset> = offsets.iter().copied().step_by(20).collect();
     let copy = log.reader();
     let kept: Vec<Vec<u8>> =
         live.iter().map(|offset| copy.frame(*offset).unwrap().into_bytes()).collect();
@@ -331,7 +331,7 @@ fn live_frames_of_sparse_segments_are_mended_too() {
 fn a_segment_with_holes_bears_that_one_of_its_footers_rots() {
     let (disk, mut log, _) = make(4, 60);
     let offsets: Vec<Offset> = all(&log.reader()).iter().map(|frame| frame.1).collect();
-    let live: Vec<Offset> = offsets.into_iter().step_by(9).collect();
+    let live: Vec<Offset> = offsets.into_iter().step_by(20).collect();
     trim_to(&mut log, &live);
     let start = log.start().offset;
     let old: Vec<Offset> = live.iter().copied().filter(|at| *at < start).collect();

@@ -218,6 +218,7 @@ impl<T: Tables> Machine<T> {
     }
 
     /// Where records that live lie between two offsets, in order: what a sparse segment must keep.
+    /// Those that touch each other are one range.
     ///
     /// # Errors
     /// [`Fault`].
@@ -238,6 +239,13 @@ impl<T: Tables> Machine<T> {
             })?;
         }
         ranges.sort_unstable_by_key(|range| range.start);
+        ranges.dedup_by(|next, last| {
+            let touches = next.start <= last.end;
+            if touches {
+                last.end = last.end.max(next.end);
+            }
+            touches
+        });
         Ok(ranges)
     }
 }

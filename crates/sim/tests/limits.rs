@@ -54,11 +54,27 @@ fn what_nobody_needs_may_not() {
     assert!(told.contains("nothing lives in the old segment at 4294967296"), "{told}");
     let told = objects(|held| held.live.truncate(1));
     assert!(told.contains("nothing lives"), "{told}");
-    let told = objects(|held| held.frames.push((base(1).plus(9200)..base(1).plus(9300), None)));
-    assert!(told.contains("for nothing"), "{told}");
-    let dead = base(1).plus(9200)..base(1).plus(9300);
-    let told = objects(|held| held.frames.push((dead, Some(100))));
-    assert!(told.contains("200 dead bytes"), "{told}");
+    // A frame of which no record can have lived, and one whose record can't have died of late.
+    let dead = base(1).plus(20_000)..base(1).plus(50_000);
+    for smallest in [None, Some(29_000)] {
+        let told = objects(|held| held.frames.insert(2, (dead.clone(), smallest)));
+        assert!(told.contains("keeps frames of 31224 bytes"), "{told}");
+    }
+    // One that may have kept the frame a moment ago.
+    let mut held = right();
+    held.frames.insert(2, (dead, Some(60)));
+    assert_eq!(check(&held), Ok(()));
+    // Between two that live, near each other and far.
+    let mut between = |gap: u64| {
+        held = right();
+        let from = base(1).plus(5120);
+        let behind = from.plus(gap)..from.plus(gap + 64);
+        held.live.insert(1, behind.clone());
+        held.frames[1] = (from..from.plus(gap), None);
+        held.frames.insert(2, (behind, Some(64)));
+        check(&held).is_ok()
+    };
+    assert!(between(4088) && !between(4096));
     let told = objects(|held| held.files[0].1 = SEGMENT_BYTES);
     assert!(told.contains("the sparse segment"), "{told}");
     let told = objects(|held| held.files[2].1 = 3 * SEGMENT_BYTES);

@@ -11,6 +11,12 @@ pub const FRAME_HEADER_BYTES: usize = 56;
 pub const FRAME_ALIGN: usize = 8;
 /// Log bytes that one segment covers.
 pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+/// Shortest hole that trimming makes in a segment, in bytes: a shorter one frees no block of a disk,
+/// and costs memory and time as any other.
+pub const HOLE_BYTES_MIN: u64 = 4096;
+/// Stretches of frames between holes that a segment may have; one of which more would be left is not
+/// trimmed.
+pub const STRETCHES_PER_SEGMENT_MAX: usize = 16_384;
 /// Bytes of a half of the journal for small writes of many logs, at most.
 pub const JOURNAL_HALF_BYTES: u64 = 16 * 1024 * 1024;
 /// Longest write that goes through that journal, in bytes.
@@ -195,6 +201,11 @@ const _: () = {
     assert!(FRAME_HEADER_BYTES.is_multiple_of(FRAME_ALIGN));
     assert!(SEGMENT_BYTES.is_multiple_of(FRAME_ALIGN as u64));
     assert!((FRAME_BODY_BYTES_MAX + FRAME_HEADER_BYTES) as u64 <= SEGMENT_BYTES / 2);
+    // A hole and a frame each: no segment without damage has more.
+    assert!(
+        SEGMENT_BYTES / (HOLE_BYTES_MIN + FRAME_HEADER_BYTES as u64)
+            < STRETCHES_PER_SEGMENT_MAX as u64
+    );
     assert!(JOURNAL_PARTS_MAX as u64 * JOURNAL_WRITE_BYTES_MAX <= JOURNAL_HALF_BYTES / 2);
     assert!(PACKET_BODY_BYTES_MAX <= FRAME_BODY_BYTES_MAX);
     assert!(VALUE_BYTES_MAX + KEY_BYTES_MAX + 4096 <= FRAME_BODY_BYTES_MAX);

@@ -177,18 +177,25 @@ fn seal(head: &mut [u8], rest: &[&[u8]]) {
 }
 
 fn is_sealed(bytes: &[u8]) -> bool {
+    #[cfg(test)]
+    tests::CHECKED.set(tests::CHECKED.get() + bytes.len());
     crc32c(&[&bytes[..CRC.start], &bytes[CRC.end..]]) == u32_at(bytes, CRC.start)
 }
 
-/// The record at the start of `bytes`, if a whole one is there.
-pub(super) fn read(bytes: &[u8]) -> Option<Record<'_>> {
+/// The record of a half at the start of `bytes`, if a whole one is there. Bytes of parts are what
+/// clients write: what looks like a record in them is not checked as far as it claims to reach,
+/// unless it is one of this half.
+pub(super) fn read<'a>(half: &Header, bytes: &'a [u8]) -> Option<Record<'a>> {
     if bytes.len() < FIXED_BYTES || !bytes.starts_with(&RECORD_MAGIC) {
+        return None;
+    }
+    let stamp =
+        Stamp { id: u64_at(bytes, 16), generation: u64_at(bytes, 24), sequence: u64_at(bytes, 32) };
+    if (stamp.id, stamp.generation) != (half.id, half.generation) {
         return None;
     }
     let length = u32_at(bytes, 8) as usize;
     let used = bytes.get(..length).filter(|used| used.len() >= FIXED_BYTES && is_sealed(used))?;
-    let stamp =
-        Stamp { id: u64_at(used, 16), generation: u64_at(used, 24), sequence: u64_at(used, 32) };
     let parts = u32_at(used, 40) as usize;
     let table_end = parts.checked_mul(ENTRY_BYTES)?.checked_add(FIXED_BYTES)?;
     let (table, mut rest) = used.get(FIXED_BYTES..)?.split_at_checked(table_end - FIXED_BYTES)?;
@@ -215,9 +222,17 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::cell::Cell;
+
+    std::thread_local! {
+        /// Bytes whose checksum was looked at.
+        pub(in crate::journal) static CHECKED: Cell<usize> = const { Cell::new(0) };
+    }
+
+    const HALF: Header = Header { id: 7, generation: 3, half_bytes: 1024 };
 
     fn void(sequence: u64) -> Vec<u8> {
         let mut head = Vec::new();
@@ -252,7 +267,7 @@ mod tests {
         assert!(matches!(found, Found::Good(Header { id: 1, generation: 2, half_bytes: 1024 })));
         let mut bytes = void(4);
         bytes.resize(2 * SECTOR_BYTES, 1);
-        let record = read(&bytes).unwrap();
+        let record = read(&HALF, &bytes).unwrap();
         assert_eq!(record.stamp, Stamp { id: 7, generation: 3, sequence: 4 });
         assert_eq!(record.length, SECTOR_BYTES);
         let (base, from) = (Offset::ZERO, Offset::ZERO);
@@ -271,15 +286,17 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            assert!(read(&bytes).is_none());
+            assert!(read(&HALF, &bytes).is_none());
             assert!(matches!(Header::decode(&bytes), Found::Bad));
             // The same with a good checksum.
             if bytes.len() >= FIXED_BYTES {
                 bytes[..8].copy_from_slice(&RECORD_MAGIC);
                 let length = bytes.len() as u32;
                 bytes[8..12].copy_from_slice(&length.to_le_bytes());
+                bytes[16..24].copy_from_slice(&HALF.id.to_le_bytes());
+                bytes[24..32].copy_from_slice(&HALF.generation.to_le_bytes());
                 seal(&mut bytes, &[]);
-                if let Some(record) = read(&bytes) {
+                if let Some(record) = read(&HALF, &bytes) {
                     let parts: usize = record.entries.iter().map(|entry| entry.bytes.len()).sum();
                     assert!(parts <= bytes.len());
                 }
@@ -290,7 +307,7 @@ mod tests {
         fn no_flip_goes_unseen(bit in 0usize..8 * (FIXED_BYTES + ENTRY_BYTES)) {
             let mut bytes = void(1);
             bytes[bit / 8] ^= 1 << (bit % 8);
-            assert!(read(&bytes).is_none());
+            assert!(read(&HALF, &bytes).is_none());
         }
     }
 }
