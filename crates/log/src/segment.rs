@@ -263,8 +263,8 @@ mod tests {
         pub(super) static STEPS: Cell<usize> = const { Cell::new(0) };
     }
 
-    /// Why: each read in a sparse segment looked through its ranges from the first one on: at the end
-    /// of one with many, 700 ms went by for 2,000 records.
+    /// Why: each read in a sparse segment looked through its ranges from the first one on: at the
+    /// end of one with many, 700 ms went by for 2,000 records.
     #[test]
     fn a_range_is_found_in_few_steps() {
         let number = STRETCHES_PER_SEGMENT_MAX as u64;

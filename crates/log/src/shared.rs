@@ -123,8 +123,8 @@ impl Shared {
         self.map.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The segment that covers `offset`, if there is one; without its marks, of which there may be a
-    /// thousand.
+    /// The segment that covers `offset`, if there is one; without its marks, of which there may be
+    /// a thousand.
     pub(crate) fn segment(&self, offset: Offset) -> Option<Segment> {
         self.map().segments.get(&self.layout.base(offset)).map(Segment::without_marks)
     }

@@ -11,11 +11,11 @@ pub const FRAME_HEADER_BYTES: usize = 56;
 pub const FRAME_ALIGN: usize = 8;
 /// Log bytes that one segment covers.
 pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
-/// Shortest hole that trimming makes in a segment, in bytes: a shorter one frees no block of a disk,
-/// and costs memory and time as any other.
+/// Shortest hole that trimming makes in a segment, in bytes: a shorter one frees no block of a
+/// disk, and costs memory and time as any other.
 pub const HOLE_BYTES_MIN: u64 = 4096;
-/// Stretches of frames between holes that a segment may have; one of which more would be left is not
-/// trimmed.
+/// Stretches of frames between holes that a segment may have; one of which more would be left is
+/// not trimmed.
 pub const STRETCHES_PER_SEGMENT_MAX: usize = 16_384;
 /// Bytes of a half of the journal for small writes of many logs, at most.
 pub const JOURNAL_HALF_BYTES: u64 = 16 * 1024 * 1024;

@@ -195,8 +195,8 @@ mod tests {
     use super::*;
     use crate::journal::record::tests::CHECKED;
 
-    /// Why: each sector that looked like a record was checked as far as it claimed to reach: most of
-    /// a half, for each of the sectors that a client filled with such.
+    /// Why: each sector that looked like a record was checked as far as it claimed to reach: most
+    /// of a half, for each of the sectors that a client filled with such.
     #[test]
     fn sectors_that_look_like_records_are_not_checked() {
         const SECTORS: usize = 256;

@@ -113,8 +113,8 @@ impl Held {
         needed
     }
 
-    /// Most bytes of frames that had to stay, beside those that have to now, when more records lived:
-    /// a third of what lives has died since at the most.
+    /// Most bytes of frames that had to stay, beside those that have to now, when more records
+    /// lived: a third of what lives has died since at the most.
     fn needed_before(&self, frames: &[(Range<Offset>, Option<u64>)], live: u64) -> u64 {
         // What each may have taken to die, and what it kept: itself, and what lies near on both
         // sides. Records without bytes may have cost nothing.
