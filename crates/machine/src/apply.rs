@@ -15,7 +15,7 @@ use crate::sessions::{Answer, More, Slot, Turn};
 use crate::streams::Streams;
 use crate::tables::{Fault, KeyRange, Tables, TablesReader, TreeId};
 use crate::{Change, Place, overlay, recent};
-use naust_wire::commit::{Commit, Condition, Op};
+use naust_wire::commit::{Commit, Condition};
 use naust_wire::frame::{Frame, Header, Kind};
 use naust_wire::limits::{FRAME_HEADER_BYTES, RECENT_WRITES_LOG_BYTES, UNCHANGED_STEPS_MAX};
 use naust_wire::message::{Message, Refusal};
@@ -101,7 +101,7 @@ impl<T: Tables> Machine<T> {
         };
         let commit = commit.as_ref().map(Commit::read);
         let Ok(Ok(commit)) = commit else { return Some(0) };
-        if commit.ops().any(|op| matches!(op, Ok(Op::DeleteRange { .. }))) {
+        if commit.deletes_ranges() {
             return None;
         }
         let mut bytes = 0u64;

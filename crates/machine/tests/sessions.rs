@@ -5,23 +5,12 @@
 mod support;
 
 use naust_machine::{Machine, MemTables};
+use naust_wire::ShardId;
 use naust_wire::commit::Draft;
 use naust_wire::control::Control;
-use naust_wire::{Offset, SessionId, ShardId};
-use support::{Log, Logged, Outcome, crash, open, work};
+use support::{Log, Logged, Outcome, crash, nonce_for, open, work};
 
 const SHARD: ShardId = ShardId(5);
-
-/// The nonce with which a session that is opened at `at` gets the id `id`.
-fn nonce_for(id: SessionId, at: Offset) -> u64 {
-    // The finalizer of splitmix64 backwards: each multiplication by the inverse of its factor.
-    let mut x = id.0 ^ at.0;
-    x = (x ^ (x >> 31) ^ (x >> 62)).wrapping_mul(0x3196_42b2_d24d_8ec3);
-    x = (x ^ (x >> 27) ^ (x >> 54)).wrapping_mul(0x96de_1b17_3f11_9089);
-    let nonce = x ^ (x >> 30) ^ (x >> 60);
-    assert_eq!(SessionId::opened(at, nonce), id);
-    nonce
-}
 
 fn apply(machine: &mut Machine<MemTables>, frame: &Logged) -> Outcome {
     machine.apply(&frame.frame()).unwrap().into()

@@ -133,6 +133,12 @@ impl<'m> Commit<'m> {
         self.ops.iter().map(read_op)
     }
 
+    /// Whether an op of it is a delete-range. Reads no op's keys and values.
+    #[must_use]
+    pub fn deletes_ranges(&self) -> bool {
+        self.ops.iter().any(|op| First::of(op).member == DELETE_RANGE)
+    }
+
     /// Everything that makes a commit inadmissible, whatever the state of the tables: limits,
     /// names, keys, ranges, indices and members that this release does not know. Allocates nothing
     /// unless it has more than 32 names.
@@ -181,12 +187,15 @@ fn read_condition(item: Struct<'_>) -> Result<Condition<'_>, Refusal> {
     })
 }
 
+/// The number of the member among those of the schema's `Op`.
+const DELETE_RANGE: u16 = 2;
+
 fn read_op(item: Struct<'_>) -> Result<Op<'_>, Refusal> {
     let First { space, member, third, unbounded } = First::of(item);
     Ok(match member {
         0 => Op::Put { space, key: item.data(0)?, value: item.data(1)? },
         1 => Op::Delete { space, key: item.data(0)? },
-        2 => {
+        DELETE_RANGE => {
             Op::DeleteRange { space, from: item.data(0)?, to: range_end(item.data(1)?, unbounded)? }
         }
         3 => Op::Append { space, value: item.data(0)? },

@@ -128,6 +128,8 @@ proptest! {
         prop_assert_eq!(commit.name(0).unwrap(), &draft.names[0]);
         prop_assert!(commit.name(names.len() as u16).is_err());
         prop_assert_eq!(commit.ops_len(), draft.ops.len());
+        let deletes = |op| matches!(op, Ok(Op::DeleteRange { .. }));
+        prop_assert_eq!(commit.deletes_ranges(), commit.ops().any(deletes));
         prop_assert_eq!(commit.conditions_len(), draft.conditions.len());
         for (read, drafted) in commit.ops().zip(&draft.ops) {
             prop_assert_eq!(read.unwrap(), drafted.view());

@@ -2,7 +2,7 @@
 //! model's; crashes at any moment, at any combination of marks that a crash can leave, then replay.
 
 use super::plain::Plain;
-use super::{Log, Logged, Outcome, marks, open_with, options, work};
+use super::{Log, Logged, Outcome, marks, nonce_for, open_with, options, work};
 use naust_machine::contract::Fixture;
 use naust_machine::rows::Key;
 use naust_machine::{
@@ -181,6 +181,12 @@ impl<F: Fixture> Life<F> {
         let max = |random: &mut Random, bound| random.below(2) * (1 + random.below(bound));
         let random = &mut self.random;
         match random.below(11) {
+            // An id that came back, or that lives.
+            0 if !self.clients.is_empty() => {
+                let at = random.below(self.clients.len() as u64) as usize;
+                let nonce = nonce_for(self.clients[at].id, self.log.next);
+                Control::OpenSession { ttl_ms: max(random, 50_000), nonce }
+            }
             0 | 1 => Control::OpenSession { ttl_ms: max(random, 50_000), nonce: random.next() },
             2 if !self.clients.is_empty() => {
                 let at = random.below(self.clients.len() as u64) as usize;

@@ -118,6 +118,17 @@ impl Log {
     }
 }
 
+/// The nonce with which a session that is opened at `at` gets the id `id`.
+pub fn nonce_for(id: SessionId, at: Offset) -> u64 {
+    // The finalizer of splitmix64 backwards: each multiplication by the inverse of its factor.
+    let mut x = id.0 ^ at.0;
+    x = (x ^ (x >> 31) ^ (x >> 62)).wrapping_mul(0x3196_42b2_d24d_8ec3);
+    x = (x ^ (x >> 27) ^ (x >> 54)).wrapping_mul(0x96de_1b17_3f11_9089);
+    let nonce = x ^ (x >> 30) ^ (x >> 60);
+    assert_eq!(SessionId::opened(at, nonce), id);
+    nonce
+}
+
 /// Small memtables, so that little is enough to rotate them.
 pub fn options() -> MachineOptions {
     MachineOptions { memtable_bytes: 8 << 10, replay_bytes_max: 1 << 20, ..Default::default() }

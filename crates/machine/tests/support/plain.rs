@@ -300,6 +300,10 @@ impl Plain {
         match control {
             Control::OpenSession { ttl_ms, nonce } => {
                 let id = SessionId::opened(at, nonce);
+                let lives = |session: &Session| time.0 - session.last.0 <= session.ttl_ms;
+                if self.sessions.get(&id).is_some_and(lives) {
+                    return failed(Code::BadArgument);
+                }
                 let ttl_ms = if ttl_ms == 0 { SESSION_TTL_MS_DEFAULT } else { ttl_ms };
                 let answers = BTreeMap::new();
                 let session = Session { ttl_ms, last: time, acked_below: 1, answers };
