@@ -22,8 +22,8 @@ const LONG_BYTES: u64 = 256 * 1024;
 impl Log {
     /// What has to go to disk now: one job for a disk thread. `None` while one is under way, when
     /// there is nothing to do (nothing but saved state and cuts while the disk is full, and not
-    /// even those if it refused them, until [`Log::retry`]), or when it has to wait for an extension
-    /// under way: so ask again after [`Log::written`] and [`Log::extended`].
+    /// even those if it refused them, until [`Log::retry`]), or when it has to wait for an
+    /// extension under way: so ask again after [`Log::written`] and [`Log::extended`].
     pub fn next_write(&mut self) -> Option<Write> {
         self.next_write_when(When::Now)
     }
