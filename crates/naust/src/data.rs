@@ -22,6 +22,7 @@
 //! says the same of all shards together, in case `shards/` is what was lost: it is written when
 //! shard 0 was made to its end, without which nothing is served.
 
+use naust_wire::limits::NAME_BYTES_MAX;
 use naust_wire::{NodeId, ShardId};
 use std::collections::BTreeSet;
 use std::fs;
@@ -32,8 +33,6 @@ use std::path::{Path, PathBuf};
 pub const FORMAT: u32 = 1;
 /// The line that the identity of a node has that joined its cluster.
 const JOINED: &str = "joined";
-/// Longest name file that is read; names are far shorter.
-const NAME_BYTES_MAX: u64 = 1024;
 /// What may lie in a directory that is still to be made one: what a first start left that was
 /// killed, and what every new file system has.
 const HARMLESS: [&str; 3] = ["LOCK", "NODE.new", "lost+found"];
@@ -242,7 +241,7 @@ impl DataDirectory {
         let path = self.path.join("NAME");
         let mut text = String::new();
         let read = fs::File::open(&path)
-            .and_then(|file| file.take(NAME_BYTES_MAX).read_to_string(&mut text));
+            .and_then(|file| file.take(NAME_BYTES_MAX as u64 + 2).read_to_string(&mut text));
         match read {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             read => drop(read.map_err(failed("read", &path))?),

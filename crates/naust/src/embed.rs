@@ -38,7 +38,7 @@ const END_TIME_MAX: Duration = Duration::from_secs(10);
 const START_LOOK: Duration = Duration::from_secs(2);
 
 /// Table files that all shards have open at a time.
-const TABLE_FILES_MAX: usize = 512;
+pub(crate) const TABLE_FILES_MAX: usize = 512;
 
 /// Why a node can't start, or had to stop; each in a sentence for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -138,19 +138,24 @@ impl Naust {
 
     /// What the node needs before it serves, for the operator.
     fn lacks(&self) -> String {
-        let Wiring { catalog, config, .. } = &*self.wiring;
+        let Wiring { catalog, config, data, .. } = &*self.wiring;
         let unusable = |shard, what: &str| {
             let failure = catalog.closed(shard)?;
             Some(format!("its replica of {what} can't be used: {}", failure.detail))
         };
-        let others = match config.join.is_empty() && catalog.addresses().is_empty() {
-            true => "; it knows no other node: name some with --join HOST:PORT",
-            false => "",
+        let is_founder = data.identity().founder;
+        let knows_others = !config.join.is_empty() || !catalog.addresses().is_empty();
+        let others = match is_founder || knows_others {
+            true => "",
+            false => "; it knows no other node: name some with --join HOST:PORT",
         };
         if let Some(unusable) = unusable(ShardId::DIRECTORY, "the directory of namespaces") {
             return unusable;
         }
         if catalog.readers(ShardId::DIRECTORY).is_none() {
+            if is_founder || data.was_made().unwrap_or_default() {
+                return "it opens the directory of namespaces".to_owned();
+            }
             return format!(
                 "it has no replica of the directory of namespaces, and waits for its cluster to \
                  send one{others}"
@@ -158,7 +163,8 @@ impl Naust {
         }
         match catalog.shard(DEFAULT_NAMESPACE) {
             None => format!(
-                "it waits for a quorum of its cluster to say which namespaces there are{others}"
+                "it does not know its namespaces yet, and waits for a quorum of the nodes that \
+                 have their directory{others}"
             ),
             Some(shard) => unusable(shard, DEFAULT_NAMESPACE)
                 .unwrap_or_else(|| format!("it opens the namespace {DEFAULT_NAMESPACE}")),

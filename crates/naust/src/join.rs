@@ -184,6 +184,10 @@ fn ask(address: &str, own: Option<SocketAddr>, time_max: Duration) -> io::Result
     for address in found {
         match hello(address, time_max) {
             Ok(cluster) => return Ok(Some(cluster)),
+            Err(error) if [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind()) => {
+                let silent = format!("nobody answers within {} ms", time_max.as_millis());
+                last = io::Error::new(ErrorKind::TimedOut, silent);
+            }
             Err(error) => last = error,
         }
     }

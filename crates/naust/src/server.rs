@@ -2,12 +2,13 @@
 
 use crate::config::Config;
 use crate::data::DataDirectory;
-use crate::embed::{self, Naust, NaustError};
+use crate::embed::{self, Naust, NaustError, TABLE_FILES_MAX};
 use crate::join::JoinError;
 use crate::life::Life;
 use crate::links::LateBell;
 use naust_client::{Client, Notify as Bell, OnOverload, Options};
 use naust_gateway::{Gateway, Hooks};
+use naust_wire::limits::HTTP_CONNECTIONS_MAX;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,9 +19,9 @@ use tokio::task::spawn_blocking;
 
 /// Exit status of a process that was told twice to end: that of one ended by SIGINT.
 const IMPATIENT_EXIT: i32 = 130;
-/// Open files that connections leave to others: 1,024 HTTP connections, 512 tables, and logs, links
-/// and listeners. A log that can't be opened stops the node; a client that is refused comes again.
-const FILES_KEPT: u64 = 2_048;
+/// Open files that connections leave to HTTP, tables, and to logs, links and listeners. A log that
+/// can't be opened stops the node; a client that is refused comes again.
+const FILES_KEPT: u64 = (HTTP_CONNECTIONS_MAX + TABLE_FILES_MAX + 512) as u64;
 
 /// What is told once a node serves.
 #[derive(Clone, Debug)]
@@ -115,8 +116,11 @@ impl Server {
                 Ok(Server { naust, gateway })
             }
             Err(error) => {
+                link.down("the node could not start");
                 link.close();
-                gateway.map(Gateway::shutdown);
+                if let Some(gateway) = gateway {
+                    gateway.shutdown();
+                }
                 Err(error)
             }
         }

@@ -58,8 +58,10 @@ fn assert_waits(data: &Path, scratch: &Path, arguments: &[&str], why: &str) {
 fn a_node_that_can_not_start_says_why_and_ends_when_told() {
     let scratch = tempfile::tempdir().unwrap();
     let data = scratch.path().join("data");
-    let address = format!("127.0.0.1:{}", naust::process::free_port().unwrap());
-    let why = format!("it waits for a node of the cluster at {address}");
+    // It takes connections, and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let why = format!("it waits for a node of the cluster at {address}: nobody answers");
     assert_waits(&data, scratch.path(), &["--join", &address], &why);
     assert!(!data.exists(), "nothing was begun");
     // A node that joined and was ended before it had anything.
