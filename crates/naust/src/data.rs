@@ -5,7 +5,7 @@
 //!   DATA/NODE                    format, node id, cluster id, whether it joined that cluster, and
 //!                                a checksum; written once
 //!   DATA/NAME                    the node's name, as its cluster knows it
-//!   DATA/MADE                    empty: shard 0 was made to its end
+//!   DATA/made/0000002a           empty: the same as `0000002a.made`, where losing shards keeps it
 //!   DATA/redo                    small writes of many logs that may not be in their segments yet:
 //!                                there while the node runs, and after it was killed
 //!   DATA/shards/0000002a/log/    the log of shard 42
@@ -18,9 +18,9 @@
 //!
 //! The mark `made` is written when the log and the tables of a new shard are durable, and before
 //! anybody may use it. So where it is missing, nothing was acknowledged, and what a crash left of
-//! the making is made anew; where it is there, a log or tables that are missing were lost. `MADE`
-//! says the same of all shards together, in case `shards/` is what was lost: it is written when
-//! shard 0 was made to its end, without which nothing is served.
+//! the making is made anew; where it is there, a log or tables that are missing were lost. It is
+//! there twice, in case what is lost is all that belongs to a shard, or `shards/`. Without shard 0
+//! nothing is served.
 
 use naust_wire::limits::NAME_BYTES_MAX;
 use naust_wire::{NodeId, ShardId};
@@ -174,7 +174,7 @@ impl DataDirectory {
         for entry in entries {
             let name = entry.map_err(failed("read", path))?.file_name();
             let name = name.to_string_lossy().into_owned();
-            if name == "shards" || name == "MADE" {
+            if name == "shards" || name == "made" {
                 found = Some(name);
                 break;
             }
@@ -189,7 +189,7 @@ impl DataDirectory {
         }
         match found {
             None => Ok(false),
-            Some(name) if name == "shards" || name == "MADE" => {
+            Some(name) if name == "shards" || name == "made" => {
                 Err(DataError::NoIdentity { path: path.to_owned() })
             }
             Some(found) => Err(DataError::NotEmpty { path: path.to_owned(), found }),
@@ -198,30 +198,32 @@ impl DataDirectory {
 
     /// Makes the place for shards, unless some were there and are lost.
     fn open_shards(&self) -> Result<(), DataError> {
-        let (shards, mark) = (self.path.join("shards"), self.path.join("MADE"));
-        let was_made = mark.try_exists().map_err(failed("look for", &mark))?;
+        let shards = self.path.join("shards");
+        make_directory(&self.path.join("made"))?;
+        let was_made = self.was_made()?;
         let lost = |what| Err(DataError::Lost { data: self.path.clone(), what });
         if was_made && !shards.is_dir() {
             return lost(shards);
         }
         make_directory(&shards)?;
-        let is_made = self.is_made(ShardId::DIRECTORY)?;
-        if was_made && !is_made {
-            return lost(made_path(&self.path, ShardId::DIRECTORY));
+        let beside = made_path(&self.path, ShardId::DIRECTORY);
+        if was_made && !beside.try_exists().map_err(failed("look for", &beside))? {
+            return lost(beside);
         }
         self.sweep()?;
-        match is_made {
-            // An earlier release made it, or the process was killed right there.
-            true if !was_made => self.set_any_made(),
-            _ => Ok(()),
+        // An earlier release made them, or the process was killed right there.
+        let mut is_changed = false;
+        for shard in numbers(&shards, made_number)? {
+            let kept = kept_path(&self.path, shard);
+            if !kept.try_exists().map_err(failed("look for", &kept))? {
+                fs::File::create(&kept).map_err(failed("make", &kept))?;
+                is_changed = true;
+            }
         }
-    }
-
-    /// Notes durably that there are shards from now on.
-    fn set_any_made(&self) -> Result<(), DataError> {
-        let mark = self.path.join("MADE");
-        fs::File::create(&mark).map_err(failed("make", &mark))?;
-        sync_directory(&self.path)
+        match is_changed {
+            true => sync_directory(&self.path.join("made")),
+            false => Ok(()),
+        }
     }
 
     /// Whether this node served before: shard 0 was made to its end.
@@ -229,7 +231,7 @@ impl DataDirectory {
     /// # Errors
     /// [`DataError::Io`].
     pub fn was_made(&self) -> Result<bool, DataError> {
-        let mark = self.path.join("MADE");
+        let mark = kept_path(&self.path, ShardId::DIRECTORY);
         mark.try_exists().map_err(failed("look for", &mark))
     }
 
@@ -349,8 +351,12 @@ impl DataDirectory {
     /// # Errors
     /// [`DataError::Io`].
     pub fn is_made(&self, shard: ShardId) -> Result<bool, DataError> {
-        let path = made_path(&self.path, shard);
-        path.try_exists().map_err(failed("look for", &path))
+        for path in [made_path(&self.path, shard), kept_path(&self.path, shard)] {
+            if path.try_exists().map_err(failed("look for", &path))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Notes durably that a shard was made to its end: what it holds must be durable.
@@ -364,10 +370,10 @@ impl DataDirectory {
         let path = made_path(&self.path, shard);
         fs::File::create(&path).map_err(failed("make", &path))?;
         sync_directory(&self.path.join("shards"))?;
-        match shard {
-            ShardId::DIRECTORY => self.set_any_made(),
-            _ => Ok(()),
-        }
+        // Last: with this one the other is no longer thought to be still to come.
+        let path = kept_path(&self.path, shard);
+        fs::File::create(&path).map_err(failed("make", &path))?;
+        sync_directory(&self.path.join("made"))
     }
 
     /// Removes what is left of shards below `below` but for the directory's and those that are
@@ -377,7 +383,8 @@ impl DataDirectory {
     /// [`DataError::Io`].
     pub fn sweep_shards(&self, below: ShardId, kept: &BTreeSet<ShardId>) -> Result<(), DataError> {
         let mut left: BTreeSet<ShardId> = self.shards()?.into_iter().collect();
-        left.extend(numbers(&self.path, made_number)?);
+        left.extend(numbers(&self.path.join("shards"), made_number)?);
+        left.extend(numbers(&self.path.join("made"), number)?);
         left.retain(|shard| {
             *shard != ShardId::DIRECTORY && *shard < below && !kept.contains(shard)
         });
@@ -390,13 +397,16 @@ impl DataDirectory {
     /// # Errors
     /// [`DataError::Io`].
     pub fn remove(&self, shard: ShardId) -> Result<(), DataError> {
-        let made = made_path(&self.path, shard);
-        match fs::remove_file(&made) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(failed("remove", &made)(error));
+        for made in [kept_path(&self.path, shard), made_path(&self.path, shard)] {
+            match fs::remove_file(&made) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(failed("remove", &made)(error));
+                }
+                _ => {}
             }
-            _ => {}
         }
+        // Before the shard is gone: it may come back, and is not to be missed then.
+        sync_directory(&self.path.join("made"))?;
         let from = shard_path(&self.path, shard);
         let next = from.with_extension("next");
         if next.is_dir() {
@@ -460,20 +470,19 @@ pub fn log_path(data: &Path, shard: ShardId) -> PathBuf {
 /// # Errors
 /// [`DataError::Io`].
 pub fn shards(data: &Path) -> Result<Vec<ShardId>, DataError> {
-    let mut shards = numbers(data, number)?;
+    let mut shards = numbers(&data.join("shards"), number)?;
     shards.sort_unstable();
     Ok(shards)
 }
 
-/// The shards that `number` sees in the names of what lies beside them.
+/// The shards that `number` sees in the names of what lies in a directory.
 fn numbers(
-    data: &Path,
+    path: &Path,
     number: impl Fn(&str) -> Option<ShardId>,
 ) -> Result<Vec<ShardId>, DataError> {
-    let path = data.join("shards");
     let mut shards = Vec::new();
-    for entry in fs::read_dir(&path).map_err(failed("read", &path))? {
-        let name = entry.map_err(failed("read", &path))?.file_name();
+    for entry in fs::read_dir(path).map_err(failed("read", path))? {
+        let name = entry.map_err(failed("read", path))?.file_name();
         shards.extend(name.to_str().and_then(&number));
     }
     Ok(shards)
@@ -490,6 +499,10 @@ fn made_number(name: &str) -> Option<ShardId> {
 
 fn made_path(data: &Path, shard: ShardId) -> PathBuf {
     data.join("shards").join(format!("{:08x}.made", shard.0))
+}
+
+fn kept_path(data: &Path, shard: ShardId) -> PathBuf {
+    data.join("made").join(format!("{:08x}", shard.0))
 }
 
 fn shard_path(data: &Path, shard: ShardId) -> PathBuf {
@@ -689,7 +702,8 @@ mod tests {
             data.make(ShardId(shard)).unwrap();
             data.set_made(ShardId(shard)).unwrap();
         }
-        // Its directory went, its mark did not.
+        assert_eq!(fs::read_dir(root.path().join("made")).unwrap().count(), 6);
+        // Its directory went, its marks did not.
         data.make(ShardId(4)).unwrap();
         data.set_made(ShardId(4)).unwrap();
         fs::remove_dir(root.path().join("shards/00000004")).unwrap();
@@ -733,7 +747,7 @@ mod tests {
     #[test]
     fn lost_shards_are_not_taken_for_none_yet() {
         let root = tempfile::tempdir().unwrap();
-        let (shards, mark) = (root.path().join("shards"), root.path().join("MADE"));
+        let (shards, mark) = (root.path().join("shards"), root.path().join("made/00000000"));
         let data = DataDirectory::open(root.path()).unwrap();
         data.make(ShardId(0)).unwrap();
         drop(data);
@@ -749,7 +763,7 @@ mod tests {
         fs::remove_file(&mark).unwrap();
         drop(DataDirectory::open(root.path()).unwrap());
         assert!(mark.exists());
-        let aside = root.path().join("MADE.aside");
+        let aside = root.path().join("aside");
         for lost in ["shards", "shards/00000000.made"] {
             let path = root.path().join(lost);
             fs::rename(&path, &aside).unwrap();

@@ -159,10 +159,30 @@ fn all_shards_that_vanished() {
     fs::rename(&aside, &shards).unwrap();
     assert_eq!(get(&data), "1", "it was harmed");
     // A directory of an earlier release gets its mark with its first start.
-    fs::remove_file(data.join("MADE")).unwrap();
+    fs::remove_dir_all(data.join("made")).unwrap();
     assert_eq!(get(&data), "1");
     fs::rename(&shards, &aside).unwrap();
     assert_refused(try_start(&data, scratch.path(), &[]), &["shards is missing"]);
+}
+
+/// Why: with everything that belongs to a shard goes its mark, and the namespace began anew.
+#[test]
+fn one_shard_that_vanished_with_its_mark() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (data, aside) = (scratch.path().join("data"), scratch.path().join("aside"));
+    make(&data);
+    let (shard, made) = (data.join("shards/00000001"), data.join("shards/00000001.made"));
+    fs::rename(&shard, &aside).unwrap();
+    fs::remove_file(&made).unwrap();
+    let node = Node::open(&data, &[]);
+    let told = node.naust(&["kv", "get", "k", "a"]);
+    let text = String::from_utf8(told.stderr).unwrap();
+    assert!(text.contains("corrupt") && text.contains("missing"), "{text}");
+    assert!(!node.naust(&["kv", "put", "k", "a", "2"]).status.success());
+    assert!(!shard.exists(), "it was made anew");
+    node.process.stop().unwrap();
+    fs::rename(&aside, &shard).unwrap();
+    assert_eq!(get(&data), "1", "it was harmed");
 }
 
 /// Why: a node that was killed while it made its first shards has promised nothing, and begins
@@ -175,7 +195,7 @@ fn a_first_start_that_was_killed() {
         "shards",
         "shards/00000000",
         "shards/00000000.made",
-        "MADE",
+        "made/00000000",
         "shards/00000001",
         "shards/00000001.made",
     ];
@@ -190,7 +210,7 @@ fn a_first_start_that_was_killed() {
         let node = Node::open(&data, &["--bootstrap"]);
         assert!(node.naust(&["kv", "put", "k", "a", "1"]).status.success(), "{moment}");
         node.process.stop().unwrap();
-        assert!(data.join("MADE").exists());
+        assert!(data.join("made/00000001").exists());
         assert_eq!(get(&data), "1", "{moment}");
     }
 }
@@ -266,7 +286,7 @@ fn a_shard_that_was_not_made_to_its_end() {
     let shard = data.join("shards/00000001");
     let whole = scratch.path().join("whole");
     copy(&shard, &whole);
-    let made = data.join("shards/00000001.made");
+    let (made, kept) = (data.join("shards/00000001.made"), data.join("made/00000001"));
     let states: [&[&str]; 5] = [
         &["log", "tables"],
         &["log", "tables/manifest"],
@@ -276,6 +296,7 @@ fn a_shard_that_was_not_made_to_its_end() {
     ];
     for missing in states {
         fs::remove_file(&made).unwrap();
+        fs::remove_file(&kept).unwrap();
         fs::remove_dir_all(&shard).unwrap();
         // As it is before anything was written.
         fs::create_dir_all(shard.join("log")).unwrap();
@@ -291,15 +312,16 @@ fn a_shard_that_was_not_made_to_its_end() {
         }
         let node = Node::open(&data, &[]);
         assert!(node.naust(&["kv", "put", "k", "b", "2"]).status.success(), "{missing:?}");
-        assert!(made.exists());
+        assert!(made.exists() && kept.exists());
         node.process.stop().unwrap();
     }
     // All but the mark: it is there and whole, so it is used.
     fs::remove_file(&made).unwrap();
+    fs::remove_file(&kept).unwrap();
     fs::remove_dir_all(&shard).unwrap();
     copy(&whole, &shard);
     assert_eq!(get(&data), "1");
-    assert!(made.exists());
+    assert!(made.exists() && kept.exists());
 }
 
 /// Why: what a crash left of deleted namespaces would fill the disk in the end.

@@ -71,7 +71,7 @@ fn a_node_that_can_not_start_says_why_and_ends_when_told() {
     assert!(joined.wait().success());
     drop(first);
     std::fs::remove_dir_all(data.join("shards")).unwrap();
-    std::fs::remove_file(data.join("MADE")).unwrap();
+    std::fs::remove_dir_all(data.join("made")).unwrap();
     let why = "it has no replica of the directory of namespaces";
     assert_waits(&data, scratch.path(), &[], why);
 }
