@@ -4,8 +4,8 @@
 use naust_node::answer::Readers;
 use naust_node::event::DirectoryChange;
 use naust_store::LsmReader;
-use naust_wire::ShardId;
 use naust_wire::reply::Failure;
+use naust_wire::{NodeId, ShardId};
 use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -24,6 +24,9 @@ struct State {
     readers: BTreeMap<ShardId, Readers<LsmReader>>,
     /// Why shards can't be read that exist: they are damaged, or can't be opened now.
     closed: BTreeMap<ShardId, Failure>,
+    /// What the other nodes are called, and where they are reached.
+    names: BTreeMap<NodeId, String>,
+    addresses: BTreeMap<NodeId, String>,
 }
 
 impl Catalog {
@@ -40,8 +43,31 @@ impl Catalog {
                     state.namespaces.remove(name);
                 }
             }
-            DirectoryChange::NodeSet { .. } | DirectoryChange::NodeRemoved { .. } => {}
+            DirectoryChange::NodeSet { node, name, .. } => {
+                state.names.insert(*node, name.clone());
+            }
+            DirectoryChange::NodeRemoved { .. } => {}
         }
+    }
+
+    /// Another node is spoken to at this address. Says what to call it.
+    pub fn link(&self, node: NodeId, address: &str) -> String {
+        let mut state = self.write();
+        state.addresses.insert(node, address.to_owned());
+        state.names.get(&node).cloned().unwrap_or_else(|| node.to_string())
+    }
+
+    /// Another node is spoken to no more.
+    pub fn unlink(&self, node: NodeId) {
+        let mut state = self.write();
+        state.names.remove(&node);
+        state.addresses.remove(&node);
+    }
+
+    /// Where other nodes are reached.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<String> {
+        self.read().addresses.values().cloned().collect()
     }
 
     /// A shard was opened.

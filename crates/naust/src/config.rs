@@ -26,7 +26,8 @@ const OTHER_VARIABLES: [&str; 5] =
 pub struct Config {
     /// The data directory. Made if it is missing.
     pub data: PathBuf,
-    /// The node's name; empty: `node-` and the first digits of its id.
+    /// The node's name; empty: that of its last start, or `node-` and the first digits of its
+    /// id.
     pub name: String,
     /// Where native clients connect, `HOST:PORT`; port 0: any; empty: nowhere (embedded nodes).
     pub listen: String,
@@ -37,8 +38,9 @@ pub struct Config {
     /// Nodes of the cluster to join, `HOST:PORT` each; in the environment with commas between. A
     /// node that has joined goes on as it is, under its present name and address.
     pub join: Vec<String>,
-    /// Starts a new cluster with this node. A node on an empty directory that is told to join none
-    /// does so by itself; this refuses a directory that belongs to a cluster it joined.
+    /// Starts a new cluster with this node, if its directory is empty: `naust serve` on an empty
+    /// one needs this or `join`, embedded nodes do so by themselves. On the directory of a node
+    /// that began a cluster it changes nothing; that of one that joined a cluster is refused.
     pub bootstrap: bool,
     /// Listens on addresses other than loopback without TLS and tokens.
     pub insecure: bool,
@@ -54,7 +56,8 @@ pub struct Config {
     pub memtable_bytes: u64,
     /// Bytes of cached table blocks, over all shards.
     pub cache_bytes: u64,
-    /// Connections at most; those beyond are told `overloaded` and closed.
+    /// Connections at most; those beyond are told `overloaded` and closed. Fewer where the process
+    /// may have fewer than 6,144 open files.
     pub connections_max: usize,
     /// How far back reads may go in namespaces that are made without options.
     pub history: History,

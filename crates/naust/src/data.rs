@@ -4,6 +4,8 @@
 //!   DATA/LOCK                    held by the process that uses it (`flock`), whose number it says
 //!   DATA/NODE                    format, node id, cluster id, whether it joined that cluster, and
 //!                                a checksum; written once
+//!   DATA/NAME                    the node's name, as its cluster knows it
+//!   DATA/made/0000002a           empty: the same as `0000002a.made`, where losing shards keeps it
 //!   DATA/redo                    small writes of many logs that may not be in their segments yet:
 //!                                there while the node runs, and after it was killed
 //!   DATA/shards/0000002a/log/    the log of shard 42
@@ -16,8 +18,11 @@
 //!
 //! The mark `made` is written when the log and the tables of a new shard are durable, and before
 //! anybody may use it. So where it is missing, nothing was acknowledged, and what a crash left of
-//! the making is made anew; where it is there, a log or tables that are missing were lost.
+//! the making is made anew; where it is there, a log or tables that are missing were lost. It is
+//! there twice, in case what is lost is all that belongs to a shard, or `shards/`. Without shard 0
+//! nothing is served.
 
+use naust_wire::limits::NAME_BYTES_MAX;
 use naust_wire::{NodeId, ShardId};
 use std::collections::BTreeSet;
 use std::fs;
@@ -28,6 +33,9 @@ use std::path::{Path, PathBuf};
 pub const FORMAT: u32 = 1;
 /// The line that the identity of a node has that joined its cluster.
 const JOINED: &str = "joined";
+/// What may lie in a directory that is still to be made one: what a first start left that was
+/// killed, and what every new file system has.
+const HARMLESS: [&str; 3] = ["LOCK", "NODE.new", "lost+found"];
 
 /// Why a data directory can't be used; each in a sentence for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +67,38 @@ pub enum DataError {
         path: PathBuf,
         /// What is wrong with it.
         what: &'static str,
+    },
+    /// It has shards, but no identity.
+    #[error(
+        "the data directory {path} has lost its file NODE, which says whose the rest is: restore \
+         it from a backup, or start a new node on an empty directory"
+    )]
+    NoIdentity {
+        /// Which directory.
+        path: PathBuf,
+    },
+    /// Something else lies there.
+    #[error(
+        "{path} is no data directory of Naust, and not empty ({found} lies in it): use a new or \
+         an empty one"
+    )]
+    NotEmpty {
+        /// Which directory.
+        path: PathBuf,
+        /// One of the things in it.
+        found: String,
+    },
+    /// What was acknowledged in it is gone.
+    #[error(
+        "the data directory {data} has lost what was acknowledged in it: {what} is missing; \
+         restore it from a backup, or start a new node on an empty directory to take this one's \
+         place (naust cluster replace)"
+    )]
+    Lost {
+        /// Which directory.
+        data: PathBuf,
+        /// What is not there.
+        what: PathBuf,
     },
     /// The operating system refused.
     #[error("can't {action} {path}: {source}")]
@@ -105,17 +145,126 @@ impl DataDirectory {
     /// # Errors
     /// [`DataError`].
     pub fn open_for(path: &Path, cluster: Option<u64>) -> Result<DataDirectory, DataError> {
+        // Before anything is written, the lock too: it may be no directory of ours.
+        DataDirectory::has_node(path)?;
         make_directory(path)?;
         let lock = lock(path)?;
         let identity = match read_identity(path)? {
             Some(identity) => identity,
             None => write_identity(path, cluster)?,
         };
-        let shards = path.join("shards");
-        make_directory(&shards)?;
         let directory = DataDirectory { path: path.to_owned(), identity, _lock: lock };
-        directory.sweep()?;
+        directory.open_shards()?;
         Ok(directory)
+    }
+
+    /// Whether a node has this directory; otherwise it may be made one. Locks nothing.
+    ///
+    /// # Errors
+    /// [`DataError`], when something lies there that is not to be touched.
+    pub fn has_node(path: &Path) -> Result<bool, DataError> {
+        let entries = match fs::read_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+                return Err(failed("use as a directory", path)(error));
+            }
+            entries => entries.map_err(failed("read", path))?,
+        };
+        let mut found = None;
+        for entry in entries {
+            let name = entry.map_err(failed("read", path))?.file_name();
+            let name = name.to_string_lossy().into_owned();
+            if name == "shards" || name == "made" {
+                found = Some(name);
+                break;
+            }
+            if !HARMLESS.contains(&name.as_str()) {
+                found.get_or_insert(name);
+            }
+        }
+        // Looked for last: another process may be making all this now, and it made that first.
+        let node = path.join("NODE");
+        if node.try_exists().map_err(failed("look for", &node))? {
+            return Ok(true);
+        }
+        match found {
+            None => Ok(false),
+            Some(name) if name == "shards" || name == "made" => {
+                Err(DataError::NoIdentity { path: path.to_owned() })
+            }
+            Some(found) => Err(DataError::NotEmpty { path: path.to_owned(), found }),
+        }
+    }
+
+    /// Makes the place for shards, unless some were there and are lost.
+    fn open_shards(&self) -> Result<(), DataError> {
+        let shards = self.path.join("shards");
+        make_directory(&self.path.join("made"))?;
+        let was_made = self.was_made()?;
+        let lost = |what| Err(DataError::Lost { data: self.path.clone(), what });
+        if was_made && !shards.is_dir() {
+            return lost(shards);
+        }
+        make_directory(&shards)?;
+        let beside = made_path(&self.path, ShardId::DIRECTORY);
+        if was_made && !beside.try_exists().map_err(failed("look for", &beside))? {
+            return lost(beside);
+        }
+        self.sweep()?;
+        // An earlier release made them, or the process was killed right there.
+        let mut is_changed = false;
+        for shard in numbers(&shards, made_number)? {
+            let kept = kept_path(&self.path, shard);
+            if !kept.try_exists().map_err(failed("look for", &kept))? {
+                fs::File::create(&kept).map_err(failed("make", &kept))?;
+                is_changed = true;
+            }
+        }
+        match is_changed {
+            true => sync_directory(&self.path.join("made")),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether this node served before: shard 0 was made to its end.
+    ///
+    /// # Errors
+    /// [`DataError::Io`].
+    pub fn was_made(&self) -> Result<bool, DataError> {
+        let mark = kept_path(&self.path, ShardId::DIRECTORY);
+        mark.try_exists().map_err(failed("look for", &mark))
+    }
+
+    /// The node's name in its last life, if that is known.
+    ///
+    /// # Errors
+    /// [`DataError`].
+    pub fn name(&self) -> Result<Option<String>, DataError> {
+        let path = self.path.join("NAME");
+        let mut text = String::new();
+        let read = fs::File::open(&path)
+            .and_then(|file| file.take(NAME_BYTES_MAX as u64 + 2).read_to_string(&mut text));
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            read => drop(read.map_err(failed("read", &path))?),
+        }
+        let name = text.strip_suffix('\n').unwrap_or(&text);
+        if naust_wire::name::check(name).is_err() {
+            let what = "it holds no name; remove it and start the node with --name";
+            return Err(DataError::Identity { path, what });
+        }
+        Ok(Some(name.to_owned()))
+    }
+
+    /// Keeps the node's name for its next lives.
+    ///
+    /// # Errors
+    /// [`DataError`].
+    pub fn set_name(&self, name: &str) -> Result<(), DataError> {
+        match self.name() {
+            Ok(Some(before)) if before == name => Ok(()),
+            _ => replace_file(&self.path, "NAME", &format!("{name}\n")),
+        }
     }
 
     /// Reads the identity without locking anything: for tools that look from outside. `None`: there
@@ -202,8 +351,12 @@ impl DataDirectory {
     /// # Errors
     /// [`DataError::Io`].
     pub fn is_made(&self, shard: ShardId) -> Result<bool, DataError> {
-        let path = made_path(&self.path, shard);
-        path.try_exists().map_err(failed("look for", &path))
+        for path in [made_path(&self.path, shard), kept_path(&self.path, shard)] {
+            if path.try_exists().map_err(failed("look for", &path))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Notes durably that a shard was made to its end: what it holds must be durable.
@@ -216,7 +369,11 @@ impl DataDirectory {
         sync_directory(&self.path.join("shards"))?;
         let path = made_path(&self.path, shard);
         fs::File::create(&path).map_err(failed("make", &path))?;
-        sync_directory(&self.path.join("shards"))
+        sync_directory(&self.path.join("shards"))?;
+        // Last: with this one the other is no longer thought to be still to come.
+        let path = kept_path(&self.path, shard);
+        fs::File::create(&path).map_err(failed("make", &path))?;
+        sync_directory(&self.path.join("made"))
     }
 
     /// Removes what is left of shards below `below` but for the directory's and those that are
@@ -226,7 +383,8 @@ impl DataDirectory {
     /// [`DataError::Io`].
     pub fn sweep_shards(&self, below: ShardId, kept: &BTreeSet<ShardId>) -> Result<(), DataError> {
         let mut left: BTreeSet<ShardId> = self.shards()?.into_iter().collect();
-        left.extend(numbers(&self.path, made_number)?);
+        left.extend(numbers(&self.path.join("shards"), made_number)?);
+        left.extend(numbers(&self.path.join("made"), number)?);
         left.retain(|shard| {
             *shard != ShardId::DIRECTORY && *shard < below && !kept.contains(shard)
         });
@@ -239,13 +397,16 @@ impl DataDirectory {
     /// # Errors
     /// [`DataError::Io`].
     pub fn remove(&self, shard: ShardId) -> Result<(), DataError> {
-        let made = made_path(&self.path, shard);
-        match fs::remove_file(&made) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(failed("remove", &made)(error));
+        for made in [kept_path(&self.path, shard), made_path(&self.path, shard)] {
+            match fs::remove_file(&made) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(failed("remove", &made)(error));
+                }
+                _ => {}
             }
-            _ => {}
         }
+        // Before the shard is gone: it may come back, and is not to be missed then.
+        sync_directory(&self.path.join("made"))?;
         let from = shard_path(&self.path, shard);
         let next = from.with_extension("next");
         if next.is_dir() {
@@ -309,20 +470,19 @@ pub fn log_path(data: &Path, shard: ShardId) -> PathBuf {
 /// # Errors
 /// [`DataError::Io`].
 pub fn shards(data: &Path) -> Result<Vec<ShardId>, DataError> {
-    let mut shards = numbers(data, number)?;
+    let mut shards = numbers(&data.join("shards"), number)?;
     shards.sort_unstable();
     Ok(shards)
 }
 
-/// The shards that `number` sees in the names of what lies beside them.
+/// The shards that `number` sees in the names of what lies in a directory.
 fn numbers(
-    data: &Path,
+    path: &Path,
     number: impl Fn(&str) -> Option<ShardId>,
 ) -> Result<Vec<ShardId>, DataError> {
-    let path = data.join("shards");
     let mut shards = Vec::new();
-    for entry in fs::read_dir(&path).map_err(failed("read", &path))? {
-        let name = entry.map_err(failed("read", &path))?.file_name();
+    for entry in fs::read_dir(path).map_err(failed("read", path))? {
+        let name = entry.map_err(failed("read", path))?.file_name();
         shards.extend(name.to_str().and_then(&number));
     }
     Ok(shards)
@@ -339,6 +499,10 @@ fn made_number(name: &str) -> Option<ShardId> {
 
 fn made_path(data: &Path, shard: ShardId) -> PathBuf {
     data.join("shards").join(format!("{:08x}.made", shard.0))
+}
+
+fn kept_path(data: &Path, shard: ShardId) -> PathBuf {
+    data.join("made").join(format!("{:08x}", shard.0))
 }
 
 fn shard_path(data: &Path, shard: ShardId) -> PathBuf {
@@ -428,19 +592,23 @@ fn read_identity(data: &Path) -> Result<Option<Identity>, DataError> {
 }
 
 fn write_identity(data: &Path, joined: Option<u64>) -> Result<Identity, DataError> {
-    let path = data.join("NODE");
     let (founder, cluster) = (joined.is_none(), joined.unwrap_or_else(random));
     let identity = Identity { node: NodeId(random().max(1)), cluster, founder };
-    let new = data.join("NODE.new");
+    replace_file(data, "NODE", &identity_text(identity))?;
+    Ok(identity)
+}
+
+/// Writes a small file, durably: after a crash it is the old one or the new one.
+fn replace_file(data: &Path, name: &str, text: &str) -> Result<(), DataError> {
+    let (path, new) = (data.join(name), data.join(format!("{name}.new")));
     let write = || {
         let mut file = fs::File::create(&new)?;
-        file.write_all(identity_text(identity).as_bytes())?;
+        file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&new, &path)
     };
     write().map_err(failed("write to", &path))?;
-    sync_directory(data)?;
-    Ok(identity)
+    sync_directory(data)
 }
 
 fn identity_text(identity: Identity) -> String {
@@ -534,7 +702,8 @@ mod tests {
             data.make(ShardId(shard)).unwrap();
             data.set_made(ShardId(shard)).unwrap();
         }
-        // Its directory went, its mark did not.
+        assert_eq!(fs::read_dir(root.path().join("made")).unwrap().count(), 6);
+        // Its directory went, its marks did not.
         data.make(ShardId(4)).unwrap();
         data.set_made(ShardId(4)).unwrap();
         fs::remove_dir(root.path().join("shards/00000004")).unwrap();
@@ -573,12 +742,102 @@ mod tests {
         assert_eq!(fs::read_dir(&shards).unwrap().count(), 1);
     }
 
+    /// Why: a node that takes a lost `shards` for none yet begins anew, and what it acknowledged is
+    /// gone without a word.
+    #[test]
+    fn lost_shards_are_not_taken_for_none_yet() {
+        let root = tempfile::tempdir().unwrap();
+        let (shards, mark) = (root.path().join("shards"), root.path().join("made/00000000"));
+        let data = DataDirectory::open(root.path()).unwrap();
+        data.make(ShardId(0)).unwrap();
+        drop(data);
+        // A crash in the middle of the very first start: nothing was promised.
+        assert!(!mark.exists());
+        fs::remove_dir_all(&shards).unwrap();
+        let data = DataDirectory::open(root.path()).unwrap();
+        data.make(ShardId(0)).unwrap();
+        data.set_made(ShardId(0)).unwrap();
+        assert!(mark.exists() && data.was_made().unwrap());
+        drop(data);
+        // A directory of an earlier release.
+        fs::remove_file(&mark).unwrap();
+        drop(DataDirectory::open(root.path()).unwrap());
+        assert!(mark.exists());
+        let aside = root.path().join("aside");
+        for lost in ["shards", "shards/00000000.made"] {
+            let path = root.path().join(lost);
+            fs::rename(&path, &aside).unwrap();
+            let told = DataDirectory::open(root.path()).unwrap_err();
+            assert!(matches!(&told, DataError::Lost { what, .. } if *what == path), "{told}");
+            assert!(!path.exists(), "it was made anew");
+            fs::rename(&aside, &path).unwrap();
+        }
+        fs::rename(&shards, &aside).unwrap();
+        fs::create_dir(&shards).unwrap();
+        let told = DataDirectory::open(root.path()).unwrap_err();
+        assert!(matches!(told, DataError::Lost { .. }), "{told}");
+        fs::remove_dir(&shards).unwrap();
+        fs::rename(&aside, &shards).unwrap();
+        DataDirectory::open(root.path()).unwrap();
+    }
+
+    /// Why: a typing error must not scatter a database among the files of somebody else, and a new
+    /// identity must not take the place of one that was lost.
+    #[test]
+    fn what_lies_in_a_directory_without_a_node_is_not_touched() {
+        let root = tempfile::tempdir().unwrap();
+        let entries = || {
+            let entries = fs::read_dir(root.path()).unwrap();
+            let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        for harmless in HARMLESS {
+            fs::write(root.path().join(harmless), "").unwrap();
+        }
+        assert!(!DataDirectory::has_node(root.path()).unwrap());
+        fs::write(root.path().join("passwd"), "").unwrap();
+        let before = entries();
+        let told = DataDirectory::open(root.path()).unwrap_err();
+        assert!(matches!(&told, DataError::NotEmpty { found, .. } if found == "passwd"), "{told}");
+        assert_eq!(entries(), before);
+        fs::create_dir(root.path().join("shards")).unwrap();
+        let before = entries();
+        let told = DataDirectory::open(root.path()).unwrap_err();
+        assert!(matches!(told, DataError::NoIdentity { .. }), "{told}");
+        assert_eq!(entries(), before);
+        fs::remove_dir(root.path().join("shards")).unwrap();
+        fs::remove_file(root.path().join("passwd")).unwrap();
+        drop(DataDirectory::open(root.path()).unwrap());
+        // Once it is one, what else lies there is the operator's.
+        fs::write(root.path().join("passwd"), "").unwrap();
+        assert!(DataDirectory::has_node(root.path()).unwrap());
+        DataDirectory::open(root.path()).unwrap();
+    }
+
+    #[test]
+    fn a_name_is_kept_and_damage_is_told() {
+        let root = tempfile::tempdir().unwrap();
+        let data = DataDirectory::open(root.path()).unwrap();
+        assert_eq!(data.name().unwrap(), None);
+        for name in ["ada", "bob", "bob"] {
+            data.set_name(name).unwrap();
+            assert_eq!(data.name().unwrap().as_deref(), Some(name));
+        }
+        for damaged in ["", "a/b\n", "a\nb\n"] {
+            fs::write(root.path().join("NAME"), damaged).unwrap();
+            assert!(matches!(data.name(), Err(DataError::Identity { .. })), "{damaged:?}");
+        }
+        data.set_name("cyn").unwrap();
+        assert_eq!(data.name().unwrap().as_deref(), Some("cyn"));
+    }
+
     #[test]
     fn a_path_that_can_be_no_directory_is_one_clear_sentence() {
         let root = tempfile::tempdir().unwrap();
         let file = root.path().join("file");
         fs::write(&file, "").unwrap();
         let refused = DataDirectory::open(&file.join("data")).unwrap_err().to_string();
-        assert!(refused.starts_with("can't make the directory"), "{refused}");
+        assert!(refused.starts_with("can't use as a directory"), "{refused}");
     }
 }

@@ -1,14 +1,14 @@
 //! A node inside this process: its threads, their start and their end.
 
 use crate::background::Background;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, DEFAULT_NAMESPACE};
 use crate::config::{Config, ConfigError};
 use crate::connection;
 use crate::data::{DataDirectory, DataError};
 use crate::join::{self, JoinError, Me};
 use crate::journal::JournalError;
-use crate::life::{self, Life};
-use crate::links::{Bells, Doorbell, Links};
+use crate::life::{self, Life, Start};
+use crate::links::{Bells, Doorbell, LateBell, Links};
 use crate::metrics::{Counters, Metrics};
 use crate::peers::Peers;
 use crate::queue::Queue;
@@ -18,7 +18,9 @@ use crate::transfers::Transfers;
 use crate::wiring::{Clock, Wiring};
 use crate::worker::{Input, Worker};
 use crate::{copies, disk_threads, journal, names, reads, views, worker};
-use naust_client::Client;
+use naust_client::{Client, Link};
+use naust_node::ConnectionId;
+use naust_wire::ShardId;
 use naust_wire::limits::UNREAD_BYTES_MAX;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -32,8 +34,11 @@ const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long its threads may take to end after that. One that waits for a disk that hangs does not.
 const END_TIME_MAX: Duration = Duration::from_secs(10);
 
+/// How long a start may take before it is told what it waits for.
+const START_LOOK: Duration = Duration::from_secs(2);
+
 /// Table files that all shards have open at a time.
-const TABLE_FILES_MAX: usize = 512;
+pub(crate) const TABLE_FILES_MAX: usize = 512;
 
 /// Why a node can't start, or had to stop; each in a sentence for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +67,9 @@ pub enum NaustError {
     /// The operating system gave no thread, event loop or descriptor.
     #[error("can't start: {0}")]
     Start(#[from] std::io::Error),
+    /// It was told to end before it served.
+    #[error("the node was told to end before it served")]
+    GivenUp,
     /// A part of the node could not go on.
     #[error("{0}")]
     Failed(String),
@@ -84,11 +92,17 @@ impl Naust {
     /// # Errors
     /// [`NaustError`]; nothing is left running.
     pub fn open(config: Config) -> Result<Naust, NaustError> {
+        Naust::open_in(config, Arc::default())
+    }
+
+    /// The same, in a life through which others see how far it is, and end it before it serves.
+    pub(crate) fn open_in(config: Config, life: Arc<Life>) -> Result<Naust, NaustError> {
         config.check()?;
         let listener = config.native_address()?.map(listen).transpose()?;
         let native_address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
-        let data = join::open_data(&config, native_address)?;
-        let (wiring, polls) = wire(config, data)?;
+        let data = join::open_data(&config, native_address, &life)?;
+        let was_made = data.was_made()?;
+        let (wiring, polls) = wire(config, data, life)?;
         let naust = Naust {
             wiring: Arc::new(wiring),
             native_address,
@@ -98,13 +112,63 @@ impl Naust {
             is_draining: AtomicBool::new(false),
         };
         naust.start(polls, listener)?;
-        naust.announce()?;
-        if !naust.wiring.life.wait_ready() {
-            let failure = naust.wiring.life.failure();
-            naust.end();
-            return Err(NaustError::Failed(failure.unwrap_or_default()));
-        }
+        naust.announce(was_made)?;
+        naust.wait_start()?;
         Ok(naust)
+    }
+
+    /// Waits until the node serves, and tells the operator what that waits for.
+    fn wait_start(&self) -> Result<(), NaustError> {
+        let life = &self.wiring.life;
+        loop {
+            match life.wait_start(START_LOOK) {
+                Some(Start::Ready) => return Ok(()),
+                Some(Start::GivenUp) => {
+                    self.shutdown()?;
+                    return Err(NaustError::GivenUp);
+                }
+                Some(Start::Ended) => {
+                    self.end();
+                    return Err(NaustError::Failed(life.failure().unwrap_or_default()));
+                }
+                None => life.waits_for(self.lacks()),
+            }
+        }
+    }
+
+    /// What the node needs before it serves, for the operator.
+    fn lacks(&self) -> String {
+        let Wiring { catalog, config, data, .. } = &*self.wiring;
+        let unusable = |shard, what: &str| {
+            let failure = catalog.closed(shard)?;
+            Some(format!("its replica of {what} can't be used: {}", failure.detail))
+        };
+        let is_founder = data.identity().founder;
+        let knows_others = !config.join.is_empty() || !catalog.addresses().is_empty();
+        let others = match is_founder || knows_others {
+            true => "",
+            false => "; it knows no other node: name some with --join HOST:PORT",
+        };
+        if let Some(unusable) = unusable(ShardId::DIRECTORY, "the directory of namespaces") {
+            return unusable;
+        }
+        if catalog.readers(ShardId::DIRECTORY).is_none() {
+            if is_founder || data.was_made().unwrap_or_default() {
+                return "it opens the directory of namespaces".to_owned();
+            }
+            return format!(
+                "it has no replica of the directory of namespaces, and waits for its cluster to \
+                 send one{others}"
+            );
+        }
+        match catalog.shard(DEFAULT_NAMESPACE) {
+            None => format!(
+                "it does not know its namespaces yet, and waits for a quorum of the nodes that \
+                 have their directory{others}"
+            ),
+            Some(shard) => unusable(shard, DEFAULT_NAMESPACE)
+                .unwrap_or_else(|| format!("it opens the namespace {DEFAULT_NAMESPACE}")),
+        }
     }
 
     /// Where native clients connect, if it listens.
@@ -143,17 +207,36 @@ impl Naust {
     /// A client of this node, with options.
     #[must_use]
     pub fn client_with(&self, options: naust_client::Options) -> Client {
+        let (worker, bell) = self.doorbell();
+        let id = bell.id;
+        let (client, link) = Client::over(Arc::new(bell), options);
+        self.attach(worker, id, link);
+        client
+    }
+
+    /// Serves a client that was there before the node.
+    pub(crate) fn adopt(&self, link: Link, late: &LateBell) {
+        let (worker, bell) = self.doorbell();
+        let id = bell.id;
+        // Whoever rang before is looked at when it is attached.
+        if late.0.set(bell).is_ok() {
+            self.attach(worker, id, link);
+        }
+    }
+
+    fn doorbell(&self) -> (usize, Doorbell) {
         let worker = self.wiring.next_worker();
         let id = connection::link_id(worker, self.clients.fetch_add(1, Ordering::Relaxed));
-        let bell = Doorbell { id, bells: Arc::clone(&self.wiring.bells[worker]) };
-        let (client, link) = Client::over(Arc::new(bell), options);
+        (worker, Doorbell { id, bells: Arc::clone(&self.wiring.bells[worker]) })
+    }
+
+    fn attach(&self, worker: usize, id: ConnectionId, link: Link) {
         self.wiring.links.add(id, link.clone());
         self.wiring.tell(worker, Input::Linked(id, link));
         // Those that are there when the end comes are closed then.
         if self.wiring.life.is_ending() {
             self.wiring.links.close();
         }
-        client
     }
 
     /// The namespace as it is now, to be read on the caller's own thread. Every commit acknowledged
@@ -182,9 +265,9 @@ impl Naust {
     /// Takes no new requests, finishes what is under way, and stops. Blocking.
     ///
     /// # Errors
-    /// [`NaustError::Failed`] when the node had stopped by itself before, or when one of its threads
-    /// does not end, for example because its disk hangs: it is left behind, and the data directory
-    /// stays in use until the process ends.
+    /// [`NaustError::Failed`] when the node had stopped by itself before, or when one of its
+    /// threads does not end, for example because its disk hangs: it is left behind, and the data
+    /// directory stays in use until the process ends.
     pub fn shutdown(&self) -> Result<(), NaustError> {
         self.is_draining.store(true, Ordering::Relaxed);
         for worker in 0..self.wiring.workers.len() {
@@ -280,13 +363,15 @@ impl Naust {
         Ok(())
     }
 
-    /// Has the cluster told who this node is, if it does not know that.
-    fn announce(&self) -> Result<(), NaustError> {
+    /// Has the cluster told who this node is, if it does not know that, and asked whether it still
+    /// has it, if it `was_made` before.
+    fn announce(&self, was_made: bool) -> Result<(), NaustError> {
         if self.native_address.is_none() {
-            return Ok(());
+            return Ok(self.wiring.data.set_name(&self.wiring.name)?);
         }
         let (client, me) = (self.client(), self.me());
-        self.spawn("join".to_owned(), move |wiring| join::announce(wiring, &me, client))
+        let announce = move |wiring: &Wiring| join::announce(wiring, &me, was_made, client);
+        self.spawn("join".to_owned(), announce)
     }
 
     /// Who this node is, for others.
@@ -346,8 +431,11 @@ pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, NaustError> {
 }
 
 /// Makes everything that the threads share, and has it closed at the end of their life.
-fn wire(config: Config, data: DataDirectory) -> Result<(Wiring, Vec<mio::Poll>), NaustError> {
-    let life = Arc::new(Life::default());
+fn wire(
+    config: Config,
+    data: DataDirectory,
+    life: Arc<Life>,
+) -> Result<(Wiring, Vec<mio::Poll>), NaustError> {
     let count = config.worker_count();
     let (mut polls, mut workers) = (Vec::new(), Vec::new());
     for _ in 0..count {
@@ -375,9 +463,10 @@ fn wire(config: Config, data: DataDirectory) -> Result<(Wiring, Vec<mio::Poll>),
     let views = queues(views::INPUTS_MAX, count);
     let reads =
         (0..count).map(|_| closed_at_end(&life, Queue::for_thread(reads::INPUTS_MAX))).collect();
-    let name = match config.name.as_str() {
-        "" => format!("node-{:08x}", data.identity().node.0 >> 32),
-        name => name.to_owned(),
+    let name = match (config.name.as_str(), data.name()?) {
+        ("", None) => format!("node-{:08x}", data.identity().node.0 >> 32),
+        ("", Some(before)) => before,
+        (name, _) => name.to_owned(),
     };
     let wiring = Wiring {
         transfers: Transfers::default(),
@@ -515,8 +604,8 @@ mod tests {
     fn the_end_does_not_wait_for_what_is_queued() {
         let root = tempfile::tempdir().unwrap();
         let data = DataDirectory::open(root.path()).unwrap();
-        let (wiring, _polls) = wire(config(root.path(), 1), data).unwrap();
-        let shard = naust_wire::ShardId(7);
+        let (wiring, _polls) = wire(config(root.path(), 1), data, Arc::default()).unwrap();
+        let shard = ShardId(7);
         let failure = naust_wire::reply::Failure::new(Code::Corrupt, "a sign");
         wiring.catalog.close(shard, &failure);
         views::tell(&wiring, 0, views::Input::Remove(shard));

@@ -5,10 +5,13 @@
 //!               one that belongs to a cluster: is it the one that it is told to join?
 //!   announce    once: Control::SetNode, through those nodes; then they invite this one
 //!               later: again, if this node has another name or address than the cluster knows
+//!               and of a node that served before: does the cluster still have it?
 //! ```
 
+use crate::NaustError;
 use crate::config::Config;
 use crate::data::{DataDirectory, Identity};
+use crate::life::Life;
 use crate::wiring::Wiring;
 use naust_client::{Client, Error, Options};
 use naust_wire::ask::Ask;
@@ -16,6 +19,7 @@ use naust_wire::limits::PACKET_HEADER_BYTES;
 use naust_wire::packet::{self, Kind};
 use naust_wire::reply::Reply;
 use naust_wire::{Code, NodeId, RequestId, ShardId};
+use std::collections::BTreeSet;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::path::PathBuf;
@@ -32,6 +36,11 @@ const CHECK_TIME_MAX: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_millis(200);
 /// Milliseconds that one attempt to be announced may take.
 const ANNOUNCE_MS_MAX: u64 = 5_000;
+/// Before the cluster is asked whether it still has this node, and before it is asked again: twice
+/// as long each time.
+const MEMBER_PAUSE_MIN: Duration = Duration::from_secs(1);
+/// So long at most.
+const MEMBER_PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// Why a node can't take part in the cluster that it was told to, in a sentence for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +68,16 @@ pub enum JoinError {
         address: String,
         /// Its cluster.
         theirs: u64,
+    },
+    /// Nothing says what an empty directory is for.
+    #[error(
+        "the data directory {path} is empty: start the node with --bootstrap for a new cluster, or \
+         with --join HOST:PORT of a node of its cluster. If it had data before, see whether its \
+         disk is mounted"
+    )]
+    NotTold {
+        /// The directory.
+        path: PathBuf,
     },
     /// A cluster is to be started on the directory of a node that joined one.
     #[error(
@@ -92,7 +111,8 @@ pub struct Me {
 pub fn open_data(
     config: &Config,
     own: Option<SocketAddr>,
-) -> Result<DataDirectory, crate::NaustError> {
+    life: &Life,
+) -> Result<DataDirectory, NaustError> {
     let identity = DataDirectory::peek(&config.data)?;
     if let Some(Identity { cluster, founder: false, .. }) = identity
         && config.bootstrap
@@ -103,7 +123,10 @@ pub fn open_data(
         return Ok(DataDirectory::open(&config.data)?);
     }
     let Some(identity) = identity else {
-        return Ok(DataDirectory::open_for(&config.data, Some(search(&config.join, own)?))?);
+        // Nobody needs to be found for a directory that can't be used.
+        DataDirectory::has_node(&config.data)?;
+        let cluster = search(&config.join, own, life)?;
+        return Ok(DataDirectory::open_for(&config.data, Some(cluster))?);
     };
     // Nobody may be there yet: a whole cluster that starts again.
     if let Ok((address, theirs)) = ask_any(&config.join, own, CHECK_TIME_MAX)
@@ -116,9 +139,8 @@ pub fn open_data(
 }
 
 /// The cluster of the first node that answers.
-fn search(addresses: &[String], own: Option<SocketAddr>) -> Result<u64, JoinError> {
+fn search(addresses: &[String], own: Option<SocketAddr>, life: &Life) -> Result<u64, NaustError> {
     let until = Instant::now() + SEARCH_TIME_MAX;
-    let mut told = false;
     loop {
         let last = match ask_any(addresses, own, HELLO_TIME_MAX) {
             Ok((_, cluster)) => return Ok(cluster),
@@ -126,12 +148,12 @@ fn search(addresses: &[String], own: Option<SocketAddr>) -> Result<u64, JoinErro
         };
         let addresses = addresses.join(", ");
         if Instant::now() >= until {
-            return Err(JoinError::NobodyThere { addresses, last });
+            return Err(JoinError::NobodyThere { addresses, last }.into());
         }
-        if !std::mem::replace(&mut told, true) {
-            eprintln!("naust: waiting for a node of the cluster at {addresses}: {last}");
+        life.waits_for(format!("it waits for a node of the cluster at {addresses}: {last}"));
+        if life.wait_start(PAUSE).is_some() {
+            return Err(NaustError::GivenUp);
         }
-        std::thread::sleep(PAUSE);
     }
 }
 
@@ -162,6 +184,10 @@ fn ask(address: &str, own: Option<SocketAddr>, time_max: Duration) -> io::Result
     for address in found {
         match hello(address, time_max) {
             Ok(cluster) => return Ok(Some(cluster)),
+            Err(error) if [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind()) => {
+                let silent = format!("nobody answers within {} ms", time_max.as_millis());
+                last = io::Error::new(ErrorKind::TimedOut, silent);
+            }
             Err(error) => last = error,
         }
     }
@@ -201,8 +227,23 @@ fn hello(address: SocketAddr, time_max: Duration) -> io::Result<u64> {
 /// Longest answer to a greeting.
 const HELLO_BYTES_MAX: usize = 64 * 1024;
 
+/// Why a node does not come into its cluster.
+enum Refused {
+    /// The cluster has it no more.
+    Removed,
+    /// The cluster will not have it.
+    Error(Error),
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Refused {
+        Refused::Error(error)
+    }
+}
+
 /// Tells the cluster who this node is, until it knows that, or the node ends. `own` asks this node.
-pub fn announce(wiring: &Wiring, me: &Me, own: Client) {
+/// Of one that `was_made` it is asked whether it still has it.
+pub fn announce(wiring: &Wiring, me: &Me, was_made: bool, own: Client) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
@@ -212,33 +253,59 @@ pub fn announce(wiring: &Wiring, me: &Me, own: Client) {
     let notify = Arc::clone(&ended);
     wiring.life.at_end(move || notify.notify_one());
     let told = runtime.block_on(async {
-        let join = &wiring.config.join;
+        let announce = async {
+            match wiring.config.join.is_empty() {
+                true => announce_change(me, &own).await?,
+                false => announce_to(&wiring.config.join, me, was_made).await?,
+            }
+            // Now that the cluster knows the name.
+            if let Err(error) = wiring.data.set_name(&me.name) {
+                eprintln!("naust: the next start needs --name {} again: {error}", me.name);
+            }
+            Ok(())
+        };
+        let ask = async {
+            match was_made {
+                true => ask_for_removal(wiring, me).await,
+                false => Ok(()),
+            }
+        };
         tokio::select! {
-            told = async { match join.is_empty() {
-                true => announce_change(me, &own).await,
-                false => announce_to(join, me).await,
-            }} => told,
+            told = async { tokio::try_join!(announce, ask).map(drop) } => told,
             () = ended.notified() => Ok(()),
         }
     });
-    if let Err(error) = told {
-        wiring.life.fail(format!("can't join the cluster: {}", error.detail));
+    match told {
+        Ok(()) => {}
+        Err(Refused::Removed) => wiring.life.fail(format!(
+            "this node was removed from its cluster, or another took its place, while it was down: \
+             it serves no more. To have the machine back, start a new node on an empty directory \
+             with --join; {} is needed no more",
+            wiring.data.path().display()
+        )),
+        Err(Refused::Error(error)) => {
+            wiring.life.fail(format!("can't join the cluster: {}", error.detail));
+        }
     }
 }
 
 /// A node that was told whom to ask: through them.
-async fn announce_to(addresses: &[String], me: &Me) -> Result<(), Error> {
+async fn announce_to(addresses: &[String], me: &Me, was_made: bool) -> Result<(), Refused> {
     let addresses: Vec<&String> = addresses.iter().filter(|one| **one != me.address).collect();
     let mut told = String::new();
     loop {
         let options = Options { timeout_ms: ANNOUNCE_MS_MAX, ..Options::default() };
         let tried = async {
             let client = Client::connect_with(addresses.iter().copied(), options).await?;
-            set(me, &client, true).await
+            // Whether one that served before was removed is asked aside, with more care: it does
+            // not come back by itself.
+            set(me, &client, !was_made).await
         };
         let error = match tried.await {
-            Err(error) if !is_for_good(&error) => error,
-            done => return done,
+            Ok(true) => return Ok(()),
+            Ok(false) => Error::new(Code::Unavailable, "who was asked does not list it"),
+            Err(error) if is_for_good(&error) => return Err(error.into()),
+            Err(error) => error,
         };
         if error.detail != told {
             eprintln!("naust: the cluster does not know this node yet: {}", error.detail);
@@ -250,26 +317,65 @@ async fn announce_to(addresses: &[String], me: &Me) -> Result<(), Error> {
 
 /// A node that was not: through itself, and only if the cluster knows it under another name or
 /// address.
-async fn announce_change(me: &Me, own: &Client) -> Result<(), Error> {
+async fn announce_change(me: &Me, own: &Client) -> Result<(), Refused> {
     loop {
         match set(me, own, false).await {
             Err(error) if !is_for_good(&error) => tokio::time::sleep(PAUSE).await,
-            done => return done,
+            done => return Ok(done.map(drop)?),
         }
     }
 }
 
-async fn set(me: &Me, client: &Client, even_if_new: bool) -> Result<(), Error> {
+/// Has the cluster know this node as it is; whether it knows it then.
+async fn set(me: &Me, client: &Client, even_if_new: bool) -> Result<bool, Error> {
     let cluster = client.cluster().await?;
-    let known = cluster.nodes.iter().find(|node| node.id == me.node);
-    let is_right = match known {
-        Some(known) => known.name == me.name && known.address == me.address,
-        None => !even_if_new,
-    };
-    if !is_right {
-        client.set_node(me.node, &me.name, &me.address).await?;
+    match cluster.nodes.iter().find(|node| node.id == me.node) {
+        Some(known) if known.name == me.name && known.address == me.address => Ok(true),
+        None if !even_if_new => Ok(false),
+        _ => client.set_node(me.node, &me.name, &me.address).await.map(|_| true),
     }
-    Ok(())
+}
+
+/// Asks other nodes whether the cluster still has this one, until one of them says so while this
+/// one serves: without the others it may know of its removal never.
+async fn ask_for_removal(wiring: &Wiring, me: &Me) -> Result<(), Refused> {
+    let mut pause = MEMBER_PAUSE_MIN;
+    loop {
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(MEMBER_PAUSE_MAX);
+        let mut addresses: BTreeSet<String> = wiring.config.join.iter().cloned().collect();
+        addresses.extend(wiring.catalog.addresses());
+        for address in addresses.into_iter().filter(|address| *address != me.address) {
+            // Who can't be asked says nothing; another may.
+            match is_member(wiring.data.identity().cluster, me, address).await {
+                Some(false) => return Err(Refused::Removed),
+                Some(true) if wiring.life.ready().is_ok() => return Ok(()),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Whether the cluster has this node, by the node at an address; `None`: it does not say.
+async fn is_member(cluster: u64, me: &Me, address: String) -> Option<bool> {
+    let there = address.clone();
+    let asked = tokio::task::spawn_blocking(move || ask(&there, None, HELLO_TIME_MAX)).await;
+    if asked.ok()?.ok()? != Some(cluster) {
+        return None;
+    }
+    let options = Options { timeout_ms: ANNOUNCE_MS_MAX, stays: true, ..Options::default() };
+    let client = Client::connect_with([address], options).await.ok()?;
+    let lists_me = async || {
+        let seen = client.cluster_page("", 1).await.ok()?;
+        Some(seen.nodes.iter().any(|node| node.id == me.node))
+    };
+    if lists_me().await? {
+        return Some(true);
+    }
+    // It may be behind: once it has an entry that a quorum took now, it has all that were before.
+    let now = client.note_digests().await.ok()?;
+    client.digests(now).await.ok()?;
+    lists_me().await
 }
 
 /// Asking again would not help.

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// How often it is looked whether a thread has ended: there is no way to wait so long at most.
 const JOIN_LOOK: Duration = Duration::from_millis(1);
+/// After so long the operator is told again what the node waits for.
+const TOLD_AGAIN: Duration = Duration::from_secs(60);
 
 /// Shared by all threads of a node.
 #[derive(Default)]
@@ -29,6 +31,22 @@ struct State {
     closers: Vec<Box<dyn Fn() + Send>>,
     drained: usize,
     ready: bool,
+    /// Somebody wants the node to end before it serves.
+    given_up: bool,
+    /// What it waits for before it serves, and when that was told last.
+    waits_for: Option<String>,
+    told: Option<(String, Instant)>,
+}
+
+/// How a start ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// The node serves.
+    Ready,
+    /// It is to end before that.
+    GivenUp,
+    /// It has ended by itself.
+    Ended,
 }
 
 impl Life {
@@ -86,14 +104,63 @@ impl Life {
         self.changed.notify_all();
     }
 
-    /// Waits until the node serves. `false`: the end came first.
+    /// Waits so long at most for the node to serve, or for the start to end in another way.
     #[must_use]
-    pub fn wait_ready(&self) -> bool {
+    pub fn wait_start(&self, timeout: Duration) -> Option<Start> {
+        let until = Instant::now() + timeout;
         let mut state = self.lock();
-        while !state.ready && !self.is_ending() {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if self.is_ending() {
+                return Some(Start::Ended);
+            }
+            if state.given_up {
+                return Some(Start::GivenUp);
+            }
+            if state.ready {
+                return Some(Start::Ready);
+            }
+            let rest = until.saturating_duration_since(Instant::now());
+            if rest.is_zero() {
+                return None;
+            }
+            let waited = self.changed.wait_timeout(state, rest);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        !self.is_ending()
+    }
+
+    /// The node is to end, although it does not serve yet.
+    pub fn give_up(&self) {
+        self.lock().given_up = true;
+        self.changed.notify_all();
+    }
+
+    /// The node can't serve before this has come: told to whoever asks, and to the operator at
+    /// once and, as long as it stays so, again after a while.
+    pub fn waits_for(&self, what: String) {
+        let mut state = self.lock();
+        let is_told = state
+            .told
+            .as_ref()
+            .is_some_and(|(told, when)| *told == what && when.elapsed() < TOLD_AGAIN);
+        if !is_told {
+            eprintln!("naust: not ready: {what}");
+            state.told = Some((what.clone(), Instant::now()));
+        }
+        state.waits_for = Some(what);
+    }
+
+    /// Whether the node serves; if not, why.
+    ///
+    /// # Errors
+    /// What it waits for.
+    pub fn ready(&self) -> Result<(), String> {
+        let state = self.lock();
+        match (state.ready, &state.waits_for) {
+            _ if self.is_ending() => Err("the node is ending".to_owned()),
+            (true, _) => Ok(()),
+            (false, Some(what)) => Err(what.clone()),
+            (false, None) => Err("the node is starting".to_owned()),
+        }
     }
 
     /// One more worker has finished everything under way.
@@ -192,7 +259,7 @@ mod tests {
         let broken = spawn(&life, "broken".to_owned(), || panic!("the moon is {}", "full"));
         broken.unwrap().join().unwrap();
         waiter.unwrap().join().unwrap();
-        assert!(!life.wait_ready());
+        assert_eq!(life.wait_start(Duration::ZERO), Some(Start::Ended));
         let told = life.failure().unwrap();
         assert!(told.contains("broken") && told.contains("the moon is full"), "{told}");
         life.fail("later".to_owned());
@@ -207,12 +274,26 @@ mod tests {
         while !ends.is_finished() {
             std::thread::yield_now();
         }
-        let hangs = spawn(&life, "hangs".to_owned(), move || {
-            let _ = wait.recv();
-        })
-        .unwrap();
+        let hangs =
+            spawn(&life, "hangs".to_owned(), move || wait.recv().unwrap_or_default()).unwrap();
         assert_eq!(join(vec![hangs, ends], Duration::ZERO), ["hangs"]);
         drop(end);
+    }
+
+    #[test]
+    fn a_start_says_what_it_waits_for_and_can_be_given_up() {
+        let life = Life::default();
+        assert_eq!(life.ready(), Err("the node is starting".to_owned()));
+        life.waits_for("the moon".to_owned());
+        assert_eq!(life.ready(), Err("the moon".to_owned()));
+        assert_eq!(life.wait_start(Duration::ZERO), None);
+        life.set_ready();
+        assert_eq!((life.ready(), life.wait_start(Duration::ZERO)), (Ok(()), Some(Start::Ready)));
+        life.give_up();
+        assert_eq!(life.wait_start(Duration::ZERO), Some(Start::GivenUp));
+        life.end();
+        assert_eq!(life.wait_start(Duration::ZERO), Some(Start::Ended));
+        assert!(life.ready().is_err());
     }
 
     #[test]

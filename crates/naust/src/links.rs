@@ -9,7 +9,7 @@ use naust_client::{Link, Notify};
 use naust_node::ConnectionId;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 /// The embedded clients of a node.
 #[derive(Default)]
@@ -92,6 +92,19 @@ impl Bells {
 impl Notify for Doorbell {
     fn notify(&self) {
         self.bells.ring(self.id);
+    }
+}
+
+/// The doorbell of a client that is there before its node: silent until then, and the node looks
+/// at it when it comes.
+#[derive(Default)]
+pub struct LateBell(pub OnceLock<Doorbell>);
+
+impl Notify for LateBell {
+    fn notify(&self) {
+        if let Some(bell) = self.0.get() {
+            bell.notify();
+        }
     }
 }
 

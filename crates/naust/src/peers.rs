@@ -62,6 +62,8 @@ pub struct Peers {
 
 struct Link {
     node: NodeId,
+    /// For the operator: its number, as long as its name is not known.
+    name: String,
     address: String,
     /// What the name of the address stood for when it was last looked up, and whose turn it is.
     found: Vec<SocketAddr>,
@@ -97,10 +99,11 @@ impl Peers {
     }
 
     /// Keeps up a link to a node. One that waits for its next attempt to the same address makes it
-    /// now.
-    pub fn link(&mut self, node: NodeId, address: String, now_ms: u64) {
+    /// now. The operator is told of it by this name.
+    pub fn link(&mut self, node: NodeId, name: &str, address: String, now_ms: u64) {
         if let Some(slot) = self.slots.get(&node).copied() {
-            let link = &self.links[slot];
+            let link = &mut self.links[slot];
+            name.clone_into(&mut link.name);
             match link.state {
                 State::Waiting { .. } if link.address == address => {
                     return self.attempt(slot, now_ms);
@@ -111,6 +114,7 @@ impl Peers {
         }
         let slot = self.links.insert(Link {
             node,
+            name: name.to_owned(),
             address,
             found: Vec::new(),
             turn: 0,
@@ -355,7 +359,7 @@ impl Link {
     /// Tells the operator what is wrong; the same once.
     fn tell(&mut self, sentence: &str) {
         if self.trouble != sentence {
-            eprintln!("naust: node {} at {}: {sentence}", self.node, self.address);
+            eprintln!("naust: node {} at {}: {sentence}", self.name, self.address);
             sentence.clone_into(&mut self.trouble);
         }
     }

@@ -31,7 +31,7 @@ impl Counters {
 pub struct Start {
     /// The program: `naust`.
     pub program: PathBuf,
-    /// The data directory.
+    /// The data directory. A node on a new one begins a cluster, unless it is told to join one.
     pub data: PathBuf,
     /// More arguments of `naust serve`.
     pub arguments: Vec<String>,
@@ -207,6 +207,7 @@ fn spawn(start: &Start, native: u16, http: u16) -> anyhow::Result<(Child, BufRea
         .args(["--listen", &format!("127.0.0.1:{native}")])
         .args(["--http", &format!("127.0.0.1:{http}")])
         .args(&start.arguments)
+        .args(begins_cluster(start).then_some("--bootstrap"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(errors)
@@ -223,6 +224,11 @@ fn spawn(start: &Start, native: u16, http: u16) -> anyhow::Result<(Child, BufRea
     }
     let status = process.wait()?;
     bail!("the node did not get ready: {status}")
+}
+
+fn begins_cluster(start: &Start) -> bool {
+    let is_told = |argument: &String| argument == "--join" || argument == "--bootstrap";
+    !start.data.join("NODE").exists() && !start.arguments.iter().any(is_told)
 }
 
 /// A loopback port that nobody uses.

@@ -522,10 +522,14 @@ impl Worker {
                 eprintln!("naust: shard {shard}: {report}");
             }
             Effect::Link { node, address } => {
-                self.peers.link(node, address, self.now.monotonic_ms);
+                let name = wiring.catalog.link(node, &address);
+                self.peers.link(node, &name, address, self.now.monotonic_ms);
             }
             Effect::Relink(node) => self.peers.relink(node, self.now.monotonic_ms),
-            Effect::Unlink(node) => self.peers.unlink(node),
+            Effect::Unlink(node) => {
+                wiring.catalog.unlink(node);
+                self.peers.unlink(node);
+            }
             Effect::Peer { to, bytes } => {
                 count(&wiring.counters.bytes_sent, bytes.len());
                 self.peers.push(to, bytes, self.now.monotonic_ms);

@@ -17,11 +17,15 @@ use naust_client::{
 use naust_wire::reply::{self, ViewDigest};
 use naust_wire::{ShardId, frame};
 use serde_json::json;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 /// How often another offset is chosen, when replicas have forgotten what they had at the last.
 const TRIES: usize = 5;
+
+/// How long a node may take to say its first word: one that hangs is told of, and not asked for
+/// each namespace.
+const FIRST_WORD_MS_MAX: u64 = 5_000;
 
 /// The views that are read.
 const ROWS: &str = "rows";
@@ -64,6 +68,13 @@ impl Found {
     }
 }
 
+/// The nodes of the cluster.
+struct Nodes {
+    all: Vec<reply::Node>,
+    /// Those that did not say a first word, and why.
+    silent: BTreeMap<NodeId, Error>,
+}
+
 /// What came of asking one.
 struct Asked {
     node: NodeId,
@@ -96,23 +107,24 @@ pub async fn run(address: &str, only: Option<&str>, as_json: bool) -> anyhow::Re
         .await
         .with_context(|| format!("no node answers at {address}"))?;
     let seen = super::cluster::see(&client).await?;
+    let nodes = Nodes { silent: silent(&seen.nodes).await?, all: seen.nodes };
     let mut out = Output::new();
     let (mut same, mut any) = (true, false);
     if only.is_none() {
-        let (at, asked) = compare(&client, &seen.nodes, None).await?;
+        let (at, asked) = compare(&client, &nodes, None).await?;
         let (name, counts) = ("directory", ["namespaces", "nodes"]);
         let compared = Compared { name, shard: ShardId::DIRECTORY, counts, at, asked };
-        same &= print(&mut out, as_json, &seen.nodes, &compared)?;
+        same &= print(&mut out, as_json, &nodes.all, &compared)?;
     }
     for namespace in &seen.namespaces {
         if only.is_some_and(|only| only != namespace.name) {
             continue;
         }
         any = true;
-        let (at, asked) = compare(&client, &seen.nodes, Some(namespace)).await?;
+        let (at, asked) = compare(&client, &nodes, Some(namespace)).await?;
         let (name, counts) = (namespace.name.as_str(), [ROWS, RECORDS]);
         let compared = Compared { name, shard: namespace.shard, counts, at, asked };
-        same &= print(&mut out, as_json, &seen.nodes, &compared)?;
+        same &= print(&mut out, as_json, &nodes.all, &compared)?;
     }
     if !any {
         anyhow::bail!("there is no namespace {:?}", only.unwrap_or_default());
@@ -120,10 +132,31 @@ pub async fn run(address: &str, only: Option<&str>, as_json: bool) -> anyhow::Re
     if same { Ok(()) } else { Err(NotFound.into()) }
 }
 
+/// Which nodes do not answer at all, and why.
+async fn silent(nodes: &[reply::Node]) -> anyhow::Result<BTreeMap<NodeId, Error>> {
+    let mut running = tokio::task::JoinSet::new();
+    for reply::Node { id, address, .. } in nodes {
+        let (id, address) = (*id, address.clone());
+        running.spawn(async move { (id, first_word(address).await) });
+    }
+    let mut silent = BTreeMap::new();
+    while let Some(one) = running.join_next().await {
+        let (id, said) = one.context("a task of the comparison ended")?;
+        silent.extend(said.err().map(|error| (id, error)));
+    }
+    Ok(silent)
+}
+
+async fn first_word(address: String) -> Result<(), Error> {
+    let options = Options { timeout_ms: FIRST_WORD_MS_MAX, stays: true, ..Options::default() };
+    let client = Client::connect_with([address], options).await?;
+    client.cluster_page("", 1).await.map(drop)
+}
+
 /// Asks all replicas of a namespace, or else of the directory, for what they have at one offset.
 async fn compare(
     client: &Client,
-    nodes: &[reply::Node],
+    nodes: &Nodes,
     namespace: Option<&reply::Namespace>,
 ) -> anyhow::Result<(Offset, Vec<Asked>)> {
     let mut tries = 0;
@@ -132,7 +165,7 @@ async fn compare(
         let (of, at, asked) = match namespace {
             None => {
                 let at = client.note_digests().await.context("the digests of the directory")?;
-                (Of::Directory, at, nodes.iter().map(|node| node.id).collect())
+                (Of::Directory, at, nodes.all.iter().map(|node| node.id).collect())
             }
             Some(namespace) => {
                 let (name, here) = (&namespace.name, client.namespace(&namespace.name));
@@ -185,20 +218,19 @@ fn has_expired(before: &Description, after: &Description) -> bool {
 }
 
 /// Asks nodes for what they have at an offset, all at once.
-async fn ask_all(
-    nodes: &[reply::Node],
-    ids: &[NodeId],
-    of: &Of,
-    at: Offset,
-) -> anyhow::Result<Vec<Asked>> {
+async fn ask_all(nodes: &Nodes, ids: &[NodeId], of: &Of, at: Offset) -> anyhow::Result<Vec<Asked>> {
     let mut running = tokio::task::JoinSet::new();
+    let mut asked = Vec::new();
     for id in ids {
-        let node = nodes.iter().find(|node| node.id == *id);
+        if let Some(error) = nodes.silent.get(id) {
+            asked.push(Asked { node: *id, found: Err(error.clone()) });
+            continue;
+        }
+        let node = nodes.all.iter().find(|node| node.id == *id);
         let address = node.map(|node| node.address.clone()).unwrap_or_default();
         let (node, of) = (*id, of.clone());
         running.spawn(async move { Asked { node, found: ask(address, of, at).await } });
     }
-    let mut asked = Vec::new();
     while let Some(one) = running.join_next().await {
         asked.push(one.context("a task of the comparison ended")?);
     }

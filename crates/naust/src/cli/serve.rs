@@ -23,7 +23,7 @@ pub struct Serve {
     /// Where HTTP clients connect; empty: nowhere [default: 127.0.0.1:7421].
     #[arg(long)]
     http: Option<String>,
-    /// The node's name.
+    /// The node's name [default: that of its last start, or one made of its id].
     #[arg(long)]
     name: Option<String>,
     /// Listen on addresses other than loopback without TLS and tokens.
@@ -32,8 +32,8 @@ pub struct Serve {
     /// Any other option, as in the configuration file: `--set memtable_bytes=268435456`.
     #[arg(long, value_name = "OPTION=VALUE")]
     set: Vec<String>,
-    /// Start a new cluster with this node. One on an empty data directory that joins no other does
-    /// so by itself.
+    /// Start a new cluster with this node, if its data directory is empty. Leave it out later: then
+    /// a node whose disk is missing does not start, instead of beginning anew.
     #[arg(long, conflicts_with = "join")]
     bootstrap: bool,
     /// Join the cluster of this node; may be given several times, and again after a restart.

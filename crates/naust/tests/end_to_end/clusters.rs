@@ -1,8 +1,12 @@
 //! Stories of three nodes: what one of them suffers, the others carry.
 
 use crate::cluster::{Cluster, Load};
-use crate::support::{Started, assert_refused, block_on, connect, naust, try_start, wait_until};
+use crate::support::{
+    Killed, Started, assert_refused, block_on, connect, naust, try_start, wait_until,
+};
 use rustix::process::Signal;
+use std::io::Read as _;
+use std::process::Stdio;
 
 /// Any node takes any request, and all have what was acknowledged by one.
 #[test]
@@ -126,6 +130,70 @@ fn a_lost_node_is_replaced_under_load() {
     let told = cluster.naust(1, &["cluster", "transfer", "default", &new]);
     assert_eq!(told, format!("node {new} leads default\n"));
     assert!(cluster.naust(1, &["namespace", "list"]).contains(&format!("leader {new}")));
+}
+
+/// Why: a node that was replaced while it was down waited for its old cluster for ever, without a
+/// word, or came back into it beside the one that had taken its place.
+#[test]
+fn a_node_that_was_replaced_while_it_was_down_is_told_so() {
+    let mut cluster = Cluster::start(3);
+    let scratch = tempfile::tempdir().unwrap();
+    let data = cluster.directory(1);
+    let mut gone = cluster.nodes.remove(1);
+    gone.process.kill().unwrap();
+    let new = cluster.join().name.clone();
+    cluster.naust(0, &["cluster", "replace", &gone.name, &new]);
+    cluster.wait_for_voters(3);
+    let through = cluster.nodes[0].address();
+    for arguments in [&[][..], &["--join", &through]] {
+        match try_start(&data, scratch.path(), arguments) {
+            Started::Ended(status, errors) => {
+                assert_eq!(status.code(), Some(1), "{errors}");
+                let last = errors.lines().last().unwrap();
+                assert!(
+                    last.starts_with("naust: this node was removed from its cluster"),
+                    "{last}"
+                );
+            }
+            // It knew its namespaces, and served until it was told.
+            Started::Ready(mut node) => {
+                assert_eq!(node.wait().code(), Some(1), "{}", node.errors());
+                assert!(node.errors().contains("was removed from its cluster"));
+            }
+        }
+        cluster.wait_for_voters(3);
+    }
+    // One that was down and is still wanted comes back.
+    let mut down = cluster.nodes.remove(1);
+    down.process.kill().unwrap();
+    down.process.restart().unwrap();
+    cluster.nodes.push(down);
+    cluster.wait_for_voters(3);
+}
+
+/// Why: a comparison waited for a node that hangs, once for each namespace.
+#[test]
+fn a_node_that_hangs_is_told_of_by_a_comparison() {
+    let cluster = Cluster::start(3);
+    for name in ["shop", "inn", "pier"] {
+        cluster.naust(0, &["namespace", "create", name]);
+    }
+    cluster.wait_for_voters(3);
+    let hangs = (cluster.leader() + 1) % 3;
+    cluster.nodes[hangs].process.pause().unwrap();
+    let asked = cluster.nodes[(hangs + 1) % 3].address();
+    let mut command = naust(&["log", "verify", "--cluster", "--address", &asked]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = Killed(command.spawn().unwrap());
+    wait_until("the comparison", || child.0.try_wait().unwrap().is_some());
+    let mut told = String::new();
+    child.0.stdout.take().unwrap().read_to_string(&mut told).unwrap();
+    assert_eq!(child.0.wait().unwrap().code(), Some(1), "{told}");
+    let name = &cluster.nodes[hangs].name;
+    let lines = told.lines().filter(|line| line.contains(" NOT COMPARED: "));
+    let lines: Vec<&str> = lines.collect();
+    assert_eq!(lines.len(), 5, "{told}");
+    assert!(lines.iter().all(|line| line.trim_start().starts_with(name)), "{told}");
 }
 
 /// What can't be is told in one sentence.

@@ -1,22 +1,79 @@
 //! The ends that are asked for: SIGTERM under load, and Ctrl-C by the impatient.
 
 use crate::ledger::{Found, Ledger, OPTIONS, commit, draft};
-use crate::support::{Node, Ready, Started, block_on, connect, try_start, wait_until};
+use crate::support::{
+    Killed, Node, Ready, Started, block_on, connect, naust, send_signal, try_start, wait_until,
+};
+use crate::web;
 use crate::wire_client::Wire;
 use naust_client::{Code, Outcome};
 use naust_wire::packet::Kind;
 use naust_wire::reply::Reply;
 use naust_wire::{Sequence, SessionId};
 use rustix::process::Signal;
+use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
+use std::process::Stdio;
 
 fn start(data: &Path, scratch: &Path, arguments: &[&str]) -> Ready {
     match try_start(data, scratch, arguments) {
         Started::Ready(node) => node,
         Started::Ended(status, errors) => panic!("{status}: {errors}"),
     }
+}
+
+/// A node that does not get ready: HTTP says so from the start, and SIGTERM ends it in order.
+fn assert_waits(data: &Path, scratch: &Path, arguments: &[&str], why: &str) {
+    let http = format!("127.0.0.1:{}", naust::process::free_port().unwrap());
+    let errors = scratch.join("errors");
+    let mut command = naust(&["serve", "--listen", "127.0.0.1:0", "--http", &http, "--data"]);
+    command.arg(data).args(arguments).stdin(Stdio::null());
+    command.stdout(Stdio::null()).stderr(File::create(&errors).unwrap());
+    let mut node = Killed(command.spawn().unwrap());
+    wait_until("HTTP to be there", || TcpStream::connect(&http).is_ok());
+    let get = |path: &str| web::ask(&http, "GET", path, &[], b"");
+    wait_until("the reason", || {
+        assert_eq!(get("/healthz").status, 200);
+        let ready = get("/readyz");
+        let not_done = (503, "unavailable".to_owned(), "not_done".to_owned());
+        assert_eq!(ready.problem(), not_done);
+        ready.text().contains(why)
+    });
+    wait_until("the operator to be told", || {
+        let told = std::fs::read_to_string(&errors).unwrap();
+        told.contains("naust: not ready: ") && told.contains(why)
+    });
+    send_signal(node.0.id(), Signal::TERM);
+    let status = node.0.wait().unwrap();
+    let told = std::fs::read_to_string(&errors).unwrap();
+    assert_eq!(status.code(), Some(0), "{told}");
+    assert_eq!(told.matches("naust: not ready: ").count(), 1, "{told}");
+}
+
+/// Why: a node that could not start took connections, answered nobody, said nothing, and was ended
+/// like one that hangs.
+#[test]
+fn a_node_that_can_not_start_says_why_and_ends_when_told() {
+    let scratch = tempfile::tempdir().unwrap();
+    let data = scratch.path().join("data");
+    // It takes connections, and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let why = format!("it waits for a node of the cluster at {address}: nobody answers");
+    assert_waits(&data, scratch.path(), &["--join", &address], &why);
+    assert!(!data.exists(), "nothing was begun");
+    // A node that joined and was ended before it had anything.
+    let first = start(&scratch.path().join("first"), scratch.path(), &[]);
+    let mut joined = start(&data, scratch.path(), &["--join", &first.address]);
+    joined.signal(Signal::TERM);
+    assert!(joined.wait().success());
+    drop(first);
+    std::fs::remove_dir_all(data.join("shards")).unwrap();
+    std::fs::remove_dir_all(data.join("made")).unwrap();
+    let why = "it has no replica of the directory of namespaces";
+    assert_waits(&data, scratch.path(), &[], why);
 }
 
 /// Why: this is every restart of every deployment. What is under way is finished, what comes later
@@ -75,7 +132,7 @@ fn a_client_does_not_notice_a_restart() {
         let mut ledger = Ledger::default();
         ledger.acknowledge(0, &namespace.submit(commit(0)).await.unwrap());
         let pid = node.process.id();
-        crate::support::send_signal(pid, Signal::TERM);
+        send_signal(pid, Signal::TERM);
         // Submitted to a node that ends, answered by the one that follows.
         let submitted: Vec<_> = (1..50).map(|n| (n, namespace.submit(commit(n)))).collect();
         node.kill_and_restart();

@@ -136,10 +136,19 @@ impl Ready {
 }
 
 /// Starts a node on any free ports, and waits until it serves or ends. `scratch` holds its errors.
+/// On a new directory it begins a cluster, unless it is told otherwise.
 pub fn try_start(data: &Path, scratch: &Path, arguments: &[&str]) -> Started {
+    let is_told = arguments.iter().any(|one| ["--join", "--bootstrap"].contains(one));
+    let mut command = serve(data, arguments);
+    command.args((!is_told && !data.join("NODE").exists()).then_some("--bootstrap"));
+    try_command(command, scratch)
+}
+
+/// `naust serve` on any free ports.
+pub fn serve(data: &Path, arguments: &[&str]) -> Command {
     let mut command = naust(&["serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
     command.arg("--data").arg(data).args(arguments);
-    try_command(command, scratch)
+    command
 }
 
 /// The same for any command that becomes a node.
