@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::embed::{self, Naust, NaustError};
 use naust_client::{OnOverload, Options};
 use naust_gateway::{Gateway, Hooks};
+use naust_wire::limits::HTTP_ANSWER_MS_MAX;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -135,8 +136,11 @@ fn close_all(servers: Vec<Server>) -> Result<(), NaustError> {
 }
 
 fn gateway(listener: TcpListener, naust: &Arc<Naust>) -> Result<Gateway, NaustError> {
-    let client =
-        naust.client_with(Options { on_overload: OnOverload::Refuse, ..Options::default() });
+    let client = naust.client_with(Options {
+        on_overload: OnOverload::Refuse,
+        timeout_ms: HTTP_ANSWER_MS_MAX,
+        ..Options::default()
+    });
     let (metrics, ready) = (Arc::downgrade(naust), Arc::downgrade(naust));
     let hooks = Hooks {
         metrics: Arc::new(move || {
