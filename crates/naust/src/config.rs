@@ -225,6 +225,17 @@ impl Config {
         let mebi = |bytes: u64| usize::try_from(bytes >> 20).unwrap_or(usize::MAX);
         range("memtable_bytes (in MiB)", mebi(self.memtable_bytes), 1, 1 << 20)?;
         range("cache_bytes (in MiB)", mebi(self.cache_bytes), 1, 1 << 20)?;
+        let history = NamespaceOptions {
+            history_ms: self.history.ms,
+            history_bytes: self.history.bytes,
+            ..NamespaceOptions::default()
+        };
+        if let Err(refusal) = history.check_history() {
+            return Err(ConfigError::Value {
+                option: "history",
+                what: format!("asks for {}", refusal.detail),
+            });
+        }
         if self.debug.segment_bytes != 0 && Layout::new(self.debug.segment_bytes).is_none() {
             let what = format!("is {}: no power of two from 16384 on", self.debug.segment_bytes);
             return Err(ConfigError::Value { option: "debug.segment_bytes", what });

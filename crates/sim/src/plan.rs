@@ -13,6 +13,7 @@ pub use cluster::Cluster;
 use crate::generator::Generator;
 use crate::shrink::Cuts;
 use naust_machine::MachineOptions;
+use naust_wire::limits::{HISTORY_BYTES_MIN, HISTORY_MS_MIN};
 use naust_wire::options::{Durability, NamespaceOptions};
 
 /// How many times rarer the nodes of a cluster end than a node alone.
@@ -297,8 +298,16 @@ fn options(generator: &mut Generator) -> NamespaceOptions {
         Durability::Quorum
     };
     NamespaceOptions {
-        history_ms: if generator.coin() { 0 } else { generator.skewed(1, 60_000) },
-        history_bytes: if generator.coin() { 0 } else { generator.skewed(1, 1 << 23) },
+        history_ms: if generator.coin() {
+            0
+        } else {
+            generator.skewed(1, 60_000).max(HISTORY_MS_MIN)
+        },
+        history_bytes: if generator.coin() {
+            0
+        } else {
+            generator.skewed(1, 1 << 23).max(HISTORY_BYTES_MIN)
+        },
         durability,
     }
 }

@@ -272,6 +272,9 @@ fn check_control(control: &Control, shard: ShardId) -> Result<(), Failure> {
             false => no_namespace(shard),
         });
     }
+    if let Some(options) = options {
+        options.check_history().map_err(refused)?;
+    }
     if options.is_some_and(|options| options.durability != Durability::Quorum) {
         let detail = "interval durability is not offered by this release";
         return Err(Failure::new(Code::OptionsConflict, detail));
