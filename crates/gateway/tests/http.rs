@@ -260,6 +260,36 @@ fn what_can_not_be_followed_is_refused() {
     assert_eq!(past.problem(), not_done(400, "malformed"));
 }
 
+/// Why: what is not understood is refused in a sentence, and what is no mistake is no error.
+#[test]
+fn what_is_odd_is_told_well() {
+    let web = web();
+    let row = "/v1/default/kv/users/a";
+    let version = web.put(row, "1").offset();
+    let tag = format!("W/\"1\", \"{version}\"");
+    assert_eq!(web.ask("GET", row, &[("If-None-Match", &tag)], b"").status, 304);
+    let any = web.ask("PUT", row, &[("If-Match", "*")], b"2").problem();
+    assert_eq!(any, not_done(400, "bad_argument"));
+    for range in ["from=a&to=a", "prefix=b&to=a", "prefix=a&from=b"] {
+        let empty = web.get(&format!("/v1/default/kv/users?{range}"));
+        assert_eq!((empty.status, &empty.json()["entries"]), (200, &json!([])), "{range}");
+        assert!(empty.json()["offset"].as_u64().unwrap() > 0);
+    }
+    for path in ["/v1/default/sessions", "/v1/cluster/sessions"] {
+        assert_eq!(web.post(path, r#"{"ttl_ms": 5}"#).problem(), not_done(400, "malformed"));
+        assert_eq!(web.post(path, "{}").status, 201);
+    }
+    for (body, what) in [
+        (r#"{"do": [{}]}"#, "do[0] is an object with 0 fields"),
+        (r#"{"do": [{"put": {}, "append": {}}]}"#, "do[0] is an object with 2 fields"),
+        (r#"{"if": [{"a": 1, "b": 2, "c": 3}]}"#, "if[0] is an object with 3 fields"),
+    ] {
+        let told = web.post("/v1/default/commit", body);
+        assert_eq!(told.problem(), not_done(400, "malformed"));
+        assert!(told.json()["detail"].as_str().unwrap().starts_with(what), "{body}");
+    }
+}
+
 /// Why: those who only hold connections, or follow, must not keep others from being answered.
 #[test]
 fn a_crowd_is_told_that_there_is_no_room() {
