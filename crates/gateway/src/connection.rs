@@ -1,6 +1,6 @@
-//! Connections, and how many there may be: those that are served, and a few beyond them that are told
-//! that there is no room, so that nobody waits in the system's queue for an answer, and probes have
-//! theirs.
+//! Connections, and how many there may be: those that are served, and a few beyond them that are
+//! told that there is no room, so that nobody waits in the system's queue for an answer, and probes
+//! have theirs.
 
 use axum::extract::connect_info::Connected;
 use axum::serve::IncomingStream;

@@ -4,7 +4,8 @@
 //! through [`naust_client::Client`]. It forbids knowledge of shards, logs and tables. Reading
 //! order:
 //!
-//! * [`server`]: the thread, and the way of a request; [`connection`]: the sockets and their bounds;
+//! * [`server`]: the thread, and the way of a request; [`connection`]: the sockets and their
+//!   bounds;
 //! * [`path`], [`query`], [`request`]: a request taken apart, strictly: what is not understood is
 //!   refused, never ignored;
 //! * [`routes`]: what each route does, one file a family; [`events`]: streams that are followed;

@@ -207,7 +207,10 @@ mod tests {
         while !ends.is_finished() {
             std::thread::yield_now();
         }
-        let hangs = spawn(&life, "hangs".to_owned(), move || drop(wait.recv())).unwrap();
+        let hangs = spawn(&life, "hangs".to_owned(), move || {
+            let _ = wait.recv();
+        })
+        .unwrap();
         assert_eq!(join(vec![hangs, ends], Duration::ZERO), ["hangs"]);
         drop(end);
     }
