@@ -167,7 +167,10 @@ fn bench_runs_and_counts() {
 /// Why: whoever types wrongly, or asks where no node is, is told in a sentence.
 #[test]
 fn commands_that_can_not_be_done() {
-    let table: [(&[&str], i32, &str); 4] = [
+    let empty = tempfile::tempdir().unwrap();
+    let empty = empty.path().to_str().unwrap();
+    let table: [(&[&str], i32, &str); 5] = [
+        (&["log", "verify", "--data", empty], 1, "there is no data in"),
         (&["kv", "put"], 2, "Usage:"),
         (&["frobnicate"], 2, "unrecognized subcommand"),
         (&["kv", "get", "k", "a", "--address", "127.0.0.1:1"], 1, "no node answers at 127.0.0.1:1"),
