@@ -5,17 +5,18 @@
 
 use crate::problem::Problem;
 use crate::request::set;
+use crate::routes::Answer;
 use crate::routes::streams::record_json;
 use crate::server::State;
 use axum::body::Body;
 use axum::http::{Response, header};
 use futures_core::Stream;
-use naust_client::{Offset, Record};
+use naust_client::{Offset, ReadOptions, Record};
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 /// The media type.
 pub const KIND: &str = "text/event-stream";
@@ -25,26 +26,31 @@ const BATCHES_MAX: usize = 2;
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// The response that follows a stream from `from` on, until either side ends it.
-#[must_use]
-pub fn follow(state: &State, stream: naust_client::Stream, from: Offset) -> Response<Body> {
+///
+/// # Errors
+/// `Overloaded` when too many follow; what a read from there is refused with.
+pub async fn follow(state: &State, stream: naust_client::Stream, from: Offset) -> Answer {
+    let place = state.follower()?;
+    // What can't be followed is told before it is said that it is.
+    stream.read(from, ReadOptions { limit: 1, ..ReadOptions::default() }).await?;
     let (sender, receiver) = mpsc::channel(BATCHES_MAX);
-    tokio::spawn(feed(sender, stream.follow(from), state.closing.clone()));
+    let feed = feed(sender, stream.follow(from), state.clone());
+    tokio::spawn(async move {
+        feed.await;
+        drop(place);
+    });
     let mut response = Response::new(Body::from_stream(Events(receiver)));
     set(&mut response, header::CONTENT_TYPE, KIND);
     set(&mut response, header::CACHE_CONTROL, "no-store");
-    response
+    Ok(response)
 }
 
 /// Reads records and sends them on, until the reader is gone or the gateway ends.
-async fn feed(
-    sender: mpsc::Sender<String>,
-    mut follow: naust_client::Follow,
-    mut closing: watch::Receiver<bool>,
-) {
+async fn feed(sender: mpsc::Sender<String>, mut follow: naust_client::Follow, state: State) {
     tokio::select! {
         () = forward(&sender, &mut follow) => {}
         () = sender.closed() => {}
-        _ = closing.changed() => {}
+        () = state.ending() => {}
     }
 }
 

@@ -27,7 +27,7 @@ pub struct CommitRequest {
 /// # Errors
 /// `Malformed`, or what is wrong with a name.
 pub fn commit(body: &[u8]) -> Result<CommitRequest, Problem> {
-    let read: CommitBody = read(body)?;
+    let read: CommitBody = read(body).map_err(|problem| shape(body).unwrap_or(problem))?;
     let identity = match (read.session, read.seq) {
         (None, None) => None,
         (Some(text), Some(sequence)) => Some((session(&text)?, Sequence(sequence))),
@@ -43,7 +43,7 @@ pub fn commit(body: &[u8]) -> Result<CommitRequest, Problem> {
     Ok(CommitRequest { draft, identity })
 }
 
-/// The same, of what was already read.
+/// Reads an object.
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     // Without this a list would be taken for the fields of an object in their order.
     if body.trim_ascii_start().first() != Some(&b'{') {
@@ -51,6 +51,26 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     }
     serde_json::from_slice(body).map_err(|error| Problem::malformed(format!("bad JSON: {error}")))
 }
+
+/// What is wrong with the shape of a step, said better than by the parser.
+fn shape(body: &[u8]) -> Option<Problem> {
+    let body: serde_json::Value = serde_json::from_slice(body).ok()?;
+    for (list, steps) in [("if", CONDITIONS), ("do", OPS)] {
+        for (index, step) in body[list].as_array().into_iter().flatten().enumerate() {
+            let keys = step.as_object()?.len();
+            if keys != 1 {
+                return Some(Problem::malformed(format!(
+                    "{list}[{index}] is an object with {keys} fields; it must have exactly one, \
+                     which is one of {steps}"
+                )));
+            }
+        }
+    }
+    None
+}
+
+const CONDITIONS: &str = "version, absent, unchanged";
+const OPS: &str = "put, delete, delete_range, append, advance";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -4,7 +4,8 @@
 //! through [`naust_client::Client`]. It forbids knowledge of shards, logs and tables. Reading
 //! order:
 //!
-//! * [`server`]: the thread, the sockets and their bounds;
+//! * [`server`]: the thread, and the way of a request; [`connection`]: the sockets and their
+//!   bounds;
 //! * [`path`], [`query`], [`request`]: a request taken apart, strictly: what is not understood is
 //!   refused, never ignored;
 //! * [`routes`]: what each route does, one file a family; [`events`]: streams that are followed;
@@ -21,6 +22,7 @@
 //!   base64.
 
 pub mod bytes_in_text;
+pub mod connection;
 pub mod events;
 pub mod json;
 pub mod path;
@@ -31,6 +33,7 @@ pub mod routes;
 pub mod server;
 
 pub use bytes_in_text::base64;
+pub use connection::Bounds;
 pub use problem::Problem;
 pub use routes::describe::{keyspace_json, stream_json};
-pub use server::{Gateway, Hooks, serve};
+pub use server::{Gateway, Hooks, serve, serve_within};

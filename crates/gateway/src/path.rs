@@ -87,6 +87,12 @@ impl Place {
         }
     }
 
+    /// Whether it tells of the node itself: that has to be told however many ask for other things.
+    #[must_use]
+    pub fn is_probe(&self) -> bool {
+        matches!(self, Place::Health | Place::Ready | Place::Metrics)
+    }
+
     /// The methods that are taken there, as the `Allow` header lists them.
     #[must_use]
     pub fn methods(&self) -> &'static str {

@@ -57,6 +57,13 @@ impl Problem {
         Problem { allow: Some(allow), ..problem }
     }
 
+    /// A body that took too long to arrive.
+    #[must_use]
+    pub fn slow_body(detail: impl Into<String>) -> Problem {
+        let problem = Problem::of(Code::TimedOut, detail);
+        Problem { status: StatusCode::REQUEST_TIMEOUT, ..problem }
+    }
+
     fn local(status: StatusCode, code: &'static str, detail: &str) -> Problem {
         Problem {
             status,

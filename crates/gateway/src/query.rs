@@ -81,7 +81,20 @@ impl Query {
     /// # Errors
     /// `Malformed`, or `BadArgument` when more than one is given.
     pub fn level(&mut self) -> Result<Level, Problem> {
-        let (read, at, min) = (self.text("read")?, self.number("at")?, self.number("min")?);
+        let at = self.number("at")?;
+        self.level_with(at)
+    }
+
+    /// The same for what can't be read as it was: `at` is left.
+    ///
+    /// # Errors
+    /// As [`Query::level`].
+    pub fn level_now(&mut self) -> Result<Level, Problem> {
+        self.level_with(None)
+    }
+
+    fn level_with(&mut self, at: Option<u64>) -> Result<Level, Problem> {
+        let (read, min) = (self.text("read")?, self.number("min")?);
         match (read.as_deref(), at, min) {
             (None | Some("linearizable"), None, None) => Ok(Level::Linearizable),
             (Some("local"), None, None) => Ok(Level::Local),

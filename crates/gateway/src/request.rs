@@ -5,7 +5,7 @@ use crate::problem::Problem;
 use crate::query::{Query, number};
 use axum::body::{Body, HttpBody};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
-use naust_client::{Code, Error, Identity, Offset, Outcome, Sequence, SessionId, acked_below_of};
+use naust_client::{Code, Identity, Offset, Sequence, SessionId, acked_below_of};
 use naust_wire::limits::{HTTP_BODY_BYTES_MAX, HTTP_BODY_MS_MAX};
 use serde_json::Value;
 use std::sync::Arc;
@@ -84,8 +84,22 @@ impl Request {
             Ok(Err(error)) => Err(Problem::malformed(format!("the body broke off: {error}"))),
             Err(_) => {
                 let detail = format!("the body took longer than {HTTP_BODY_MS_MAX} ms to arrive");
-                Err(Error::new(Code::TimedOut, detail).with_outcome(Outcome::NotDone).into())
+                Err(Problem::slow_body(detail))
             }
+        }
+    }
+
+    /// For routes whose arguments are parameters: a body that says something is refused.
+    ///
+    /// # Errors
+    /// `Malformed`, and as [`Request::whole`].
+    pub async fn no_body(&mut self) -> Result<(), Problem> {
+        let body = self.whole(PERMIT_BYTES).await?;
+        match body.bytes.trim_ascii() {
+            b"" | b"{}" => Ok(()),
+            _ => Err(Problem::malformed(
+                "this route takes no body; what it can be told are parameters, such as ?ttl_ms=…",
+            )),
         }
     }
 
@@ -125,6 +139,10 @@ impl Request {
     pub fn precondition(&self) -> Result<Option<Precondition>, Problem> {
         match (self.header("if-match")?, self.header("if-none-match")?) {
             (None, None) => Ok(None),
+            (Some("*"), None) => Err(Problem::bad_argument(
+                "If-Match takes a version here, such as \"812\", and not *: that there is some row \
+                 is no condition",
+            )),
             (Some(tag), None) => Ok(Some(Precondition::Version(entity_tag("If-Match", tag)?))),
             (None, Some("*")) => Ok(Some(Precondition::Absent)),
             (None, Some(_)) => Err(Problem::bad_argument("If-None-Match takes only * here")),
@@ -172,6 +190,13 @@ pub fn entity_tag(header: &str, tag: &str) -> Result<Offset, Problem> {
             Err(Problem::malformed(format!("{header}: {tag} is no quoted offset like \"812\"")))
         }
     }
+}
+
+/// Whether `If-None-Match` names a version: any, or in a list, weak or strong.
+#[must_use]
+pub fn names(list: &str, version: Offset) -> bool {
+    let tag = format!("\"{version}\"");
+    list.split(',').map(str::trim).any(|one| one == "*" || one.trim_start_matches("W/") == tag)
 }
 
 /// How the client is told who commits.
@@ -234,6 +259,16 @@ mod tests {
         ];
         for (headers, expected) in table {
             assert_eq!(request(headers, "").precondition().ok(), expected, "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn versions_are_named_in_lists() {
+        for list in ["\"812\"", "W/\"812\"", "\"1\", W/\"812\"", "*"] {
+            assert!(names(list, Offset(812)), "{list}");
+        }
+        for list in ["", "812", "\"81\"", "\"1\",\"2\""] {
+            assert!(!names(list, Offset(812)), "{list}");
         }
     }
 
@@ -306,6 +341,7 @@ mod tests {
             let told = slow.whole(5).await.err().unwrap();
             assert_eq!(told.code(), "timed_out");
             assert_eq!(told.to_json()["outcome"], "not_done");
+            assert_eq!(told.status(), StatusCode::REQUEST_TIMEOUT);
         });
     }
 }

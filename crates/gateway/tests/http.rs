@@ -8,7 +8,7 @@ mod fake;
 
 use fake::{Fake, Fault};
 use naust_client::{Code, OnOverload, Options};
-use naust_gateway::{Gateway, Hooks, serve};
+use naust_gateway::{Bounds, Gateway, Hooks, serve_within};
 use naust_wire::reply::Failure;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -54,14 +54,18 @@ fn not_done(status: u16, code: &str) -> (u16, String, String) {
 }
 
 fn web() -> Web {
+    web_within(Bounds::default(), Err("replaying"))
+}
+
+fn web_within(bounds: Bounds, ready: Result<(), &'static str>) -> Web {
     let options = Options { on_overload: OnOverload::Refuse, ..Options::default() };
     let (client, fake) = fake::spawn(options);
     let hooks = Hooks {
         metrics: Arc::new(|| "naust_up 1\n".to_owned()),
-        ready: Arc::new(|| Err("replaying".to_owned())),
+        ready: Arc::new(move || ready.map_err(str::to_owned)),
     };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    Web { gateway: serve(listener, client, hooks).unwrap(), fake }
+    Web { gateway: serve_within(bounds, listener, client, hooks).unwrap(), fake }
 }
 
 impl Web {
@@ -239,6 +243,140 @@ fn streams_are_followed_as_events() {
     // The gateway ends though they follow still.
     web.gateway.shutdown();
     assert!(resumed.read_to_end(&mut Vec::new()).is_ok());
+}
+
+/// Why: who follows what is not there would wait for ever for its first event.
+#[test]
+fn what_can_not_be_followed_is_refused() {
+    let web = web();
+    web.post("/v1/default/streams/orders", "one").offset();
+    let follow = |path: &str| web.ask("GET", path, &[("Accept", "text/event-stream")], b"");
+    let missing = follow("/v1/default/streams/nothing");
+    assert_eq!(missing.problem(), not_done(404, "stream_not_found"));
+    let missing = follow("/v1/nowhere/streams/orders");
+    assert_eq!(missing.problem(), not_done(404, "namespace_not_found"));
+    // Streams have no past that could be read.
+    let past = web.get("/v1/default/streams/orders?at=5");
+    assert_eq!(past.problem(), not_done(400, "malformed"));
+}
+
+/// Why: what is not understood is refused in a sentence, and what is no mistake is no error.
+#[test]
+fn what_is_odd_is_told_well() {
+    let web = web();
+    let row = "/v1/default/kv/users/a";
+    let version = web.put(row, "1").offset();
+    let tag = format!("W/\"1\", \"{version}\"");
+    assert_eq!(web.ask("GET", row, &[("If-None-Match", &tag)], b"").status, 304);
+    let any = web.ask("PUT", row, &[("If-Match", "*")], b"2").problem();
+    assert_eq!(any, not_done(400, "bad_argument"));
+    for range in ["from=a&to=a", "prefix=b&to=a", "prefix=a&from=b"] {
+        let empty = web.get(&format!("/v1/default/kv/users?{range}"));
+        assert_eq!((empty.status, &empty.json()["entries"]), (200, &json!([])), "{range}");
+        assert!(empty.json()["offset"].as_u64().unwrap() > 0);
+    }
+    for path in ["/v1/default/sessions", "/v1/cluster/sessions"] {
+        assert_eq!(web.post(path, r#"{"ttl_ms": 5}"#).problem(), not_done(400, "malformed"));
+        assert_eq!(web.post(path, "{}").status, 201);
+    }
+    for (body, what) in [
+        (r#"{"do": [{}]}"#, "do[0] is an object with 0 fields"),
+        (r#"{"do": [{"put": {}, "append": {}}]}"#, "do[0] is an object with 2 fields"),
+        (r#"{"if": [{"a": 1, "b": 2, "c": 3}]}"#, "if[0] is an object with 3 fields"),
+    ] {
+        let told = web.post("/v1/default/commit", body);
+        assert_eq!(told.problem(), not_done(400, "malformed"));
+        assert!(told.json()["detail"].as_str().unwrap().starts_with(what), "{body}");
+    }
+}
+
+/// Why: those who only hold connections, or follow, must not keep others from being answered.
+#[test]
+fn a_crowd_is_told_that_there_is_no_room() {
+    let web = web_within(Bounds { connections: 3, reserve: 1, followers: 1 }, Ok(()));
+    let stream = "/v1/default/streams/orders";
+    web.post(stream, "one").offset();
+    let send = |socket: &mut TcpStream, path: &str, more: &str| {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: x\r\n{more}\r\n");
+        socket.write_all(head.as_bytes()).unwrap();
+    };
+    let mut follower = BufReader::new(web.connect());
+    send(follower.get_mut(), stream, "Accept: text/event-stream\r\n");
+    assert_eq!(read_head(&mut follower).0, 200);
+    let second = web.ask("GET", stream, &[("Accept", "text/event-stream")], b"");
+    assert_eq!(second.problem(), not_done(503, "overloaded"));
+    let idle = [(); 2].map(|()| {
+        let mut idle = BufReader::new(web.connect());
+        send(idle.get_mut(), "/healthz", "");
+        assert_eq!(read_reply(&mut idle).status, 200);
+        idle
+    });
+    // All places are taken; one after the other, as there is one in the reserve.
+    for _ in 0..3 {
+        let mut late = BufReader::new(web.connect());
+        send(late.get_mut(), "/v1/default/kv/users/a", "");
+        let told = read_reply(&mut late);
+        assert_eq!(told.problem(), not_done(503, "overloaded"));
+        assert_eq!(told.headers["connection"], "close");
+        assert_eq!(late.read_to_end(&mut Vec::new()).unwrap(), 0, "it is closed");
+        for path in ["/healthz", "/readyz", "/metrics"] {
+            assert_eq!(web.get(path).status, 200, "{path}");
+        }
+    }
+    drop((idle, follower));
+    // They have gone for the gateway, too, once it has seen it.
+    let gone = || web.get("/v1/default/kv/users").status != 503;
+    let start = std::time::Instant::now();
+    while !gone() {
+        assert!(start.elapsed().as_secs() < 40, "places are not given back");
+    }
+}
+
+/// Why: whoever waits for news when the node ends would be cut off without an answer.
+#[test]
+fn those_who_wait_are_answered_at_the_end() {
+    let web = web();
+    let stream = "/v1/default/streams/orders";
+    let id = web.post(stream, "one").offset();
+    let mut waiting = Vec::new();
+    for path in
+        [format!("{stream}?from={}&wait_ms=60000", id + 1), "/v1/default/log?wait_ms=60000".into()]
+    {
+        // The fake answers at once; a lost reply is a wait.
+        web.fake.lock().unwrap().other_faults.push_back(Fault::LoseReply);
+        let known = web.fake.lock().unwrap().kinds.len();
+        let mut socket = web.connect();
+        let head = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        socket.write_all(head.as_bytes()).unwrap();
+        while web.fake.lock().unwrap().kinds.len() == known {
+            std::thread::yield_now();
+        }
+        waiting.push(socket);
+    }
+    web.gateway.shutdown();
+    for socket in waiting {
+        let reply = read_reply(&mut BufReader::new(socket));
+        assert_eq!(reply.status, 200, "{}", String::from_utf8_lossy(&reply.body));
+    }
+}
+
+/// Why: a load balancer must not send requests where each of them would fail.
+#[test]
+fn a_node_whose_default_namespace_can_not_be_served_is_not_ready() {
+    let web = web_within(Bounds::default(), Ok(()));
+    assert_eq!(web.get("/readyz").body, b"ready\n");
+    let refuse = |code| {
+        let fault = Fault::Refuse(Failure::new(code, "a test"));
+        web.fake.lock().unwrap().other_faults.push_back(fault);
+    };
+    refuse(Code::Corrupt);
+    let told = web.get("/readyz");
+    assert_eq!(told.problem(), not_done(503, "unavailable"));
+    assert!(told.json()["detail"].as_str().unwrap().contains("corrupt: a test"));
+    web.fake.lock().unwrap().other_faults.push_back(Fault::LoseReply);
+    assert_eq!(web.get("/readyz").problem(), not_done(503, "unavailable"));
+    refuse(Code::Overloaded);
+    assert_eq!(web.get("/readyz").status, 200);
 }
 
 #[test]

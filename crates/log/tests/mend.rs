@@ -377,6 +377,270 @@ fn a_segment_with_holes_bears_that_one_of_its_footers_rots() {
     assert_eq!(scrub(&log.reader(), &mut random), [], "nobody is asked for what was let go");
     assert_eq!(log.reader().frame(old[0]).unwrap().from(), old[0], "what lives is there");
     trim_to(&mut log, &live);
+    assert_eq!((log.unsure_segments(), all(&log.reader())), (0, kept.clone()));
+    let survey = Survey::new(Arc::new(disk), Depth::Whole).unwrap();
+    assert_eq!((&survey.damage[..], all(&survey.reader())), (&[][..], kept));
+}
+
+/// Other replicas may have let it go already: nobody could mend it.
+#[test]
+fn damage_of_what_nothing_needs_goes_with_it() {
+    let (disk, mut log, _) = make(6, 60);
+    let offsets: Vec<Offset> = all(&log.reader()).iter().map(|frame| frame.1).collect();
+    let (live, dead) = (offsets[1], offsets[2]);
+    disk.rot(&Layout::name(layout().base(dead)), dead.0 - layout().base(dead).0 + 20, 1);
+    let mut random = Random::new(1);
+    assert_eq!(scrub(&log.reader(), &mut random).len(), 1);
+    trim_to(&mut log, &[live]);
+    assert!(log.start().offset > dead, "its segment is an old one");
+    assert_eq!(scrub(&log.reader(), &mut random), []);
+    assert_eq!(log.reader().frame(live).unwrap().from(), live);
+    let gone = log.reader().frame(dead).unwrap_err();
+    assert!(matches!(gone, ReadError::Trimmed { .. }), "{gone}");
+}
+
+#[test]
+fn damage_of_what_lives_keeps_its_segment_as_it_is() {
+    let (disk, mut log, _) = make(6, 60);
+    let live = all(&log.reader())[1].1;
+    disk.rot(&Layout::name(layout().base(live)), live.0 - layout().base(live).0 + 20, 1);
+    let met = trim(&mut log, &only(&[live]));
+    assert_eq!(met.map(|damage| damage.from), Some(live));
+    assert_eq!(scrub(&log.reader(), &mut Random::new(1)).len(), 1, "for others to mend");
+}
+
+/// A disk may refuse to give out a block, instead of giving out other bytes.
+#[test]
+fn blocks_that_the_disk_refuses_to_read_are_written_over() {
+    let mut mends = 0;
+    for seed in 0..300 {
+        let mut random = Random::new(seed);
+        let (disk, log, last_batch) = make(seed, 10 + random.below(40));
+        let (other, before, end) = (log.reader(), all(&log.reader()), log.end().offset);
+        let disk = disk.copy();
+        let (log, _) = Log::open(Arc::new(disk.clone()), SHARD).unwrap();
+        let reader = log.reader();
+        let mut refused = 0;
+        for _ in 0..1 + random.below(3) {
+            let offset = Offset::FIRST.plus(random.below(last_batch.0 - Offset::FIRST.0));
+            let base = layout().base(offset);
+            // What lies in one block with the end is not whole yet.
+            if offset.0 / 4096 < end.0 / 4096 {
+                disk.refuse(&Layout::name(base), offset.0 - base.0);
+                refused += 1;
+            }
+        }
+        let damage = scrub(&reader, &mut random);
+        assert_eq!(damage.is_empty(), refused == 0, "seed {seed}");
+        for damage in damage {
+            assert_eq!(damage.flaw, Flaw::Refused, "seed {seed}");
+            let segment_end = layout().end(damage.from);
+            let frames = other.frames_to_mend(damage.from, segment_end, 1 << 20).unwrap();
+            let mended = reader.mend(damage.from, frames).run().unwrap();
+            assert!(mended.joined, "seed {seed}: {damage}");
+            mends += 1;
+        }
+        assert_eq!(scrub(&reader, &mut random), [], "seed {seed}");
+        assert_eq!(all(&reader), before, "seed {seed}");
+    }
+    assert!(mends > 100, "{mends} places were mended");
+}
+
+/// While a replica is opened nothing may be taken for torn that the disk merely refuses to read.
+#[test]
+fn a_log_whose_end_the_disk_refuses_to_read_is_not_opened_and_not_cut() {
+    let (disk, log, last_batch) = make(7, 20);
+    let (before, disk) = (all(&log.reader()), disk.copy());
+    let base = layout().base(last_batch);
+    let good = disk.copy();
+    disk.refuse(&Layout::name(base), last_batch.0 - base.0);
+    let refused = Log::open(Arc::new(disk.clone()), SHARD).map(drop).unwrap_err();
+    assert!(matches!(refused, OpenError::Io(_)), "{refused}");
+    let name = Layout::name(base);
+    assert_eq!(disk.resting(&name, 0, 1 << 20), good.resting(&name, 0, 1 << 20));
+    let (log, _) = Log::open(Arc::new(good), SHARD).unwrap();
+    assert_eq!(all(&log.reader()), before);
+}
+
+/// A frame that claims to be longer than what is asked for is damage, not the end of it.
+#[test]
+fn a_rotten_length_is_damage() {
+    let (disk, log, _) = make(3, 12);
+    let (reader, frames) = (log.reader(), all(&log.reader()));
+    let (at, next) = (frames[4].1, frames[5].1);
+    let end = next.min(layout().end(at));
+    let shorter = reader.frames(at, at.plus(8), 1000).unwrap();
+    assert_eq!(shorter.next(), at, "the frame is longer than what is asked for");
+    disk.rot(&Layout::name(layout().base(at)), at.0 - layout().base(at).0 + 6, 1);
+    for to in [at.plus(8), end, log.end().offset, Offset::MAX] {
+        let damage = reader.frames(at, to, 1000).unwrap_err().damage().unwrap();
+        assert_eq!(damage.from, at, "up to {to}");
+    }
+}
+
+/// Another replica may have trimmed part of what is damaged here: the rest is mended.
+#[test]
+fn what_lives_is_mended_between_what_another_replica_let_go() {
+    let (disk, log, _) = make(6, 60);
+    let (_, mut other, _) = make(6, 60);
+    let frames = all(&log.reader());
+    assert_eq!(frames, all(&other.reader()), "two replicas");
+    let live = frames[2].1;
+    trim_to(&mut other, &[live]);
+    let (dead, behind) = (frames[1].1, frames[3].1);
+    assert!(other.reader().frame(dead).is_err() && other.reader().frame(behind).is_err());
+    for (_, offset, ..) in &frames[1..4] {
+        let base = layout().base(*offset);
+        disk.rot(&Layout::name(base), offset.0 - base.0 + 20, 1);
+    }
+    let (reader, to) = (log.reader(), frames[4].1);
+    let found = other.reader().frames_to_mend(dead, to, 1 << 20).unwrap();
+    let first = naust_wire::frame::peek(&found).unwrap().0.offset;
+    assert_eq!(first, live, "from the next one on that lives");
+    let alone = reader.mend(first, found.clone()).run();
+    assert!(matches!(alone, Err(MendError::Refused(_))), "no neighbour tells: {alone:?}");
+    let mended = reader.mend(first, found).committed().run().unwrap();
+    assert_eq!((mended.to, mended.joined), (behind, false));
+    assert_eq!(reader.frame(live).unwrap().from(), live);
+    assert!(reader.frame(dead).is_err() && reader.frame(behind).is_err());
+}
+
+/// What a segment without holes says about itself is made again, by whoever opens the log and by a
+/// scrub, also before the log's start.
+#[test]
+fn a_rotten_footer_of_a_segment_without_holes_is_made_again() {
+    let (disk, mut log, _) = make(4, 60);
+    let (first, second) = (Offset::FIRST, layout().end(Offset::FIRST));
+    for is_old in [false, true] {
+        if is_old {
+            assert_eq!(trim(&mut log, &|range| Some(vec![range])), None);
+            assert!(log.start().offset > second, "they are old, and all of them lives");
+        }
+        let kept = all(&log.reader());
+        let good = disk.copy();
+        // The second one is rebuilt from its frames and what the one before ends with.
+        for base in [first, second] {
+            assert!(disk.rot(&Layout::name(base), layout().segment_bytes() + 70, 1));
+            let (opened, found) = Log::open(Arc::new(disk.clone()), SHARD).unwrap();
+            assert_eq!(found.footers, 1);
+            assert_eq!(differs(&disk, &good, base), []);
+            assert!(all(&opened.reader()) == kept);
+            let of_base = kept.iter().find(|frame| frame.1 == base).unwrap();
+            assert_eq!(opened.reader().find(of_base.0).unwrap(), base);
+            log = opened;
+            assert!(disk.rot(&Layout::name(base), layout().segment_bytes() + 70, 1));
+            // Of what may be cut a footer that nobody wrote would be worse than none.
+            let seen = log.reader().scrub(Offset::ZERO).with_footers(base).step(u64::MAX);
+            assert_eq!(seen.unwrap().footers, 0);
+            let end = log.end().offset;
+            let seen = log.reader().scrub(Offset::ZERO).with_footers(end).step(u64::MAX).unwrap();
+            assert_eq!((seen.footers, seen.damage), (1, vec![]));
+            assert_eq!(differs(&disk, &good, base), []);
+        }
+        let (_, found) = Log::open(Arc::new(disk.clone()), SHARD).unwrap();
+        assert_eq!(found.footers, 0, "there is nothing left to be done");
+    }
+}
+
+/// As long as the log is open, its owner knows where the holes are.
+#[test]
+fn a_scrub_makes_both_footers_of_a_segment_with_holes_again() {
+    let (disk, mut log, _) = make(4, 60);
+    let live: Vec<Offset> = all(&log.reader()).iter().map(|frame| frame.1).step_by(9).collect();
+    trim_to(&mut log, &live);
+    let name = Layout::name(layout().base(live[0]));
+    let good = bytes_of(&disk, &name);
+    let (first, last) = (layout().segment_bytes() + 70, good.len() as u64 - 1);
+    for rotten in [&[first][..], &[last], &[first, last]] {
+        rotten.iter().for_each(|at| assert!(disk.rot(&name, *at, 1)));
+        let end = log.end().offset;
+        let seen = log.reader().scrub(Offset::ZERO).with_footers(end).step(u64::MAX).unwrap();
+        assert_eq!((seen.footers, seen.damage), (1, vec![]), "{rotten:?}");
+        assert!(bytes_of(&disk, &name) == good, "{rotten:?}");
+    }
+}
+
+/// Of an old segment that is gone, trimming may have let go: the views know whether it did.
+#[test]
+fn a_lost_segment_is_known_by_what_lives_in_it_and_mended() {
+    let (disk, mut log, _) = make(4, 60);
+    let (_, other, _) = make(4, 60);
+    let live: Vec<Offset> = all(&log.reader()).iter().map(|frame| frame.1).step_by(29).collect();
+    trim_to(&mut log, &live);
+    let kept = all(&log.reader());
+    let base = layout().base(live[1]);
+    assert!(disk.lose(&Layout::name(base)));
+    for restarts in [false, true] {
+        if restarts {
+            // Nobody tells that it was there.
+            log = Log::open(Arc::new(disk.clone()), SHARD).unwrap().0;
+            let gone = log.gaps().into_iter().find(|gap| gap.contains(&base)).unwrap();
+            let living = only(&live)(gone).unwrap();
+            let lost = log.note_lost(&living);
+            assert_eq!(
+                lost.first().map(|lost| (lost.from, lost.flaw)),
+                Some((base, Flaw::Missing))
+            );
+            assert_eq!(log.note_lost(&living), [], "it is known now");
+            assert_eq!(scrub(&log.reader(), &mut Random::new(1)), []);
+        } else {
+            log = Log::open(Arc::new(disk.clone()), SHARD).unwrap().0;
+            assert_eq!(log.note_lost(&[]), []);
+        }
+        let read = log.reader().frame(live[1]).unwrap_err();
+        assert_eq!(restarts, read.damage().is_some(), "{read}");
+    }
+    for _ in 0..live.len() {
+        let Some(met) = trim(&mut log, &only(&live)) else { break };
+        assert_eq!(layout().base(met.from), base);
+        let at = *live.iter().find(|at| **at >= met.from).unwrap();
+        let frames = other.reader().frame(at).unwrap().into_bytes();
+        assert!(log.reader().mend(at, frames).committed().run().unwrap().to > at);
+    }
+    assert_eq!((log.unsure_segments(), all(&log.reader())), (0, kept.clone()));
+    let (log, _) = Log::open(Arc::new(disk), SHARD).unwrap();
+    assert_eq!(all(&log.reader()), kept);
+}
+
+/// A file may go while the log is open.
+#[test]
+fn a_segment_that_goes_while_it_is_open_is_damage() {
+    let (disk, log, _) = make(4, 60);
+    let other = make(4, 60).1;
+    drop(log);
+    let (mut log, _) = Log::open(Arc::new(disk.clone()), SHARD).unwrap();
+    assert!(disk.lose(&Layout::name(Offset::FIRST)));
+    let reader = log.reader();
+    let damage = reader.frame(Offset::FIRST).unwrap_err().damage().unwrap();
+    assert_eq!((damage.from, damage.flaw), (Offset::FIRST, Flaw::Missing));
+    let live = [all(&other.reader())[1].1];
+    assert_eq!(trim(&mut log, &only(&live)).map(|met| met.flaw), Some(Flaw::Missing));
+    mend(&reader, &other.reader(), &damage, &mut Random::new(1));
+    trim_to(&mut log, &live);
+    assert_eq!(reader.frame(live[0]).unwrap().from(), live[0]);
+}
+
+/// Without either footer the views alone know what must be there.
+#[test]
+fn an_unsure_segment_is_rewritten_from_what_lives() {
+    let (disk, mut log, _) = make(4, 60);
+    let live: Vec<Offset> = all(&log.reader()).iter().map(|frame| frame.1).step_by(9).collect();
+    trim_to(&mut log, &live);
+    let kept = all(&log.reader());
+    let (base, name) = (layout().base(live[1]), Layout::name(layout().base(live[1])));
+    let frame = log.reader().frame(live[1]).unwrap().into_bytes();
+    let last = bytes_of(&disk, &name).len() as u64 - 1;
+    assert!(disk.rot(&name, layout().segment_bytes() + 70, 1) && disk.rot(&name, last, 1));
+    assert!(disk.rot(&name, live[1].0 - base.0 + 20, 1));
+    let (mut log, opened) = Log::open(Arc::new(disk.clone()), SHARD).unwrap();
+    assert_eq!((opened.footers, log.unsure_segments()), (0, 1));
+    let everything = |range| Some(vec![range]);
+    assert!(trim(&mut log, &everything).is_some(), "it is never let go of what may live");
+    let met = trim(&mut log, &only(&live)).unwrap();
+    assert!(met.from <= live[1] && live[1] < met.to, "what is lost is found: {met}");
+    assert_eq!(log.unsure_segments(), 1);
+    assert!(log.reader().mend(live[1], frame).committed().run().unwrap().to > live[1]);
+    trim_to(&mut log, &live);
     // Of what was too much to be let go of before, what lives is left.
     let left = all(&log.reader());
     assert_eq!(log.unsure_segments(), 0);

@@ -228,6 +228,17 @@ impl Config {
         let mebi = |bytes: u64| usize::try_from(bytes >> 20).unwrap_or(usize::MAX);
         range("memtable_bytes (in MiB)", mebi(self.memtable_bytes), 1, 1 << 20)?;
         range("cache_bytes (in MiB)", mebi(self.cache_bytes), 1, 1 << 20)?;
+        let history = NamespaceOptions {
+            history_ms: self.history.ms,
+            history_bytes: self.history.bytes,
+            ..NamespaceOptions::default()
+        };
+        if let Err(refusal) = history.check_history() {
+            return Err(ConfigError::Value {
+                option: "history",
+                what: format!("asks for {}", refusal.detail),
+            });
+        }
         if self.debug.segment_bytes != 0 && Layout::new(self.debug.segment_bytes).is_none() {
             let what = format!("is {}: no power of two from 16384 on", self.debug.segment_bytes);
             return Err(ConfigError::Value { option: "debug.segment_bytes", what });
@@ -365,8 +376,16 @@ fn default_table() -> toml::Table {
 }
 
 fn parse(text: &str, layer: &str) -> Result<toml::Table, ConfigError> {
-    let table: toml::Table = text.parse().map_err(|error| malformed(layer, &error))?;
-    check_layer(&table, layer)?;
+    let wrong = |error: toml::de::Error| {
+        let Some(span) = error.span() else { return malformed(layer, &error) };
+        let before = text.get(..span.start).unwrap_or_default();
+        let number = before.matches('\n').count() + 1;
+        let line = text.lines().nth(number - 1).unwrap_or_default().trim();
+        malformed(&format!("{layer}, line {number}, `{line}`"), &error)
+    };
+    let table: toml::Table = text.parse().map_err(wrong)?;
+    // From the text once more: the table does not know its lines.
+    toml::from_str::<Config>(text).map_err(wrong)?;
     Ok(table)
 }
 
@@ -446,9 +465,10 @@ mod tests {
     fn what_makes_no_sense_is_named() {
         type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str, &'a str);
         let table: &[Case<'_>] = &[
-            ("wrokers = 2", &[], "", "unknown field `wrokers`"),
-            ("workers = 'two'", &[], "", "naust.toml: invalid type"),
-            ("workers = ", &[], "", "naust.toml"),
+            ("wrokers = 2", &[], "", "line 1, `wrokers = 2`: unknown field `wrokers`"),
+            ("\nworkers = 'two'", &[], "", "naust.toml, line 2, `workers = 'two'`: invalid type"),
+            ("workers = ", &[], "", "naust.toml, line 1"),
+            ("[history]\nms = 999", &[], "", "the option history asks for history of 999 ms"),
             ("", &[("NAUST_WROKERS", "2")], "", "NAUST_WROKERS: there is no such option"),
             ("", &[("NAUST_WORKERS", "two")], "", "NAUST_WORKERS: \"two\" is no whole number"),
             ("", &[], "workers = 1000", "the option workers is 1000"),

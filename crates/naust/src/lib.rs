@@ -18,6 +18,11 @@
 //! * [`server`]: signals and listeners; [`metrics`]: what is counted;
 //! * [`process`]: a node in a child process, for `demo` and tests.
 
+/// The Rust in the README is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
+
 mod alone;
 mod background;
 mod budget;

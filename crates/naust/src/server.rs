@@ -8,7 +8,7 @@ use crate::life::Life;
 use crate::links::LateBell;
 use naust_client::{Client, Notify as Bell, OnOverload, Options};
 use naust_gateway::{Gateway, Hooks};
-use naust_wire::limits::HTTP_CONNECTIONS_MAX;
+use naust_wire::limits::{HTTP_ANSWER_MS_MAX, HTTP_CONNECTIONS_MAX};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -101,7 +101,11 @@ impl Server {
         // Before any data is touched: a port in use leaves everything as it was.
         let listener = config.http_address()?.map(embed::listen).transpose()?;
         let bell = Arc::new(LateBell::default());
-        let options = Options { on_overload: OnOverload::Refuse, ..Options::default() };
+        let options = Options {
+            on_overload: OnOverload::Refuse,
+            timeout_ms: HTTP_ANSWER_MS_MAX,
+            ..Options::default()
+        };
         let (client, link) = Client::over(Arc::clone(&bell) as Arc<dyn Bell>, options);
         let node = Arc::new(OnceLock::new());
         let hooks = hooks(Arc::clone(&node), Arc::clone(&life));

@@ -170,6 +170,9 @@ fn scan<R: TablesReader>(
     Ok(())
 }
 
+const NO_FRAME: &str =
+    "no frame begins at this offset; begin with one that a reply gave as next, or with none";
+
 fn frames(
     job: &Job,
     log: &naust_log::Reader,
@@ -188,7 +191,7 @@ fn frames(
             }
             // So near to where frames end none begins: who asks for one is wrong.
             Err(naust_log::ReadError::Damaged(_)) if end.0 - next.0 < FRAME_HEADER_BYTES as u64 => {
-                let failure = Failure::new(Code::BadArgument, "no frame begins at this offset");
+                let failure = Failure::new(Code::BadArgument, NO_FRAME);
                 return Err(Failed { failure, met: None });
             }
             Err(error) => return Err(log_failed(&error)),
@@ -293,6 +296,8 @@ fn log_failure(error: &naust_log::ReadError) -> Failure {
             let detail = format!("{error}; it goes on at offset {next}");
             Failure { hint: next.to_string(), ..Failure::new(code, detail) }
         }
+        // Who asks is not to think that the log is damaged; if it is, a scrub finds it.
+        ReadError::Damaged(_) if code == Code::BadArgument => Failure::new(code, NO_FRAME),
         error => Failure::new(code, error.to_string()),
     }
 }

@@ -13,6 +13,7 @@ pub use cluster::Cluster;
 use crate::generator::Generator;
 use crate::shrink::Cuts;
 use naust_machine::MachineOptions;
+use naust_wire::limits::{HISTORY_BYTES_MIN, HISTORY_MS_MIN};
 use naust_wire::options::{Durability, NamespaceOptions};
 
 /// How many times rarer the nodes of a cluster end than a node alone.
@@ -307,9 +308,13 @@ fn options(generator: &mut Generator) -> (NamespaceOptions, Durability) {
         _ => Durability::Quorum,
     };
     let alone = INTERVALS_MS.get(drawn as usize).map(|ms| Durability::IntervalMs(*ms));
+    let history = |generator: &mut Generator, most: u64, least: u64| match generator.coin() {
+        true => 0,
+        false => generator.skewed(1, most).max(least),
+    };
     let options = NamespaceOptions {
-        history_ms: if generator.coin() { 0 } else { generator.skewed(1, 60_000) },
-        history_bytes: if generator.coin() { 0 } else { generator.skewed(1, 1 << 23) },
+        history_ms: history(generator, 60_000, HISTORY_MS_MIN),
+        history_bytes: history(generator, 1 << 23, HISTORY_BYTES_MIN),
         durability,
     };
     (options, alone.unwrap_or(durability))

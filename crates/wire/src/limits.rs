@@ -317,8 +317,18 @@ const _: () = {
 
 // The gateway.
 
-/// HTTP connections that the gateway holds; further ones wait to be accepted.
-pub const HTTP_CONNECTIONS_MAX: usize = 1_024;
+/// HTTP connections that the gateway serves; on further ones a request is answered `Overloaded`,
+/// but for those of `/healthz`, `/readyz` and `/metrics`, and the connection is closed.
+pub const HTTP_CONNECTIONS_MAX: usize = 2_560;
+/// Such further connections at a time; those beyond wait until one of them is closed.
+pub const HTTP_RESERVE_MAX: usize = 256;
+/// Milliseconds after which such a connection is closed, whatever happens on it.
+pub const HTTP_RESERVE_MS_MAX: u64 = 5_000;
+/// HTTP connections that may follow a stream (server-sent events); the next one is answered
+/// `Overloaded`.
+pub const HTTP_FOLLOWERS_MAX: usize = 2_048;
+/// Milliseconds that the gateway waits for a shard's answer, beyond what a request itself waits.
+pub const HTTP_ANSWER_MS_MAX: u64 = 5_000;
 /// Longest body of a commit in JSON, in bytes: base64 takes four bytes for three.
 pub const HTTP_JSON_BYTES_MAX: usize = COMMIT_BODY_BYTES_MAX / 3 * 4 + 1024 * 1024;
 /// Bytes of request bodies that the gateway holds at once; past it requests are answered
@@ -329,3 +339,5 @@ pub const HTTP_BODY_MS_MAX: u64 = PACKET_MS_MAX;
 /// Milliseconds from the first byte of a request to the first of its reply, or of silence between
 /// two requests; past it the connection is closed.
 pub const HTTP_SILENCE_MS_MAX: u64 = 120_000;
+
+const _: () = assert!(HTTP_FOLLOWERS_MAX < HTTP_CONNECTIONS_MAX);

@@ -1,7 +1,7 @@
 //! Options of namespaces, keyspaces and streams.
 
 use crate::code::Code;
-use crate::limits::INTERVAL_MS_MAX;
+use crate::limits::{HISTORY_BYTES_MIN, HISTORY_MS_MIN, INTERVAL_MS_MAX};
 use crate::message::Refusal;
 use crate::naust_capnp as schema;
 
@@ -150,6 +150,23 @@ impl NamespaceOptions {
             }
             Durability::IntervalMs(_) | Durability::Quorum => Ok(()),
         }
+    }
+
+    /// Refuses a window of history in which no page could be read; 0 is the default. Only for what
+    /// is asked for now: logs may have smaller ones, which count as the smallest.
+    ///
+    /// # Errors
+    /// [`Code::BadArgument`].
+    pub fn check_history(&self) -> Result<(), Refusal> {
+        let bounds = [
+            ("ms", self.history_ms, HISTORY_MS_MIN),
+            ("bytes", self.history_bytes, HISTORY_BYTES_MIN),
+        ];
+        let small = bounds.iter().find(|(_, asked, least)| (1..*least).contains(asked));
+        small.map_or(Ok(()), |(unit, asked, least)| {
+            let detail = format!("history of {asked} {unit}; it is at least {least} {unit}");
+            Err(Refusal::new(Code::BadArgument, detail))
+        })
     }
 
     pub(crate) fn write(self, mut to: schema::namespace_options::Builder<'_>) {

@@ -1,7 +1,7 @@
 //! Time passes, and connections come and go.
 
 use super::request::{For, Owner, State, Ticket};
-use super::{Connection, Core, in_doubt, retry};
+use super::{Connection, Core, in_doubt, late, retry};
 use crate::Error;
 use naust_wire::{Code, Outcome};
 use std::cmp::Reverse;
@@ -143,15 +143,15 @@ impl Core {
             }
         }
         let error = match (&slot.state, slot.last.take()) {
-            (State::Sent, _) => Error::new(Code::TimedOut, detail),
+            (State::Sent, _) => in_doubt(slot, late(slot, detail)),
             (_, Some(last)) => in_doubt(slot, last),
             (State::Waiting(For::Link), None) => {
                 let detail = format!("no connection to a server within {timeout_ms} ms");
-                in_doubt(slot, Error::new(Code::TimedOut, detail).with_outcome(Outcome::NotDone))
+                in_doubt(slot, late(slot, detail).with_outcome(Outcome::NotDone))
             }
             (_, None) => {
                 let detail = format!("it could not be sent within {timeout_ms} ms");
-                in_doubt(slot, Error::new(Code::TimedOut, detail).with_outcome(Outcome::NotDone))
+                in_doubt(slot, late(slot, detail).with_outcome(Outcome::NotDone))
             }
         };
         slot.state = State::Failed(error);

@@ -65,6 +65,7 @@ pub async fn delete(state: &State, name: &str, request: Request) -> Answer {
 /// `POST /v1/cluster/sessions`
 pub async fn open_session(state: &State, mut request: Request) -> Answer {
     request.no_identity()?;
+    request.no_body().await?;
     let ttl_ms = request.query.number("ttl_ms")?.unwrap_or_default();
     request.query.finish()?;
     let session = state.client.open_session(ttl_ms).await?;

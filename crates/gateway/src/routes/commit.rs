@@ -31,6 +31,7 @@ pub async fn commit(namespace: &Namespace, mut request: Request) -> Answer {
 /// `POST /v1/NS/sessions`
 pub async fn open_session(namespace: &Namespace, mut request: Request) -> Answer {
     request.no_identity()?;
+    request.no_body().await?;
     let ttl_ms = request.query.number("ttl_ms")?.unwrap_or_default();
     request.query.finish()?;
     let session = namespace.open_session(ttl_ms).await?;

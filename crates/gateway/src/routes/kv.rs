@@ -5,7 +5,7 @@ use super::commit::written_json;
 use crate::bytes_in_text::put_bytes;
 use crate::json;
 use crate::problem::Problem;
-use crate::request::{Precondition, Request, identity_of, json as respond, set};
+use crate::request::{Precondition, Request, identity_of, json as respond, names, set};
 use axum::body::Body;
 use axum::http::{Response, StatusCode, header};
 use naust_client::{Entry, Identity, Namespace, Page, after_prefix};
@@ -28,7 +28,7 @@ pub async fn get(
     let found = namespace.kv(keyspace).get_at(key, level).await?;
     let Some(row) = found.row else { return Err(Problem::no_row()) };
     let tag = format!("\"{}\"", row.version);
-    let known = request.header("if-none-match")?.is_some_and(|known| known == tag);
+    let known = request.header("if-none-match")?.is_some_and(|list| names(list, row.version));
     let mut response = match known {
         true => {
             let mut response = Response::new(Body::empty());
@@ -111,13 +111,21 @@ pub async fn set_options(namespace: &Namespace, keyspace: &str, mut request: Req
 pub async fn scan(namespace: &Namespace, keyspace: &str, mut request: Request) -> Answer {
     let query = &mut request.query;
     let level = query.level()?;
-    let (from, to) = range(query.bytes("prefix"), query.bytes("from"), query.bytes("to"));
-    let (reverse, limit) = (query.flag("reverse")?, query.small("limit")?);
-    request.query.finish()?;
-    if to.as_ref().is_some_and(|to| *to <= from) {
+    let (prefix, from, to) = (query.bytes("prefix"), query.bytes("from"), query.bytes("to"));
+    if matches!((&from, &to), (Some(from), Some(to)) if to < from) {
         return Err(Problem::bad_argument("the range ends before it begins"));
     }
+    let (from, to) = range(prefix, from, to);
+    let (reverse, limit) = (query.flag("reverse")?, query.small("limit")?);
+    request.query.finish()?;
     let kv = namespace.kv(keyspace);
+    if to.as_ref().is_some_and(|to| *to <= from) {
+        // Nothing is in it, but as of when, and whether it can be told, the node knows.
+        let read = kv.range(from..).level(level).page_rows(1).next_page().await?;
+        let at = read.map(|page| page.at).unwrap_or_default();
+        let page = Page { at, entries: Vec::new(), next: None };
+        return Ok(respond(StatusCode::OK, &page_json(&page)));
+    }
     let scan = match to {
         Some(to) => kv.range(from..to),
         None => kv.range(from..),

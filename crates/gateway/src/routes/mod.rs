@@ -29,7 +29,7 @@ pub async fn dispatch(state: &State, method: Method, place: Place, request: Requ
     match (method.as_str(), &place) {
         ("GET", Place::Index) => plain::index(request),
         ("GET", Place::Health) => plain::health(request),
-        ("GET", Place::Ready) => plain::ready(state, request),
+        ("GET", Place::Ready) => plain::ready(state, request).await,
         ("GET", Place::Metrics) => plain::metrics(state, request),
         ("GET", Place::OpenApi) => plain::openapi(request),
         ("GET", Place::Cluster) => cluster::cluster(state, request).await,
@@ -77,7 +77,7 @@ pub async fn dispatch(state: &State, method: Method, place: Place, request: Requ
                 ("PUT", Inner::Cursor(stream, name)) => {
                     streams::advance(&namespace, stream, name, request).await
                 }
-                ("GET", Inner::Log) => log::log(&namespace, request).await,
+                ("GET", Inner::Log) => log::log(state, &namespace, request).await,
                 _ => Err(Problem::no_method(place.methods())),
             }
         }

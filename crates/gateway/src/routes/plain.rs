@@ -7,11 +7,17 @@ use crate::server::State;
 use axum::body::Body;
 use axum::http::{Response, header};
 use naust_client::Code;
+use std::time::Duration;
 
 /// The page at `/`: the routes, for people.
 const INDEX: &str = include_str!("../../static/index.html");
 /// The document at `/openapi.json`.
 pub const OPENAPI: &str = include_str!("../../static/openapi.json");
+
+/// The namespace that is always there.
+const DEFAULT: &str = "default";
+/// How long it may take to answer until the node is called not ready.
+const READY: Duration = Duration::from_secs(2);
 
 /// `GET /`
 pub fn index(request: Request) -> Answer {
@@ -23,11 +29,25 @@ pub fn health(request: Request) -> Answer {
     text(request, "text/plain; charset=utf-8", "ok\n".to_owned())
 }
 
-/// `GET /readyz`: the node serves requests.
-pub fn ready(state: &State, request: Request) -> Answer {
-    match (state.hooks.ready)() {
-        Ok(()) => text(request, "text/plain; charset=utf-8", "ready\n".to_owned()),
-        Err(why) => Err(Problem::of(Code::Unavailable, why)),
+/// `GET /readyz`: the node takes requests, and those of `default` can be served.
+pub async fn ready(state: &State, request: Request) -> Answer {
+    (state.hooks.ready)().map_err(|why| Problem::of(Code::Unavailable, why))?;
+    let namespace = state.client.namespace(DEFAULT);
+    // It needs whoever leads to be sure that he does.
+    let asked = tokio::time::timeout(READY, namespace.describe_page(None, 1)).await;
+    let why = match asked {
+        Ok(Ok(_)) => None,
+        // It is served: others are, for now.
+        Ok(Err(error)) if error.code == Code::Overloaded => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_) => Some(format!("no answer within {} ms", READY.as_millis())),
+    };
+    match why {
+        None => text(request, "text/plain; charset=utf-8", "ready\n".to_owned()),
+        Some(why) => {
+            let detail = format!("the namespace {DEFAULT} can't be served: {why}");
+            Err(Problem::of(Code::Unavailable, detail))
+        }
     }
 }
 

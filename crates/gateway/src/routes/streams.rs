@@ -36,16 +36,23 @@ pub async fn read(
         // A resumed reader names the last record that it has; the next has a larger id.
         let resumed = last.transpose()?.map(|id| Offset(id.saturating_add(1)));
         let from = resumed.or(from).unwrap_or_default();
-        return Ok(events::follow(state, namespace.stream(stream), from));
+        return events::follow(state, namespace.stream(stream), from).await;
     }
     let options = ReadOptions {
         limit: request.query.small("limit")?,
         wait_ms: request.query.small("wait_ms")?,
-        level: request.query.level()?,
+        level: request.query.level_now()?,
         ..ReadOptions::default()
     };
     request.query.finish()?;
-    let records = namespace.stream(stream).read(from.unwrap_or_default(), options).await?;
+    let (stream, from) = (namespace.stream(stream), from.unwrap_or_default());
+    let records = tokio::select! {
+        records = stream.read(from, options) => records?,
+        // Who waits is told what there is while the node can still be asked.
+        () = state.ending(), if options.wait_ms > 0 => {
+            stream.read(from, ReadOptions { wait_ms: 0, ..options }).await?
+        }
+    };
     Ok(respond(StatusCode::OK, &records_json(&records)))
 }
 

@@ -8,7 +8,7 @@ use naust_client::{Client, Cluster as Seen, NodeId, Options};
 use naust_wire::limits::REPLICAS_DEFAULT;
 use naust_wire::options::Durability;
 use naust_wire::reply::{Namespace, Node};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -52,35 +52,39 @@ impl Cluster {
     pub async fn run(self) -> anyhow::Result<()> {
         let client = self.at.client().await?;
         let until = Instant::now() + Duration::from_secs(self.wait_s);
-        let mut out = Output::new();
+        let (mut out, json) = (Output::new(), self.at.json);
         match self.what {
             What::Status => {
                 let mut seen = client.cluster().await?;
                 let told = ask_nodes(&seen).await;
                 fill(&mut seen, &told);
                 fill_ends(&mut seen, &told);
-                status(&mut out, self.at.json, &seen)
+                status(&mut out, json, &seen)
             }
             What::Add { node } => {
                 let seen = client.cluster().await?;
                 if find(&seen, &node).is_err() {
                     let through = seen.nodes.iter().find(|node| node.up);
                     let through = through.map_or(&self.at.address, |node| &node.address);
-                    out.line(&format!(
-                        "on the new machine, with an empty data directory, type:\n\n  naust serve \
-                         --data DIR --listen HOST:PORT --name {node} --join {through}\n"
-                    ))?;
+                    let start = format!(
+                        "naust serve --data DIR --listen HOST:PORT --name {node} --join {through}"
+                    );
+                    let told = format!(
+                        "on the new machine, with an empty data directory, type:\n\n  {start}\n"
+                    );
+                    say(&mut out, json, &told, json!({ "start": start }))?;
                 }
                 let id = wait_to_know(&client, &node, until).await?;
                 wait_to_take_part(&client, id, until).await?;
-                out.line(&format!("node {node} takes part"))
+                say(&mut out, json, &format!("node {node} takes part"), json!({ "added": node }))
             }
             What::Remove { node } => {
                 let seen = client.cluster().await?;
                 let gone = find(&seen, &node)?.clone();
                 let rest = remove(&seen, gone.id).await?;
                 wait_to_be_gone(&rest, gone.id, until).await?;
-                out.line(&format!("node {} is out of the cluster", gone.name))
+                let told = format!("node {} is out of the cluster", gone.name);
+                say(&mut out, json, &told, json!({ "removed": gone.name }))
             }
             What::Replace { old, new } => {
                 let seen = client.cluster().await?;
@@ -94,7 +98,8 @@ impl Cluster {
                 let rest = remove(&seen, old.id).await?;
                 wait_to_be_gone(&rest, old.id, until).await?;
                 wait_to_take_part(&rest, new.id, until).await?;
-                out.line(&format!("node {} is out; node {} takes part", old.name, new.name))
+                let told = format!("node {} is out; node {} takes part", old.name, new.name);
+                say(&mut out, json, &told, json!({ "removed": old.name, "added": new.name }))
             }
             What::Transfer { namespace, node } => {
                 let to = find(&client.cluster().await?, &node)?.id;
@@ -104,10 +109,16 @@ impl Cluster {
                 };
                 let what = format!("node {node} to lead {namespace}");
                 wait_until(&client, until, &what, leads).await?;
-                out.line(&format!("node {node} leads {namespace}"))
+                let told = format!("node {node} leads {namespace}");
+                say(&mut out, json, &told, json!({ "namespace": namespace, "leader": node }))
             }
         }
     }
+}
+
+/// Tells people one thing and machines the same.
+fn say(out: &mut Output, json: bool, told: &str, object: Value) -> anyhow::Result<()> {
+    if json { out.json(&object) } else { out.line(told) }
 }
 
 /// The nodes, and where all namespaces live: those that the node at the other end has no replica

@@ -1,12 +1,12 @@
 //! `naust commit`: several things at once, or none of them.
 
-use super::At;
-use super::output::Output;
-use anyhow::{Context as _, anyhow, bail};
+use super::output::{Output, put_bytes, readable};
+use super::{At, Mistyped};
 use clap::{ArgMatches, Args, FromArgMatches};
 use naust_client::Commit as Draft;
 use naust_wire::Offset;
-use serde_json::json;
+use naust_wire::reply::{Committed, RangeDeleted};
+use serde_json::{Map, Value, json};
 
 /// Steps happen in the order in which they are given.
 #[derive(Args)]
@@ -77,7 +77,8 @@ impl FromArgMatches for Steps {
 impl Commit {
     pub async fn run(self) -> anyhow::Result<()> {
         if self.steps.0.is_empty() {
-            bail!("an empty commit does nothing; see `naust commit --help`");
+            let told = "an empty commit does nothing; see `naust commit --help`";
+            return Err(Mistyped(told.to_owned()).into());
         }
         let mut draft = Draft::new();
         for (step, text) in &self.steps.0 {
@@ -85,21 +86,64 @@ impl Commit {
         }
         let namespace = self.at.namespace().await?;
         let committed = namespace.commit(|_| draft).await?;
-        let ids: Vec<u64> = committed.ids.iter().map(|id| id.0).collect();
-        let mut out = Output::new();
-        if self.at.json {
-            return out.json(&json!({ "offset": committed.offset.0, "ids": ids }));
+        print(&mut Output::new(), self.at.json, &committed)?;
+        let ranges = self.steps.0.iter().filter(|(step, _)| matches!(step, Step::DeleteRange));
+        for ((_, text), range) in ranges.zip(&committed.ranges) {
+            if let Some(next) = &range.next {
+                eprintln!("naust: {}", unfinished(text, range.deleted, next));
+            }
         }
-        out.line(&committed.offset.to_string())?;
-        ids.iter().try_for_each(|id| out.line(&format!("id {id}")))
+        Ok(())
     }
+}
+
+fn print(out: &mut Output, json: bool, committed: &Committed) -> anyhow::Result<()> {
+    let ids: Vec<u64> = committed.ids.iter().map(|id| id.0).collect();
+    if json {
+        let mut object = json!({ "offset": committed.offset.0, "ids": ids });
+        if !committed.ranges.is_empty() {
+            object["ranges"] = committed.ranges.iter().map(range_json).collect();
+        }
+        if committed.duplicate {
+            object["duplicate"] = true.into();
+        }
+        return out.json(&object);
+    }
+    out.line(&committed.offset.to_string())?;
+    ids.iter().try_for_each(|id| out.line(&format!("id {id}")))?;
+    committed
+        .ranges
+        .iter()
+        .try_for_each(|range| out.line(&format!("deleted {}", range.deleted)))?;
+    if committed.duplicate { out.line("duplicate") } else { Ok(()) }
+}
+
+fn range_json(range: &RangeDeleted) -> Value {
+    let mut object = Map::new();
+    object.insert("deleted".to_owned(), range.deleted.into());
+    if let Some(next) = &range.next {
+        put_bytes(&mut object, "next", next);
+    }
+    object.into()
+}
+
+/// One commit removes a bounded number of rows: how to go on.
+fn unfinished(text: &str, deleted: u32, next: &[u8]) -> String {
+    let (keyspace, range) = text.split_once('/').unwrap_or_default();
+    let to = range.split_once("..").map_or("", |(_, to)| to);
+    let next = readable(next);
+    format!(
+        "--delete-range {text} removed {deleted} rows, as many as one commit may; there are more: \
+         go on with --delete-range {keyspace}/{next}..{to}, or remove the rest, in several \
+         commits, with `naust kv delete-range`"
+    )
 }
 
 fn add<'a>(draft: Draft<'a>, step: Step, text: &'a str) -> anyhow::Result<Draft<'a>> {
     let wanted = STEPS[step as usize];
-    let wrong = || anyhow!("--{} takes {}, and not `{text}`", wanted.1, wanted.2);
+    let wrong = || Mistyped(format!("--{} takes {}, and not `{text}`", wanted.1, wanted.2));
     let split = |text: &'a str, at: char| text.split_once(at).ok_or_else(wrong);
-    let offset = |text: &str| text.parse().map(Offset).with_context(|| wrong().to_string());
+    let offset = |text: &str| text.parse().map(Offset).map_err(|_| wrong());
     Ok(match step {
         Step::Put => {
             let (place, value) = split(text, '=')?;

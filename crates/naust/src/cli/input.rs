@@ -1,6 +1,6 @@
 //! The demo's input: a file, or the data that is built in, line by line.
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -15,9 +15,15 @@ pub enum Input {
 }
 
 impl Input {
-    /// The file, or what is built in.
+    /// The file, or what is built in. It is read several times over, as a pipe can't be.
     pub fn open(path: Option<&Path>) -> anyhow::Result<Input> {
         let Some(path) = path else { return Ok(Input::Builtin) };
+        let found = std::fs::metadata(path)
+            .with_context(|| format!("the input {} can't be opened", path.display()))?;
+        if !found.is_file() {
+            let path = path.display();
+            bail!("the input {path} is no regular file: it is read twice, so save it in one");
+        }
         Ok(Input::File(path.to_owned()))
     }
 

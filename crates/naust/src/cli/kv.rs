@@ -3,11 +3,11 @@
 use super::output::{Output, put_bytes, readable, value_or_stdin};
 use super::{At, NotFound};
 use clap::{Args, Subcommand, ValueEnum};
-use naust_client::{Found, Namespace, Scan};
+use naust_client::{Code, Error, Found, Named, Namespace, Scan};
 use naust_wire::Offset;
 use naust_wire::options::{Compaction, Compression, KeyspaceOptions};
 use naust_wire::read::Level;
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[derive(Args)]
 pub struct Kv {
@@ -40,8 +40,15 @@ enum Command {
         level: ReadLevel,
     },
     /// Remove a row.
-    Delete { keyspace: String, key: String },
-    /// Remove the rows from FROM up to, but not including, TO.
+    Delete {
+        keyspace: String,
+        key: String,
+        /// Only if the row's version is still this one.
+        #[arg(long)]
+        if_version: Option<u64>,
+    },
+    /// Remove the rows from FROM up to, but not including, TO, in as many commits as it takes;
+    /// prints how many there were.
     DeleteRange { keyspace: String, from: String, to: Option<String> },
     /// List rows in the order of their keys.
     List {
@@ -64,34 +71,42 @@ enum Command {
         #[command(flatten)]
         level: ReadLevel,
     },
-    /// Make a keyspace, or change its options.
+    /// Make a keyspace, or change its options, but for those that are not given; print them when
+    /// none is given.
     Options {
         keyspace: String,
-        #[arg(long, value_enum, default_value_t)]
-        compaction: CompactionName,
-        #[arg(long, value_enum, default_value_t)]
-        compression: CompressionName,
-        /// FIFO only: bytes to keep.
-        #[arg(long, default_value_t = 0)]
-        max_bytes: u64,
-        /// FIFO only: milliseconds to keep a row.
-        #[arg(long, default_value_t = 0)]
-        max_age_ms: u64,
+        #[command(flatten)]
+        change: Change,
     },
 }
 
-#[derive(Clone, Copy, Default, ValueEnum)]
+/// Options of a keyspace that are to change.
+#[derive(Args)]
+struct Change {
+    /// How its tree is compacted.
+    #[arg(long, value_enum)]
+    compaction: Option<CompactionName>,
+    /// How its blocks are compressed.
+    #[arg(long, value_enum)]
+    compression: Option<CompressionName>,
+    /// FIFO only: bytes to keep.
+    #[arg(long)]
+    max_bytes: Option<u64>,
+    /// FIFO only: milliseconds to keep a row.
+    #[arg(long)]
+    max_age_ms: Option<u64>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
 enum CompactionName {
-    #[default]
     Levelled,
     WriteOptimised,
     Fifo,
 }
 
-#[derive(Clone, Copy, Default, ValueEnum)]
+#[derive(Clone, Copy, ValueEnum)]
 enum CompressionName {
     None,
-    #[default]
     Lz4,
 }
 
@@ -109,8 +124,25 @@ pub struct ReadLevel {
     local: bool,
 }
 
-impl ReadLevel {
+/// The same for what can't be read as it was.
+#[derive(Args, Clone, Copy)]
+pub struct Freshness {
+    /// As of this offset or later.
+    #[arg(long, conflicts_with = "local")]
+    min: Option<u64>,
+    /// Whatever this node has folded in.
+    #[arg(long)]
+    local: bool,
+}
+
+impl Freshness {
     pub fn level(self) -> Level {
+        ReadLevel { at: None, min: self.min, local: self.local }.level()
+    }
+}
+
+impl ReadLevel {
+    fn level(self) -> Level {
         match (self.at, self.min, self.local) {
             (Some(at), ..) => Level::Exactly(Offset(at)),
             (_, Some(min), _) => Level::AtLeast(Offset(min)),
@@ -140,9 +172,17 @@ impl Kv {
                 let found = namespace.kv(&keyspace).get_at(&key, level.level()).await?;
                 get(&mut out, json, &key, found)
             }
-            Command::Delete { keyspace, key } => {
-                let offset = namespace.kv(&keyspace).delete(key).await?;
-                done(&mut out, json, offset)
+            Command::Delete { keyspace, key, if_version } => {
+                let delete = |commit: naust_client::Commit<'static>| {
+                    let commit = match if_version {
+                        Some(version) => {
+                            commit.if_version(keyspace.clone(), key.clone(), Offset(version))
+                        }
+                        None => commit,
+                    };
+                    commit.delete(keyspace, key)
+                };
+                done(&mut out, json, namespace.commit(delete).await?.offset)
             }
             Command::DeleteRange { keyspace, from, to } => {
                 delete_range(&mut out, json, &namespace, &keyspace, from, to).await
@@ -158,25 +198,80 @@ impl Kv {
                 let scan = limit.map_or(scan.clone(), |limit| scan.limit(limit));
                 list(&mut out, json, scan.level(level.level())).await
             }
-            Command::Options { keyspace, compaction, compression, max_bytes, max_age_ms } => {
-                let options = KeyspaceOptions {
-                    compaction: match compaction {
-                        CompactionName::Levelled => Compaction::Levelled,
-                        CompactionName::WriteOptimised => Compaction::WriteOptimised,
-                        CompactionName::Fifo => Compaction::Fifo,
-                    },
-                    compression: match compression {
-                        CompressionName::None => Compression::None,
-                        CompressionName::Lz4 => Compression::Lz4,
-                    },
-                    max_bytes,
-                    max_age_ms,
-                };
-                let offset = namespace.kv(&keyspace).set_options(options).await?;
-                done(&mut out, json, offset)
+            Command::Options { keyspace, change } => {
+                options(&mut out, json, &namespace, &keyspace, &change).await
             }
         }
     }
+}
+
+impl Change {
+    fn is_none(&self) -> bool {
+        let Change { compaction, compression, max_bytes, max_age_ms } = self;
+        compaction.is_none() && compression.is_none() && max_bytes.or(*max_age_ms).is_none()
+    }
+
+    /// The options after the change of those before it.
+    fn of(&self, now: KeyspaceOptions) -> KeyspaceOptions {
+        let compaction = match self.compaction {
+            None => now.compaction,
+            Some(CompactionName::Levelled) => Compaction::Levelled,
+            Some(CompactionName::WriteOptimised) => Compaction::WriteOptimised,
+            Some(CompactionName::Fifo) => Compaction::Fifo,
+        };
+        let compression = match self.compression {
+            None => now.compression,
+            Some(CompressionName::None) => Compression::None,
+            Some(CompressionName::Lz4) => Compression::Lz4,
+        };
+        // What only FIFO has goes with it.
+        let keep = |bound| if compaction == Compaction::Fifo { bound } else { 0 };
+        KeyspaceOptions {
+            compaction,
+            compression,
+            max_bytes: self.max_bytes.unwrap_or(keep(now.max_bytes)),
+            max_age_ms: self.max_age_ms.unwrap_or(keep(now.max_age_ms)),
+        }
+    }
+}
+
+async fn options(
+    out: &mut Output,
+    json: bool,
+    namespace: &Namespace,
+    keyspace: &str,
+    change: &Change,
+) -> anyhow::Result<()> {
+    let now = find(namespace, keyspace).await;
+    if change.is_none() {
+        return print_options(out, json, &naust_gateway::keyspace_json(&now?)["options"]);
+    }
+    let now = match now {
+        Ok(now) => now.options,
+        // It is made.
+        Err(error) if error.code == Code::KeyspaceNotFound => KeyspaceOptions::default(),
+        Err(error) => return Err(error.into()),
+    };
+    done(out, json, namespace.kv(keyspace).set_options(change.of(now)).await?)
+}
+
+async fn find(namespace: &Namespace, name: &str) -> Result<naust_wire::reply::Keyspace, Error> {
+    let page = namespace.describe_page(Some(Named::Keyspace(name.to_owned())), 1).await?;
+    let found = page.keyspaces.into_iter().find(|keyspace| keyspace.name == name);
+    found
+        .ok_or_else(|| Error::new(Code::KeyspaceNotFound, format!("there is no keyspace {name:?}")))
+}
+
+/// Prints options, one a line.
+pub fn print_options(out: &mut Output, json: bool, options: &Value) -> anyhow::Result<()> {
+    if json {
+        return out.json(options);
+    }
+    let mut options = options.as_object().into_iter().flatten();
+    options.try_for_each(|(name, value)| match value.as_str() {
+        Some(text) => out.line(&format!("{name} {text}")),
+        None => out.line(&format!("{name} {value}")),
+    })
 }
 
 /// Prints where something happened.

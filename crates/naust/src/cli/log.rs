@@ -219,6 +219,9 @@ fn verify(place: &Place) -> anyhow::Result<()> {
     if !place.data.is_dir() {
         bail!("there is no data directory {}", place.data.display());
     }
+    if !place.data.join("shards").is_dir() {
+        bail!("there is no data in {}", place.data.display());
+    }
     let shards = match place.shard {
         Some(shard) => vec![ShardId(shard)],
         None => data::shards(&place.data)?,

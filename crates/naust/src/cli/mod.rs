@@ -1,5 +1,5 @@
-//! What can be typed, and what comes back: 0 done, 1 not done or not found, 2 typed wrongly, 130
-//! interrupted by Ctrl-C.
+//! What can be typed, and what comes back: 0 done, 1 not done or not found, 2 typed wrongly, 3 not
+//! known whether it was done, 130 interrupted by Ctrl-C.
 
 mod bench;
 mod cluster;
@@ -9,6 +9,7 @@ mod demo;
 mod dev;
 mod input;
 mod kv;
+mod lines;
 mod load;
 mod log;
 mod namespace;
@@ -18,8 +19,9 @@ mod serve;
 mod stream;
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
-use naust_client::{Client, Namespace};
+use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use naust_client::{Client, Error, Namespace, Outcome};
+use serde_json::json;
 use std::future::Future;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -109,12 +111,28 @@ impl At {
 #[error("not found")]
 struct NotFound;
 
+/// What was typed makes no sense; told where it is found out.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Mistyped(String);
+
+/// Exit status of a command that was not done, or did not find what it looked for.
+const FAILED_EXIT: u8 = 1;
+/// Exit status of a command that was typed wrongly, as clap has it.
+const MISTYPED_EXIT: u8 = 2;
+/// Exit status of a command that may have been done, or not: who runs it again without looking may
+/// do it twice.
+const UNKNOWN_EXIT: u8 = 3;
 /// Exit status of a command that Ctrl-C ended, as shells tell it.
 const INTERRUPTED_EXIT: i32 = 130;
 
 /// Runs the command that was typed.
 pub fn run() -> ExitCode {
-    let naust = Naust::parse();
+    let matches = Naust::command().get_matches();
+    let json = asks_for_json(&matches);
+    let naust = Naust::from_arg_matches(&matches).unwrap_or_else(|error| {
+        error.format(&mut Naust::command()).exit();
+    });
     let ready = match naust.command {
         Command::Dev(_) | Command::Serve(_) => Ok(()),
         _ => end_when_interrupted(),
@@ -136,9 +154,50 @@ pub fn run() -> ExitCode {
         Err(error) if error.is::<NotFound>() => ExitCode::FAILURE,
         Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("naust: {}", told(&error));
-            ExitCode::FAILURE
+            eprintln!("{}", failure(&error, json));
+            ExitCode::from(status_of(&error))
         }
+    }
+}
+
+/// Whether the command that was typed, or one that it is part of, is to print JSON.
+fn asks_for_json(matches: &ArgMatches) -> bool {
+    matches!(matches.try_get_one::<bool>("json"), Ok(Some(true)))
+        || matches.subcommand().is_some_and(|(_, inner)| asks_for_json(inner))
+}
+
+/// The error of the client that is at the bottom of it, if there is one.
+fn cause_of(error: &anyhow::Error) -> Option<&Error> {
+    error.chain().find_map(|cause| cause.downcast_ref())
+}
+
+fn is_unknown(error: &anyhow::Error) -> bool {
+    cause_of(error).is_some_and(|cause| cause.outcome == Outcome::Unknown)
+}
+
+fn status_of(error: &anyhow::Error) -> u8 {
+    match error.is::<Mistyped>() {
+        true => MISTYPED_EXIT,
+        false if is_unknown(error) => UNKNOWN_EXIT,
+        false => FAILED_EXIT,
+    }
+}
+
+/// What went wrong, and what became of the command.
+fn failure(error: &anyhow::Error, json: bool) -> String {
+    let sentence = told(error);
+    if json {
+        let outcome = if is_unknown(error) { "unknown" } else { "not_done" };
+        let code = cause_of(error).map(|cause| cause.code.name());
+        let detail = code.and_then(|code| sentence.strip_prefix(code)?.strip_prefix(": "));
+        let detail = detail.unwrap_or(&sentence);
+        return json!({ "code": code, "outcome": outcome, "detail": detail }).to_string();
+    }
+    match is_unknown(error) {
+        true => {
+            format!("naust: {sentence}; it may have been done, or not: look before you do it again")
+        }
+        false => format!("naust: {sentence}"),
     }
 }
 
@@ -179,4 +238,44 @@ fn block_on(command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("the asynchronous runtime can't be started")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use naust_client::Code;
+
+    /// Why: a script that runs a command again after it failed has to know whether it may have been
+    /// done all the same.
+    #[test]
+    fn what_became_of_a_command_is_told() {
+        let of = |error: Error| anyhow::Error::from(error);
+        let table = [
+            (of(Error::new(Code::TimedOut, "no reply")), UNKNOWN_EXIT, "unknown"),
+            (of(Error::new(Code::DiskFull, "full")), FAILED_EXIT, "not_done"),
+            (of(Error::new(Code::TimedOut, "no reply")).context("x"), UNKNOWN_EXIT, "unknown"),
+            (Mistyped("--put".to_owned()).into(), MISTYPED_EXIT, "not_done"),
+            (anyhow::anyhow!("no"), FAILED_EXIT, "not_done"),
+        ];
+        for (error, status, outcome) in table {
+            assert_eq!(status_of(&error), status, "{error:?}");
+            let object: serde_json::Value = serde_json::from_str(&failure(&error, true)).unwrap();
+            assert_eq!(object["outcome"], outcome, "{error:?}");
+            assert_eq!(failure(&error, false).contains("may have been done"), outcome == "unknown");
+        }
+    }
+
+    #[test]
+    fn json_is_asked_for_of_any_command() {
+        let asks = |words: &[&str]| {
+            let typed = ["naust"].iter().chain(words);
+            asks_for_json(&Naust::command().try_get_matches_from(typed).unwrap())
+        };
+        assert!(
+            asks(&["kv", "get", "k", "a", "--json"]) && asks(&["kv", "--json", "get", "k", "a"])
+        );
+        assert!(asks(&["cluster", "transfer", "default", "n", "--json"]));
+        assert!(asks(&["log", "verify", "--json"]) && asks(&["bench", "--json"]));
+        assert!(!asks(&["kv", "get", "k", "json"]) && !asks(&["dev"]));
+    }
 }

@@ -1,17 +1,16 @@
 //! `naust stream`: records and cursors.
 
-use super::kv::{ReadLevel, done};
+use super::kv::{Freshness, done, print_options};
+use super::lines::Lines;
 use super::output::{Output, put_bytes, readable, value_or_stdin};
 use super::{At, NotFound};
-use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use naust_client::ReadOptions;
+use naust_client::{Code, Error, Named, Namespace, ReadOptions};
 use naust_wire::Offset;
 use naust_wire::limits::PAGE_ROWS_DEFAULT;
 use naust_wire::options::StreamOptions;
 use naust_wire::reply::Record;
 use serde_json::json;
-use std::io::BufRead as _;
 
 #[derive(Args)]
 pub struct Stream {
@@ -28,7 +27,8 @@ enum Command {
         stream: String,
         /// The record; standard input when it is missing or `-`.
         value: Option<String>,
-        /// Make a record of every line of standard input; prints their ids.
+        /// Make a record of every line of standard input, those that are there in one commit;
+        /// prints their ids.
         #[arg(long, conflicts_with = "value")]
         lines: bool,
     },
@@ -45,20 +45,31 @@ enum Command {
         #[arg(long)]
         follow: bool,
         #[command(flatten)]
-        level: ReadLevel,
+        level: Freshness,
     },
     /// Print where a cursor stands, or move it to OFFSET.
     Cursor { stream: String, cursor: String, offset: Option<u64> },
-    /// Make a stream, or change what it keeps (0: everything).
+    /// Make a stream, or change what it keeps (0: everything), but for what is not given; print it
+    /// when nothing is given.
     Options {
         stream: String,
-        #[arg(long, default_value_t = 0)]
-        max_age_ms: u64,
-        #[arg(long, default_value_t = 0)]
-        max_bytes: u64,
-        #[arg(long, default_value_t = 0)]
-        max_records: u64,
+        #[command(flatten)]
+        change: Change,
     },
+}
+
+/// What a stream is to keep from now on.
+#[derive(Args)]
+struct Change {
+    /// Milliseconds to keep a record.
+    #[arg(long)]
+    max_age_ms: Option<u64>,
+    /// Bytes of records to keep.
+    #[arg(long)]
+    max_bytes: Option<u64>,
+    /// Records to keep.
+    #[arg(long)]
+    max_records: Option<u64>,
 }
 
 impl Stream {
@@ -89,19 +100,52 @@ impl Stream {
                 }
                 match handle.get().await? {
                     Some(offset) => done(&mut out, json, offset),
+                    None if json => {
+                        out.json(&json!({ "cursor": cursor, "offset": null }))?;
+                        Err(NotFound.into())
+                    }
                     None => {
                         eprintln!("naust: the stream {stream} has no cursor {cursor}");
                         Err(NotFound.into())
                     }
                 }
             }
-            Command::Options { stream, max_age_ms, max_bytes, max_records } => {
-                let options = StreamOptions { max_age_ms, max_bytes, max_records };
-                let offset = namespace.stream(&stream).set_options(options).await?;
-                done(&mut out, json, offset)
+            Command::Options { stream, change } => {
+                options(&mut out, json, &namespace, &stream, &change).await
             }
         }
     }
+}
+
+async fn options(
+    out: &mut Output,
+    json: bool,
+    namespace: &Namespace,
+    stream: &str,
+    change: &Change,
+) -> anyhow::Result<()> {
+    let now = find(namespace, stream).await;
+    if let Change { max_age_ms: None, max_bytes: None, max_records: None } = change {
+        return print_options(out, json, &naust_gateway::stream_json(&now?)["options"]);
+    }
+    let now = match now {
+        Ok(now) => now.options,
+        // It is made.
+        Err(error) if error.code == Code::StreamNotFound => StreamOptions::default(),
+        Err(error) => return Err(error.into()),
+    };
+    let options = StreamOptions {
+        max_age_ms: change.max_age_ms.unwrap_or(now.max_age_ms),
+        max_bytes: change.max_bytes.unwrap_or(now.max_bytes),
+        max_records: change.max_records.unwrap_or(now.max_records),
+    };
+    done(out, json, namespace.stream(stream).set_options(options).await?)
+}
+
+async fn find(namespace: &Namespace, name: &str) -> Result<naust_wire::reply::Stream, Error> {
+    let page = namespace.describe_page(Some(Named::Stream(name.to_owned())), 1).await?;
+    let found = page.streams.into_iter().find(|stream| stream.name == name);
+    found.ok_or_else(|| Error::new(Code::StreamNotFound, format!("there is no stream {name:?}")))
 }
 
 /// Appends in batches: many records a commit.
@@ -110,21 +154,13 @@ async fn append_lines(
     json: bool,
     stream: &naust_client::Stream,
 ) -> anyhow::Result<()> {
-    let mut batch: Vec<Vec<u8>> = Vec::new();
-    let mut lines = std::io::stdin().lock().split(b'\n');
-    loop {
-        let line = lines.next().transpose().context("standard input can't be read")?;
-        let full = batch.len() == PAGE_ROWS_DEFAULT || line.is_none();
-        if full && !batch.is_empty() {
-            for id in stream.append_many(std::mem::take(&mut batch)).await? {
-                done(out, json, id)?;
-            }
-        }
-        match line {
-            Some(line) => batch.push(line),
-            None => return Ok(()),
+    let mut lines = Lines::of_stdin()?;
+    while let Some(batch) = lines.next().await? {
+        for id in stream.append_many(batch).await? {
+            done(out, json, id)?;
         }
     }
+    Ok(())
 }
 
 async fn read(

@@ -58,6 +58,29 @@ fn a_paused_node_is_not_waited_for() {
     cluster.check(&load.end());
 }
 
+/// Why: without a quorum nobody can be served, and has to learn soon what became of his request: of
+/// a read nothing can be unknown. A load balancer has to learn that the node is of no use.
+#[test]
+fn without_a_quorum_http_says_so() {
+    let mut cluster = Cluster::start(3);
+    let leader = cluster.leader();
+    for other in [(leader + 1) % 3, (leader + 2) % 3] {
+        cluster.nodes[other].process.kill().unwrap();
+    }
+    let http = cluster.nodes[leader].process.http_address();
+    let ask = |method, path: &str| crate::web::ask(&http, method, path, &[], b"1");
+    let unavailable = (503, "unavailable".to_owned(), "not_done".to_owned());
+    wait_until("it to be not ready", || ask("GET", "/readyz").status != 200);
+    assert_eq!(ask("GET", "/readyz").problem(), unavailable);
+    assert_eq!(ask("GET", "/v1/default/streams/orders").problem(), unavailable);
+    assert_eq!(ask("GET", "/v1/default/kv/users/a").problem(), unavailable);
+    let (status, code, outcome) = ask("PUT", "/v1/default/kv/users/a").problem();
+    let told = (status, code.as_str(), outcome.as_str());
+    let legal = [(503, "unavailable", "not_done"), (504, "timed_out", "unknown")];
+    assert!(legal.contains(&told), "{told:?}");
+    assert_eq!(ask("GET", "/healthz").status, 200);
+}
+
 /// A new release is rolled out: each node is told to end and started again, and no request that is
 /// sent again fails.
 #[test]

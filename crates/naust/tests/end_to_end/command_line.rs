@@ -167,7 +167,10 @@ fn bench_runs_and_counts() {
 /// Why: whoever types wrongly, or asks where no node is, is told in a sentence.
 #[test]
 fn commands_that_can_not_be_done() {
-    let table: [(&[&str], i32, &str); 4] = [
+    let empty = tempfile::tempdir().unwrap();
+    let empty = empty.path().to_str().unwrap();
+    let table: [(&[&str], i32, &str); 5] = [
+        (&["log", "verify", "--data", empty], 1, "there is no data in"),
         (&["kv", "put"], 2, "Usage:"),
         (&["frobnicate"], 2, "unrecognized subcommand"),
         (&["kv", "get", "k", "a", "--address", "127.0.0.1:1"], 1, "no node answers at 127.0.0.1:1"),
@@ -179,6 +182,16 @@ fn commands_that_can_not_be_done() {
         assert_eq!(output.status.code(), Some(status), "{arguments:?}: {told}");
         assert!(told.contains(expected) && !told.contains("panicked"), "{arguments:?}: {told}");
     }
+    // A pipe can't be read twice.
+    let mut demo = naust(&["demo", "--input", "/dev/stdin"]);
+    demo.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut demo = demo.spawn().unwrap();
+    // It may have ended already.
+    let _ = demo.stdin.take().unwrap().write_all(b"one\ntwo\n");
+    let output = demo.wait_with_output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{told}");
+    assert!(told.contains("/dev/stdin is no regular file"), "{told}");
     // A reader that goes away early, as `head` does, is no error.
     let node = Node::start(&[]);
     for number in 0..3 {
@@ -189,4 +202,30 @@ fn commands_that_can_not_be_done() {
     let mut list = list.spawn().unwrap();
     drop(list.stdout.take());
     wait_until("its end", || list.try_wait().unwrap().is_some_and(|status| status.success()));
+}
+
+/// Why: one commit removes a bounded part of a range, and whoever is not told takes the rest for
+/// removed, too.
+#[test]
+fn a_range_that_one_commit_does_not_finish() {
+    let node = Node::start(&[]);
+    let mut wire = crate::wire_client::Wire::enter(&node.address(), "default");
+    let mut draft = naust_wire::commit::Draft::default();
+    for number in 0..10_002 {
+        draft.put("k", format!("{number:05}").into_bytes(), b"v").unwrap();
+    }
+    wire.commit(&draft);
+    let output = node.naust(&["commit", "--delete-range", "k/00000..", "--append", "s=x"]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{told}");
+    assert!(told.contains("go on with --delete-range k/10000..,"), "{told}");
+    assert!(String::from_utf8(output.stdout).unwrap().ends_with("\ndeleted 10000\n"));
+    let output = node.naust(&["commit", "--delete-range", "k/10000..", "--json"]);
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+    let object: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(object["ranges"], serde_json::json!([{ "deleted": 2 }]));
+    // The command for ranges goes on by itself.
+    wire.commit(&draft);
+    let output = node.naust(&["kv", "delete-range", "k", "0"]);
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "10002\n");
 }

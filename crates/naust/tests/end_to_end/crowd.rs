@@ -1,15 +1,17 @@
 //! A crowd: more connections and requests than any node should have, in bounded memory.
 
 use crate::support::{Node, skip, wait_until};
+use crate::web;
 use crate::wire_client::Wire;
 use naust_wire::commit::Draft;
-use naust_wire::limits::{REQUESTS_MAX, REQUESTS_PER_CONNECTION_MAX};
+use naust_wire::limits::{HTTP_CONNECTIONS_MAX, REQUESTS_MAX, REQUESTS_PER_CONNECTION_MAX};
 use naust_wire::packet::{self, Kind};
 use naust_wire::read::{Level, Query, Read};
 use naust_wire::reply::Reply;
 use naust_wire::{Code, Offset, Outcome, RequestId, Sequence, SessionId};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::Write as _;
+use std::net::TcpStream;
 
 const CONNECTIONS: usize = 2_200;
 /// Files that this process and the node each need, with some to spare.
@@ -88,6 +90,32 @@ fn a_hundred_thousand_readers_wait() {
     assert!(after < before + RESIDENT_BYTES_MAX, "{before} bytes became {after}");
     drop(wires);
     append(&mut writer, "third");
+}
+
+/// Why: thousands of HTTP connections that ask for nothing must not keep anybody from learning that
+/// the node lives, nor leave those who ask without an answer.
+#[test]
+fn more_http_connections_than_a_node_takes() {
+    if !raise_file_limit() {
+        let why = format!("this process may not have {FILES} open files");
+        return skip("more_http_connections_than_a_node_takes", &why);
+    }
+    let node = Node::start(&[]);
+    let before = node.resident_bytes();
+    let connect = |_| TcpStream::connect(node.http()).unwrap();
+    let idle: Vec<TcpStream> = (0..HTTP_CONNECTIONS_MAX + 20).map(connect).collect();
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        assert_eq!(web::ask(&node.http(), "GET", path, &[], b"").status, 200, "{path}");
+    }
+    let told = web::ask(&node.http(), "GET", "/v1/default/kv/k", &[], b"").problem();
+    assert_eq!(told, (503, "overloaded".to_owned(), "not_done".to_owned()));
+    let held = node.resident_bytes();
+    println!("{before} bytes resident at first, {held} with {} connections", idle.len());
+    assert!(held < before + RESIDENT_BYTES_MAX, "{before} bytes became {held}");
+    drop(idle);
+    wait_until("room", || {
+        web::ask(&node.http(), "GET", "/v1/default/kv/k", &[], b"").status != 503
+    });
 }
 
 /// Why: more requests than a node takes, from few connections. Those beyond the bound are left

@@ -284,6 +284,9 @@ fn check_control(control: &Control, shard: ShardId) -> Result<(), Failure> {
             false => no_namespace(shard),
         });
     }
+    if let Control::CreateNamespace { options, .. } = control {
+        options.check_history().map_err(refused)?;
+    }
     Ok(())
 }
 
