@@ -487,8 +487,10 @@ struct Replies {
     committed: reply::Committed,
 }
 
-/// Bytes that a buffer of replies begins with, so that few grow.
+/// Bytes that the first buffer of replies begins with, so that few grow; and those of others: where
+/// there are several connections, each has few replies.
 const REPLY_BUFFER_BYTES: usize = 4096;
+const REPLY_BUFFERS_BYTES: usize = 512;
 
 impl Replies {
     /// The buffer of a connection.
@@ -496,7 +498,11 @@ impl Replies {
         let place = match self.last {
             Some((last, place)) if last == connection => place,
             _ => *self.places.entry(connection).or_insert_with(|| {
-                self.buffers.push((connection, Vec::with_capacity(REPLY_BUFFER_BYTES)));
+                let bytes = match self.buffers.is_empty() {
+                    true => REPLY_BUFFER_BYTES,
+                    false => REPLY_BUFFERS_BYTES,
+                };
+                self.buffers.push((connection, Vec::with_capacity(bytes)));
                 self.buffers.len() - 1
             }),
         };
