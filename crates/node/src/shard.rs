@@ -589,9 +589,10 @@ impl Shard {
     }
 
     /// When it is to be looked next at what expires by age. Only a leader could propose what is
-    /// found; who becomes one later looks then.
+    /// found, and who is alone, who leads as soon as there is something; who leads later looks then.
     fn look_at_ms(&self) -> Option<u64> {
-        self.ages_ms.filter(|_| self.replica.role() == Role::Leader)
+        let may_lead = self.replica.role() == Role::Leader || self.replica.is_lone_voter();
+        self.ages_ms.filter(|_| may_lead)
     }
 
     /// Whether the read asks for what can't be.
