@@ -8,7 +8,7 @@ use crate::life::Life;
 use crate::links::LateBell;
 use naust_client::{Client, Notify as Bell, OnOverload, Options};
 use naust_gateway::{Gateway, Hooks};
-use naust_wire::limits::{HTTP_ANSWER_MS_MAX, HTTP_CONNECTIONS_MAX};
+use naust_wire::limits::{HTTP_ANSWER_MS_MAX, HTTP_CONNECTIONS_MAX, HTTP_RESERVE_MAX};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -21,7 +21,8 @@ use tokio::task::spawn_blocking;
 const IMPATIENT_EXIT: i32 = 130;
 /// Open files that connections leave to HTTP, tables, and to logs, links and listeners. A log that
 /// can't be opened stops the node; a client that is refused comes again.
-const FILES_KEPT: u64 = (HTTP_CONNECTIONS_MAX + TABLE_FILES_MAX + 512) as u64;
+const FILES_KEPT: u64 =
+    (HTTP_CONNECTIONS_MAX + HTTP_RESERVE_MAX + TABLE_FILES_MAX + 512) as u64;
 
 /// What is told once a node serves.
 #[derive(Clone, Debug)]
@@ -280,10 +281,10 @@ mod tests {
     #[test]
     fn connections_leave_files_for_logs_and_tables() {
         assert_eq!(connections_for(u64::MAX, 4096), 4096);
-        assert_eq!(connections_for(6144, 4096), 4096);
-        assert_eq!(connections_for(6143, 4096), 4095);
-        assert_eq!(connections_for(4096, 4096), 2048);
-        assert_eq!(connections_for(4096, 100), 100, "fewer are wanted");
+        assert_eq!(connections_for(FILES_KEPT + 4096, 4096), 4096);
+        assert_eq!(connections_for(FILES_KEPT + 4095, 4096), 4095);
+        assert_eq!(connections_for(4096, 4096), 1024, "a quarter at the least");
+        assert_eq!(connections_for(FILES_KEPT + 4096, 100), 100, "fewer are wanted");
         assert_eq!(connections_for(1024, 4096), 256, "little is shared");
         assert_eq!(connections_for(0, 4096), 1);
     }

@@ -28,8 +28,8 @@ impl World {
     fn carry(&mut self, node: usize, effect: Effect) {
         let Some(process) = &mut self.members[node].process else { return };
         let life = (node, process.life);
-        if let Effect::Write { shard, .. } = &effect {
-            process.syncs.begins(*shard, self.schedule.now());
+        if let Effect::Write { shard, write } = &effect {
+            process.syncs.begins(*shard, !write.leaves_unsynced(), self.schedule.now());
         }
         match effect {
             Effect::Send { to, bytes } => self.deliver(to, bytes),

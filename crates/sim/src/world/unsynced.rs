@@ -44,6 +44,8 @@ impl Remains {
 pub struct Syncs {
     /// When the write that is under way was given to the disk; whether it has ended.
     writes: BTreeMap<ShardId, (Moment, bool)>,
+    /// When the write was given to the disk that had ended at the last flush.
+    before: BTreeMap<ShardId, Moment>,
     /// When frames were shown, by where they end.
     shown: BTreeMap<ShardId, VecDeque<(Moment, Offset)>>,
     /// When the node wants to look at its syncs, by its own clock.
@@ -51,9 +53,11 @@ pub struct Syncs {
 }
 
 impl Syncs {
-    /// A write is given to the disk.
-    pub fn begins(&mut self, shard: ShardId, now: Moment) {
-        self.writes.insert(shard, (now, false));
+    /// A write is given to the disk. One that syncs everything, and follows at once on another one,
+    /// could not begin before that one had ended.
+    pub fn begins(&mut self, shard: ShardId, syncs: bool, now: Moment) {
+        let before = self.before.remove(&shard).filter(|_| syncs);
+        self.writes.insert(shard, (before.unwrap_or(now), false));
     }
 
     /// The node hears that it ended; what follows from that comes with its next flush.
@@ -65,7 +69,8 @@ impl Syncs {
 
     /// The node does what follows from what it heard.
     pub fn flushes(&mut self) {
-        self.writes.retain(|_, (_, has_ended)| !*has_ended);
+        let ended = self.writes.extract_if(.., |_, (_, has_ended)| *has_ended);
+        self.before = ended.map(|(shard, (begun, _))| (shard, begun)).collect();
     }
 
     /// Frames up to here were shown.
