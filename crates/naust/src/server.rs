@@ -21,8 +21,7 @@ use tokio::task::spawn_blocking;
 const IMPATIENT_EXIT: i32 = 130;
 /// Open files that connections leave to HTTP, tables, and to logs, links and listeners. A log that
 /// can't be opened stops the node; a client that is refused comes again.
-const FILES_KEPT: u64 =
-    (HTTP_CONNECTIONS_MAX + HTTP_RESERVE_MAX + TABLE_FILES_MAX + 512) as u64;
+const FILES_KEPT: u64 = (HTTP_CONNECTIONS_MAX + HTTP_RESERVE_MAX + TABLE_FILES_MAX + 512) as u64;
 
 /// What is told once a node serves.
 #[derive(Clone, Debug)]

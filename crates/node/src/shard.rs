@@ -589,7 +589,7 @@ impl Shard {
     }
 
     /// When it is to be looked next at what expires by age. Only a leader could propose what is
-    /// found, and who is alone, who leads as soon as there is something; who leads later looks then.
+    /// found, or who is alone and leads once there is something. Who leads later looks then.
     fn look_at_ms(&self) -> Option<u64> {
         let may_lead = self.replica.role() == Role::Leader || self.replica.is_lone_voter();
         self.ages_ms.filter(|_| may_lead)
