@@ -189,7 +189,7 @@ impl Log {
         }
         self.full = true;
         // There were no frames in it: it was the superblock that found no room.
-        self.stuck = flight.to.offset <= self.durable.offset;
+        self.stuck = flight.to.offset <= self.written.offset;
         self.superblock_dirty |= flight.superblock.is_some();
         self.filled = self.filled.min(flight.filled);
         // What was staged meanwhile carries marks that say that this much is durable.

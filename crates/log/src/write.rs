@@ -237,6 +237,12 @@ impl Write {
         if self.cut.is_some() {
             self.shared.settle()?;
         }
+        // A piece, and a cut, would sync it, too; but there may be no room for what comes first.
+        let owes = self.superblock.is_some() || (self.cut.is_none() && self.pieces.is_empty());
+        if let Some(base) = self.owed.filter(|_| owes) {
+            let file = self.shared.file(base, Open::Existing)?;
+            sync(&*file, base, tally)?;
+        }
         if let Some(superblock) = &self.superblock {
             superblock.store(&*self.shared.disk)?;
             tally.superblock();
@@ -244,9 +250,6 @@ impl Write {
         if let Some(cut) = self.cut.take() {
             // It syncs what it leaves of the segment, too.
             cut.run(&self.shared, tally)?;
-        } else if let Some(base) = self.owed.filter(|_| self.pieces.is_empty()) {
-            let file = self.shared.file(base, Open::Existing)?;
-            sync(&*file, base, tally)?;
         }
         for piece in std::mem::take(&mut self.pieces) {
             let begun = self.begun.take().unwrap_or_else(|| piece.write(&self.shared))?;

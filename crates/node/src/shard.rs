@@ -423,11 +423,17 @@ impl Shard {
 
     /// A disk thread ended a write.
     pub(crate) fn written(&mut self, written: Written, now: Now) -> Result<(), Fault> {
-        self.log.written(written)?;
+        let is_refused = written.disk_full();
+        // Also if it failed: nobody works on the log any more.
         let number = self.writing.take().expect("a write was under way");
+        self.log.written(written)?;
         self.transfers.pace.write_ended(now.monotonic_ms);
         self.note_space(now);
         self.note_synced();
+        if is_refused {
+            // What it should have saved, a vote perhaps, goes with the write that is tried again.
+            return Ok(());
+        }
         // Only what is written while this is the only replica is not durable, too.
         let written = self.log.written_to().index;
         let mut persisted = None;
@@ -523,7 +529,7 @@ impl Shard {
         self.interval.want(progress.wants_synced);
         let Progress { needs, .. } = &progress;
         if let Some(needs) = needs {
-            self.trimming.learn(needs);
+            self.trimming.learn(needs, progress.next);
         }
         self.applied = Progress { needs: None, floors: None, wants_synced: None, ..progress };
     }

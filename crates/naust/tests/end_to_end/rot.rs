@@ -100,6 +100,14 @@ fn rotten_tables_are_made_anew_under_load() {
 #[test]
 fn a_node_that_joins_late_gets_a_copy_under_load() {
     let mut cluster = Cluster::start_with(2, &OPTIONS);
+    // Of the load all frames live for ever: nothing of them is let go. Of rows only tables live.
+    block_on(async {
+        let client = Client::connect(cluster.addresses()).await.unwrap();
+        let filler = client.namespace("default").kv("filler");
+        for _ in 0..200 {
+            filler.put("row", vec![7; 1024]).await.unwrap();
+        }
+    });
     let load = Load::on(&cluster, 2000);
     // The leader is who feeds it.
     wait_until("the beginning of the log to be trimmed", || is_trimmed(&cluster, cluster.leader()));

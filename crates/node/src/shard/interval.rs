@@ -115,7 +115,9 @@ impl Shard {
     /// again when that ends.
     pub(crate) fn set_sync_timer(&mut self, timers: &mut BTreeSet<(u64, ShardId)>) {
         let Interval { ms, since_ms, timer_ms, .. } = &mut self.interval;
-        let due_ms = since_ms.filter(|_| self.writing.is_none()).zip(*ms);
+        // Nor while it has no space, after which it is tried again.
+        let is_idle = self.writing.is_none() && self.retry_ms.is_none();
+        let due_ms = since_ms.filter(|_| is_idle).zip(*ms);
         let due_ms = due_ms.map(|(since_ms, ms)| since_ms + ms);
         if due_ms != *timer_ms {
             timer_ms.map(|at| timers.remove(&(at, self.id)));

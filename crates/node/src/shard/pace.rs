@@ -154,7 +154,9 @@ impl Pace {
     }
 
     fn begin_window(&mut self) {
-        self.window = Window::default();
+        // The one that is under way may be the first of it.
+        let since_ms = self.handed_out_ms.unwrap_or_default();
+        self.window = Window { since_ms, ..Window::default() };
         self.is_felt = false;
     }
 }

@@ -30,6 +30,8 @@ pub(super) struct Trimming {
     start: Offset,
     /// There is something new to go by.
     is_due: bool,
+    /// What lives is told as of no later than this.
+    live_at: Offset,
     /// Tables are persisted up to here since this was looked at last.
     moved: Option<Offset>,
     /// Segments that may be asked about until tables move on.
@@ -94,7 +96,7 @@ impl Trimming {
     }
 
     /// What the views told.
-    pub(super) fn learn(&mut self, needs: &Needs) {
+    pub(super) fn learn(&mut self, needs: &Needs, applied: Offset) {
         if needs.live.is_empty() {
             self.moved.get_or_insert(self.persisted);
             self.gone.is_due = true;
@@ -102,6 +104,9 @@ impl Trimming {
         self.persisted = needs.persisted;
         self.keep_from = needs.keep_from;
         self.is_due = true;
+        if !needs.live.is_empty() {
+            self.live_at = self.live_at.max(applied);
+        }
         for (range, live) in &needs.live {
             if !self.gone.learn(range, live) {
                 self.live.insert(range.start, live.clone());
@@ -188,7 +193,12 @@ impl Shard {
         for damage in trimming.lost(&mut self.log) {
             self.mending.note(self.id, damage, effects);
         }
-        if !self.transfers.hold_the_log() {
+        // What lives is told as of what is folded in: a power cut may take that back, and with it
+        // what let go of records, as long as it is not synced.
+        let is_behind = self.log.durable().offset < trimming.live_at;
+        if is_behind {
+            self.interval.want(Some(trimming.live_at));
+        } else if !self.transfers.hold_the_log() {
             trimming.drive(self.id, &mut self.log, effects);
         }
         let is_unsure = self.log.unsure_segments() > 0;
