@@ -259,7 +259,7 @@ mod tests {
         fn move_on(&mut self) {
             let end = self.log.end().offset;
             let needs = Needs { persisted: end, keep_from: end, live: Vec::new() };
-            self.trimming.learn(&needs);
+            self.trimming.learn(&needs, Offset::FIRST);
             let mut effects = Vec::new();
             loop {
                 self.trimming.drive(SHARD, &mut self.log, &mut effects);
@@ -274,7 +274,10 @@ mod tests {
                             self.questions += ranges.len();
                             let live = ranges.into_iter().map(|range| (range, Vec::new()));
                             let live = live.collect();
-                            self.trimming.learn(&Needs { persisted: end, keep_from: end, live });
+                            self.trimming.learn(
+                                &Needs { persisted: end, keep_from: end, live },
+                                Offset::FIRST,
+                            );
                         }
                         _ => unreachable!("a trim has no other effects"),
                     }
@@ -346,7 +349,7 @@ mod tests {
         let tell = |old: &mut Old, live: Vec<Range<Offset>>| {
             let end = old.log.end().offset;
             let live = vec![(gap.clone(), live)];
-            old.trimming.learn(&Needs { persisted: end, keep_from: end, live });
+            old.trimming.learn(&Needs { persisted: end, keep_from: end, live }, Offset::FIRST);
             old.trimming.lost(&mut old.log)
         };
         assert_eq!(tell(&mut old, Vec::new()), []);
