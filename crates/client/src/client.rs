@@ -295,7 +295,8 @@ impl Client {
     /// Asks the part of a node that has a shard.
     async fn ask_at(&self, shard: ShardId, ask: &Ask) -> Result<Reply, Error> {
         ask.check()?;
-        let request = self.request(Kind::Ask, About::Part(shard), Repeat::Always);
+        let mut request = self.request(Kind::Ask, About::Part(shard), Repeat::Always);
+        request.changes = matches!(ask, Ask::Transfer { .. });
         self.exchange(request, |_, out| {
             ask.encode(out);
             Ok(())
@@ -395,7 +396,8 @@ impl Client {
 
     pub(crate) fn request(&self, kind: Kind, about: About, repeat: Repeat) -> Request {
         let timeout_ms = self.shared().timeout_ms();
-        Request { kind, about, repeat, identity: Identity::None, timeout_ms }
+        let changes = matches!(kind, Kind::Commit | Kind::Control);
+        Request { kind, about, repeat, changes, identity: Identity::None, timeout_ms }
     }
 
     pub(crate) async fn exchange<E>(&self, request: Request, encode: E) -> Result<Reply, Error>

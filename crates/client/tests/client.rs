@@ -7,8 +7,8 @@ mod fake;
 
 use fake::{Fault, World};
 use naust_client::{
-    Code, Commit, Error, Identity, Level, Named, Offset, OnOverload, Options, Outcome, ReadOptions,
-    Sequence,
+    Code, Commit, Error, Identity, Level, Named, NodeId, Offset, OnOverload, Options, Outcome,
+    ReadOptions, Sequence,
 };
 use naust_wire::commit::Draft;
 use naust_wire::control::Control;
@@ -389,6 +389,30 @@ fn deadlines_tell_what_is_known() {
     world.link.up();
     assert_eq!(world.run(kv.get("a")).unwrap(), Some(b"2".to_vec()));
     assert!(!world.link.is_busy());
+}
+
+/// Why: leadership that was handed over stays so, although nobody was told.
+#[test]
+fn a_transfer_whose_reply_was_lost_is_in_doubt() {
+    let mut world = World::new(Options { timeout_ms: 500, ..Options::default() });
+    let client = world.client.clone();
+    let transfer = || client.transfer("default", NodeId(7));
+    // The look at where the namespace is, then the transfer.
+    world.fake.other_faults.extend([Fault::None, Fault::LoseReply]);
+    assert_eq!(end(world.run(transfer())), (Code::TimedOut, Outcome::Unknown));
+    // The reply is lost with the connection, and whoever is asked again refuses.
+    world.fake.other_faults.extend([Fault::None, Fault::LoseReply]);
+    let mut again = pin!(transfer());
+    while !world.fake.other_faults.is_empty() {
+        assert!(world.poll(&mut again).is_pending());
+        world.pump();
+    }
+    world.reconnect();
+    assert_eq!(end(world.run(again)), (Code::BadArgument, Outcome::Unknown));
+    // What was only asked was not done.
+    world.fake.other_faults.extend([Fault::LoseReply]);
+    assert_eq!(end(world.run(transfer())), (Code::Unavailable, Outcome::NotDone));
+    assert_eq!(end(world.run(transfer())), (Code::BadArgument, Outcome::NotDone));
 }
 
 #[test]

@@ -93,6 +93,12 @@ impl Place {
         matches!(self, Place::Health | Place::Ready | Place::Metrics)
     }
 
+    /// Whether the node has to serve for an answer.
+    #[must_use]
+    pub fn asks_node(&self) -> bool {
+        !self.is_probe() && !matches!(self, Place::Index | Place::OpenApi)
+    }
+
     /// The methods that are taken there, as the `Allow` header lists them.
     #[must_use]
     pub fn methods(&self) -> &'static str {

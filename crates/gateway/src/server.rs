@@ -31,6 +31,9 @@ pub struct Hooks {
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Whether the node serves requests; if not, why.
     pub ready: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
+    /// Why the node has not begun to serve; `None` once it has, also when it ends. Before, nobody
+    /// would answer what it is asked.
+    pub starting: Arc<dyn Fn() -> Option<String> + Send + Sync>,
 }
 
 /// A running gateway. Dropping it ends it without waiting.
@@ -174,6 +177,11 @@ async fn answer(state: &State, seat: Seat, request: axum::extract::Request) -> r
     if seat == Seat::Reserve && !place.is_probe() {
         let detail = "the node has as many HTTP connections as it takes; try again later";
         return Err(Problem::of(Code::Overloaded, detail));
+    }
+    if place.asks_node()
+        && let Some(why) = (state.hooks.starting)()
+    {
+        return Err(Problem::of(Code::Unavailable, format!("the node does not serve yet: {why}")));
     }
     let query = Query::parse(parts.uri.query())?;
     let request = Request::new(parts.headers, query, body, state.budget.clone());

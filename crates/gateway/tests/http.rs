@@ -9,6 +9,7 @@ mod fake;
 use fake::{Fake, Fault};
 use naust_client::{Code, OnOverload, Options};
 use naust_gateway::{Bounds, Gateway, Hooks, serve_within};
+use naust_wire::packet::Kind;
 use naust_wire::reply::Failure;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -58,11 +59,20 @@ fn web() -> Web {
 }
 
 fn web_within(bounds: Bounds, ready: Result<(), &'static str>) -> Web {
+    web_with(bounds, ready, None)
+}
+
+fn web_with(
+    bounds: Bounds,
+    ready: Result<(), &'static str>,
+    starting: Option<&'static str>,
+) -> Web {
     let options = Options { on_overload: OnOverload::Refuse, ..Options::default() };
     let (client, fake) = fake::spawn(options);
     let hooks = Hooks {
         metrics: Arc::new(|| "naust_up 1\n".to_owned()),
         ready: Arc::new(move || ready.map_err(str::to_owned)),
+        starting: Arc::new(move || starting.map(str::to_owned)),
     };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     Web { gateway: serve_within(bounds, listener, client, hooks).unwrap(), fake }
@@ -377,6 +387,25 @@ fn a_node_whose_default_namespace_can_not_be_served_is_not_ready() {
     assert_eq!(web.get("/readyz").problem(), not_done(503, "unavailable"));
     refuse(Code::Overloaded);
     assert_eq!(web.get("/readyz").status, 200);
+}
+
+/// Why: nobody looks at requests of a node that does not serve yet: they waited for as long as it
+/// took, also for ever.
+#[test]
+fn a_node_that_starts_refuses_what_it_can_not_answer() {
+    let web = web_with(Bounds::default(), Err("the moon"), Some("the moon"));
+    for path in ["/", "/healthz", "/metrics", "/openapi.json"] {
+        assert_eq!(web.get(path).status, 200, "{path}");
+    }
+    for path in ["/v1/cluster", "/v1/namespaces", "/v1/default", "/v1/default/kv/users/a"] {
+        let told = web.get(path);
+        assert_eq!(told.problem(), not_done(503, "unavailable"), "{path}");
+        assert!(told.json()["detail"].as_str().unwrap().contains("the moon"), "{path}");
+    }
+    let put = web.put("/v1/default/kv/users/a", "1");
+    assert_eq!(put.problem(), not_done(503, "unavailable"));
+    // But for what the client asks by itself.
+    assert!(web.fake.lock().unwrap().kinds.iter().all(|kind| *kind == Kind::Ask));
 }
 
 #[test]

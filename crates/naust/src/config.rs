@@ -57,7 +57,7 @@ pub struct Config {
     /// Bytes of cached table blocks, over all shards.
     pub cache_bytes: u64,
     /// Connections at most; those beyond are told `overloaded` and closed. Fewer where the process
-    /// may have fewer than 6,144 open files.
+    /// may have fewer than 7,936 open files.
     pub connections_max: usize,
     /// How far back reads may go in namespaces that are made without options.
     pub history: History,

@@ -245,10 +245,11 @@ impl Naust {
     ///
     /// # Errors
     /// `NamespaceNotFound`; `Unavailable` when nobody leads it, or it can't be opened here or is
-    /// not ready in time; `LimitReached` when too many snapshots are held.
+    /// not ready in time; `ShuttingDown` when the node ends; `LimitReached` when too many snapshots
+    /// are held.
     pub fn snapshot(&self, namespace: &str) -> Result<Snapshot, SnapshotError> {
         let client = self.asks.get_or_init(|| self.client());
-        Snapshot::take(client, &self.wiring.catalog, namespace)
+        Snapshot::take(client, &self.wiring.catalog, &self.wiring.life, namespace)
     }
 
     /// Whether the node takes requests.
@@ -354,12 +355,20 @@ impl Naust {
         })?;
         let copies = Arc::clone(&self.wiring.copies);
         self.spawn("copies".to_owned(), move |wiring| copies::run(wiring, &copies))?;
-        let names = Arc::clone(&self.wiring.names);
-        self.spawn("names".to_owned(), move |wiring| names::run(wiring, &names))?;
+        self.start_names()?;
         self.spawn("zeros".to_owned(), |wiring| wiring.background.fill(wiring))?;
         for number in 0..self.wiring.config.background_threads {
             self.spawn(format!("background-{number}"), |wiring| wiring.background.run(wiring))?;
         }
+        Ok(())
+    }
+
+    /// Nobody waits for the end of this thread: a look-up that hangs has nothing to do with data.
+    fn start_names(&self) -> Result<(), NaustError> {
+        let (wiring, names) = (Arc::downgrade(&self.wiring), Arc::clone(&self.wiring.names));
+        let run = move || names::run(&wiring, &names, names::find);
+        let thread = life::spawn(&self.wiring.life, "names".to_owned(), run);
+        drop(thread.inspect_err(|_| self.wiring.life.end())?);
         Ok(())
     }
 
@@ -463,10 +472,10 @@ fn wire(
     let views = queues(views::INPUTS_MAX, count);
     let reads =
         (0..count).map(|_| closed_at_end(&life, Queue::for_thread(reads::INPUTS_MAX))).collect();
-    let name = match (config.name.as_str(), data.name()?) {
-        ("", None) => format!("node-{:08x}", data.identity().node.0 >> 32),
-        ("", Some(before)) => before,
-        (name, _) => name.to_owned(),
+    // One that is told anew takes the place of the one before it, which may be damaged.
+    let name = match config.name.as_str() {
+        "" => data.name()?.unwrap_or_else(|| format!("node-{:08x}", data.identity().node.0 >> 32)),
+        name => name.to_owned(),
     };
     let wiring = Wiring {
         transfers: Transfers::default(),
@@ -612,6 +621,45 @@ mod tests {
         wiring.life.end();
         views::run(&wiring, &views::Folder::new(&wiring, 0));
         assert_eq!(wiring.catalog.closed(shard), Some(failure), "what was queued was done");
+    }
+
+    /// Why: the end blamed the disk, and left the journal, when only a name server hung.
+    #[test]
+    fn a_name_that_is_looked_up_for_ever_holds_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let data = DataDirectory::open(root.path()).unwrap();
+        let (wiring, _polls) = wire(config(root.path(), 1), data, Arc::default()).unwrap();
+        let wiring = Arc::new(wiring);
+        let address = "nowhere.invalid:1".to_owned();
+        let lookup = crate::peers::Lookup { node: naust_wire::NodeId(1), address };
+        assert!(wiring.names.push((0, lookup)).is_ok());
+        let (looks, looking) = std::sync::mpsc::channel();
+        let (answer, answered) = std::sync::mpsc::channel::<()>();
+        let (weak, queue) = (Arc::downgrade(&wiring), Arc::clone(&wiring.names));
+        let thread = std::thread::spawn(move || {
+            names::run(&weak, &queue, |_| {
+                looks.send(()).unwrap();
+                answered.recv().unwrap();
+                Ok(Vec::new())
+            });
+        });
+        looking.recv().unwrap();
+        wiring.life.end();
+        drop(wiring);
+        drop(Naust::open(config(root.path(), 1)).unwrap());
+        answer.send(()).unwrap();
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_name_that_is_told_takes_the_place_of_a_damaged_one() {
+        let root = tempfile::tempdir().unwrap();
+        drop(Naust::open(config(root.path(), 1)).unwrap());
+        std::fs::write(root.path().join("NAME"), b"\xff").unwrap();
+        assert!(Naust::open(config(root.path(), 1)).is_err());
+        let named = || Config { name: "b".to_owned(), ..config(root.path(), 1) };
+        assert_eq!(Naust::open(named()).unwrap().name(), "b");
+        assert_eq!(Naust::open(config(root.path(), 1)).unwrap().name(), "b");
     }
 
     #[test]

@@ -275,6 +275,8 @@ pub fn announce(wiring: &Wiring, me: &Me, was_made: bool, own: Client) {
             () = ended.notified() => Ok(()),
         }
     });
+    // A name that is still looked up would hold up the node's end.
+    runtime.shutdown_background();
     match told {
         Ok(()) => {}
         Err(Refused::Removed) => wiring.life.fail(format!(

@@ -163,6 +163,12 @@ impl Life {
         }
     }
 
+    /// Why the node has not begun to serve; `None` once it has, also when it ends.
+    #[must_use]
+    pub fn starting(&self) -> Option<String> {
+        if self.lock().ready { None } else { self.ready().err() }
+    }
+
     /// One more worker has finished everything under way.
     pub fn add_drained(&self) {
         self.lock().drained += 1;
@@ -286,6 +292,7 @@ mod tests {
         assert_eq!(life.ready(), Err("the node is starting".to_owned()));
         life.waits_for("the moon".to_owned());
         assert_eq!(life.ready(), Err("the moon".to_owned()));
+        assert_eq!(life.starting(), Some("the moon".to_owned()));
         assert_eq!(life.wait_start(Duration::ZERO), None);
         life.set_ready();
         assert_eq!((life.ready(), life.wait_start(Duration::ZERO)), (Ok(()), Some(Start::Ready)));
@@ -294,6 +301,7 @@ mod tests {
         life.end();
         assert_eq!(life.wait_start(Duration::ZERO), Some(Start::Ended));
         assert!(life.ready().is_err());
+        assert_eq!(life.starting(), None, "it ends, and has served");
     }
 
     #[test]

@@ -241,6 +241,7 @@ fn bug(error: tokio::task::JoinError) -> NaustError {
 /// What the gateway asks a node that may not be there yet.
 fn hooks(node: Arc<OnceLock<Weak<Naust>>>, life: Arc<Life>) -> Hooks {
     let measured = Arc::clone(&node);
+    let starting = Arc::clone(&life);
     Hooks {
         metrics: Arc::new(move || {
             let naust = measured.get().and_then(Weak::upgrade);
@@ -254,6 +255,7 @@ fn hooks(node: Arc<OnceLock<Weak<Naust>>>, life: Arc<Life>) -> Hooks {
                 None => Err("the node is starting".to_owned()),
             }
         }),
+        starting: Arc::new(move || starting.starting()),
     }
 }
 

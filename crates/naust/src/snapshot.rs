@@ -2,6 +2,7 @@
 //! anyone.
 
 use crate::catalog::Catalog;
+use crate::life::Life;
 use naust_client::Client;
 use naust_machine::{Hold, KeyRange, Page, ReadError, Reader};
 use naust_store::{LsmReader, Value};
@@ -91,15 +92,30 @@ impl Snapshot {
     pub(crate) fn take(
         client: &Client,
         catalog: &Catalog,
+        life: &Life,
         namespace: &str,
     ) -> Result<Snapshot, SnapshotError> {
         let until = Instant::now() + WAIT_MAX;
         let at = wait(client.namespace(namespace).describe_page(None, 1))?.at;
+        Snapshot::once_at(at, until, catalog, life, namespace)
+    }
+
+    /// Waits until this node has folded in what is before `at`.
+    fn once_at(
+        at: Offset,
+        until: Instant,
+        catalog: &Catalog,
+        life: &Life,
+        namespace: &str,
+    ) -> Result<Snapshot, SnapshotError> {
         loop {
             let shard = catalog.shard(namespace);
             let readers = shard.and_then(|shard| catalog.readers(shard));
             if let Some(readers) = readers.filter(|readers| readers.tables.applied() >= at) {
                 return Snapshot::new(readers.tables);
+            }
+            if life.is_ending() {
+                return Err(SnapshotError::new(Code::ShuttingDown, "the node is ending"));
             }
             if let Some(failure) = shard.and_then(|shard| catalog.closed(shard)) {
                 return Err(SnapshotError::new(failure.code, failure.detail));
@@ -181,5 +197,24 @@ struct Unpark(Thread);
 impl Wake for Unpark {
     fn wake(self: Arc<Self>) {
         self.0.unpark();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Why: it waited on for half a minute, and held what it had of the node.
+    #[test]
+    fn a_snapshot_does_not_outlive_its_node() {
+        let (catalog, life) = (Catalog::default(), Life::default());
+        let at = |until| {
+            let none = Snapshot::once_at(Offset::FIRST, until, &catalog, &life, "default");
+            none.unwrap_err().code
+        };
+        let now = Instant::now();
+        assert_eq!(at(now), Code::Unavailable);
+        life.end();
+        assert_eq!(at(now + WAIT_MAX), Code::ShuttingDown);
     }
 }

@@ -92,6 +92,7 @@ impl Core {
             kind,
             about,
             repeat: Repeat::Always,
+            changes: kind == Kind::Control,
             identity: Identity::None,
             timeout_ms: INNER_TIMEOUT_MS,
         };

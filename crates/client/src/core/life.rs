@@ -11,7 +11,7 @@ use crate::Error;
 use bytes::Bytes;
 use naust_wire::limits::{CLIENT_OUTGOING_BYTES_MAX, CLIENT_REPLY_BYTES_MAX, CLIENT_REQUESTS_MAX};
 use naust_wire::message::Refusal;
-use naust_wire::packet::{self, Kind};
+use naust_wire::packet;
 use naust_wire::{Code, Outcome, SessionId, ShardId};
 
 /// Milliseconds without a leader after which another node is asked.
@@ -185,7 +185,7 @@ impl Core {
         }
         match slot.owner {
             Owner::Caller => {
-                let is_read = matches!(slot.request.kind, Kind::Read | Kind::Ask);
+                let is_read = !slot.request.changes;
                 let bytes = reply.len();
                 slot.state = State::Answered(reply);
                 self.unread.bytes += bytes;

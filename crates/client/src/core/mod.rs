@@ -434,19 +434,18 @@ fn read_failure(reply: &[u8]) -> Result<Option<(Error, String)>, Refusal> {
 
 /// An error of the last attempt, said of all attempts together.
 fn in_doubt(slot: &Slot, error: Error) -> Error {
-    match slot.request.kind {
-        // They change nothing: whatever became of one, nothing was done.
-        Kind::Read | Kind::Ask => error.with_outcome(Outcome::NotDone),
-        _ if slot.in_doubt => error.with_outcome(Outcome::Unknown),
-        _ => error,
+    match slot.request.changes {
+        false => error.with_outcome(Outcome::NotDone),
+        true if slot.in_doubt => error.with_outcome(Outcome::Unknown),
+        true => error,
     }
 }
 
 /// A request that waited in vain. Of a read only that it can't be had for now is worth knowing.
 fn late(slot: &Slot, detail: String) -> Error {
-    match slot.request.kind {
-        Kind::Read | Kind::Ask => Error::new(Code::Unavailable, detail),
-        _ => Error::new(Code::TimedOut, detail),
+    match slot.request.changes {
+        false => Error::new(Code::Unavailable, detail),
+        true => Error::new(Code::TimedOut, detail),
     }
 }
 

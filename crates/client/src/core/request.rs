@@ -14,6 +14,8 @@ pub struct Request {
     pub about: About,
     /// Whether it may be sent again when it is not known what became of it.
     pub repeat: Repeat,
+    /// Whether it may change something. Whatever became of one that does not, nothing was done.
+    pub changes: bool,
     /// Who asks, if it is to be done exactly once.
     pub identity: Identity,
     /// Milliseconds that it may take, all its attempts together.

@@ -77,6 +77,7 @@ mod tests {
             kind: Kind::Commit,
             about: About::Directory,
             repeat,
+            changes: true,
             identity,
             timeout_ms: 1,
         };

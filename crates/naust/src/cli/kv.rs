@@ -135,6 +135,19 @@ pub struct Freshness {
     local: bool,
 }
 
+/// Some commits of a `delete-range` were done before one failed.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{deleted} rows were removed before this; to remove the rest, go on from {}",
+    readable(from)
+)]
+pub struct RemovedSome {
+    pub deleted: u64,
+    /// The first key that the failed one was to remove.
+    pub from: Vec<u8>,
+    pub source: Error,
+}
+
 impl Freshness {
     pub fn level(self) -> Level {
         ReadLevel { at: None, min: self.min, local: self.local }.level()
@@ -310,13 +323,18 @@ async fn delete_range(
 ) -> anyhow::Result<()> {
     let to = to.map(String::into_bytes);
     let mut from = Some(from.into_bytes());
-    let mut deleted = 0u64;
+    let (mut deleted, mut is_first) = (0u64, true);
     while let Some(start) = from {
-        let end = to.clone().map(Into::into);
-        let commit = namespace.commit(|commit| commit.delete_range(keyspace, start, end));
-        let range = commit.await?.ranges.into_iter().next().unwrap_or_default();
+        let (begin, end) = (start.clone(), to.clone().map(Into::into));
+        let commit = namespace.commit(|commit| commit.delete_range(keyspace, begin, end));
+        let done = match commit.await {
+            Ok(done) => done,
+            Err(source) if is_first => return Err(source.into()),
+            Err(source) => return Err(RemovedSome { deleted, from: start, source }.into()),
+        };
+        let range = done.ranges.into_iter().next().unwrap_or_default();
         deleted += u64::from(range.deleted);
-        from = range.next;
+        (from, is_first) = (range.next, false);
     }
     if json { out.json(&json!({ "deleted": deleted })) } else { out.line(&deleted.to_string()) }
 }

@@ -21,7 +21,6 @@ mod stream;
 use anyhow::Context as _;
 use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use naust_client::{Client, Error, Namespace, Outcome};
-use serde_json::json;
 use std::future::Future;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -191,7 +190,15 @@ fn failure(error: &anyhow::Error, json: bool) -> String {
         let code = cause_of(error).map(|cause| cause.code.name());
         let detail = code.and_then(|code| sentence.strip_prefix(code)?.strip_prefix(": "));
         let detail = detail.unwrap_or(&sentence);
-        return json!({ "code": code, "outcome": outcome, "detail": detail }).to_string();
+        let mut object = serde_json::Map::new();
+        object.insert("code".to_owned(), code.into());
+        object.insert("outcome".to_owned(), outcome.into());
+        object.insert("detail".to_owned(), detail.into());
+        if let Some(some) = error.downcast_ref::<kv::RemovedSome>() {
+            object.insert("deleted".to_owned(), some.deleted.into());
+            output::put_bytes(&mut object, "from", &some.from);
+        }
+        return serde_json::Value::from(object).to_string();
     }
     match is_unknown(error) {
         true => {
@@ -262,6 +269,27 @@ mod tests {
             let object: serde_json::Value = serde_json::from_str(&failure(&error, true)).unwrap();
             assert_eq!(object["outcome"], outcome, "{error:?}");
             assert_eq!(failure(&error, false).contains("may have been done"), outcome == "unknown");
+        }
+    }
+
+    #[test]
+    fn a_range_of_which_some_was_removed_says_so() {
+        for (code, status) in [(Code::DiskFull, FAILED_EXIT), (Code::TimedOut, UNKNOWN_EXIT)] {
+            let some = |from: &[u8]| {
+                let source = Error::new(code, "a test");
+                anyhow::Error::from(kv::RemovedSome { deleted: 10_000, from: from.into(), source })
+            };
+            assert_eq!(status_of(&some(b"k7")), status);
+            let told = failure(&some(b"k7"), false);
+            assert!(told.contains("10000 rows were removed"), "{told}");
+            assert!(told.contains("go on from k7: ") && told.contains(": a test"), "{told}");
+            let object = |from| -> serde_json::Value {
+                serde_json::from_str(&failure(&some(from), true)).unwrap()
+            };
+            let told = object(b"k7");
+            assert_eq!((&told["deleted"], &told["from"]), (&10_000.into(), &"k7".into()));
+            assert_eq!(told["code"], code.name());
+            assert_eq!(object(b"\xff")["from_base64"], "/w==");
         }
     }
 

@@ -41,6 +41,12 @@ fn assert_waits(data: &Path, scratch: &Path, arguments: &[&str], why: &str) {
         assert_eq!(ready.problem(), not_done);
         ready.text().contains(why)
     });
+    // What it can't answer yet is refused, and does not wait.
+    let row = "/v1/default/kv/users/a";
+    for told in [get(row), web::ask(&http, "PUT", row, &[], b"1")] {
+        assert_eq!(told.problem(), (503, "unavailable".to_owned(), "not_done".to_owned()));
+        assert!(told.text().contains(why), "{}", told.text());
+    }
     wait_until("the operator to be told", || {
         let told = std::fs::read_to_string(&errors).unwrap();
         told.contains("naust: not ready: ") && told.contains(why)
