@@ -9,6 +9,10 @@
 //! A block that the disk refuses to read is damage, too: it is written over as a whole, which makes
 //! disks put another one in its place. One of which only a part is to be written can't be.
 //!
+//! Only what is bad is written. Good frames between and behind stay as they are, and with them what
+//! they say about how far this disk was synced: they alone tell from a torn tail what a power cut
+//! leaves of the writing.
+//!
 //! What was committed is never cut; so only committed frames may be mended beside a log's owner.
 //! A log that does not open is mended first, from left to right, and opened then.
 
@@ -21,7 +25,7 @@ use crate::scan::Window;
 use crate::segment::range_behind;
 use crate::shared::{Segment, Shared};
 use naust_wire::Offset;
-use naust_wire::frame::{self, Kind};
+use naust_wire::frame::{self, Header, Kind};
 use std::io::ErrorKind;
 use std::ops::Range;
 use std::sync::Arc;
@@ -158,7 +162,10 @@ impl Mend {
         };
         self.shared.settle().map_err(MendError::Unsynced)?;
         let name = Layout::name(base);
-        file.write_at(self.at.0 - base.0, &[&bytes]).map_err(Fault::at("mend", &name))?;
+        for part in self.bad(&mut window, &bytes)? {
+            let position = self.at.0 - base.0 + part.start as u64;
+            file.write_at(position, &[&bytes[part]]).map_err(Fault::at("mend", &name))?;
+        }
         file.sync().map_err(Fault::at("sync", &name)).map_err(MendError::Unsynced)?;
         if unnamed {
             let named = self.shared.disk.sync().map_err(Fault::at("sync names of", &name));
@@ -301,6 +308,28 @@ impl Mend {
             return Ok(Behind::Joined);
         }
         Ok(Behind::Open)
+    }
+
+    /// The parts of `bytes` that don't lie here yet: frames that are bad, and what is no frame.
+    fn bad(&self, window: &mut Window, bytes: &[u8]) -> Result<Vec<Range<usize>>, Fault> {
+        let (mut bad, mut begin) = (Vec::<Range<usize>>::new(), 0);
+        while begin < bytes.len() {
+            let wanted = frame::peek(&bytes[begin..]).ok();
+            let length = wanted.map(|(header, _)| frame::frame_bytes(header.body_bytes as usize));
+            let end = length.map_or(bytes.len(), |length| begin + length);
+            let found = window.frame(self.at.plus(begin as u64), None)?;
+            let found = found.ok().map(|found| (found.header, found.crc));
+            let is_here = wanted.zip(found).is_some_and(|((wanted, crc), (found, found_crc))| {
+                found_crc == crc && Header { synced: wanted.synced, ..found } == wanted
+            });
+            match bad.last_mut().filter(|last| last.end == begin) {
+                _ if is_here => {}
+                Some(last) => last.end = end,
+                None => bad.push(begin..end),
+            }
+            begin = end;
+        }
+        Ok(bad)
     }
 
     /// The frames fill their segment, or all that is durable.

@@ -446,6 +446,51 @@ fn blocks_that_the_disk_refuses_to_read_are_written_over() {
     assert!(mends > 100, "{mends} places were mended");
 }
 
+/// Some sectors of a file as they are on another disk, which was to be written like that.
+fn tear(disk: &SimDisk, other: &SimDisk, name: &str, random: &mut Random) {
+    let bytes = bytes_of(other, name);
+    for (sector, bytes) in bytes.chunks(512).enumerate() {
+        if random.one_in(2) {
+            disk.spoil(name, sector as u64 * 512, bytes);
+        }
+    }
+}
+
+/// Why: whatever lay behind a damaged place was written again with it, good frames too. Half of
+/// that looked like the end of a batch that was never synced, and was cut off.
+#[test]
+fn a_place_that_is_half_mended_is_not_taken_for_a_torn_tail() {
+    let mut damaged = 0;
+    for seed in 0..300 {
+        let mut random = Random::new(seed);
+        let (disk, log, last_batch) = make(seed, 10 + random.below(40));
+        let (other, base) = (log.reader(), layout().base(last_batch));
+        if last_batch == base {
+            continue;
+        }
+        let rotten = disk.copy();
+        for _ in 0..1 + random.below(3) {
+            let position = random.below(last_batch.0 - base.0);
+            rotten.rot(&Layout::name(base), position, random.draw() as u8);
+        }
+        let mended = rotten.copy();
+        let survey = Survey::new(Arc::new(mended.clone()), Depth::Tail).unwrap();
+        let Some(place) = survey.damage.first() else { continue };
+        let frames = other.frames_to_mend(place.from, Offset::MAX, 1 << 20).unwrap();
+        assert!(survey.reader().mend(place.from, frames).run().unwrap().to > place.from);
+        for _ in 0..8 {
+            let torn = rotten.copy();
+            tear(&torn, &mended, &Layout::name(base), &mut random);
+            match Log::open(Arc::new(torn), SHARD) {
+                Ok((log, _)) => assert_eq!(all(&log.reader()), all(&other), "seed {seed}"),
+                Err(OpenError::Damaged { .. }) => damaged += 1,
+                Err(error) => panic!("seed {seed}: {error}"),
+            }
+        }
+    }
+    assert!(damaged > 300, "{damaged} are to be mended again");
+}
+
 /// While a replica is opened nothing may be taken for torn that the disk merely refuses to read.
 #[test]
 fn a_log_whose_end_the_disk_refuses_to_read_is_not_opened_and_not_cut() {
