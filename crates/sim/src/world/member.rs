@@ -214,7 +214,8 @@ impl Member {
 
     fn config(&self, slot: usize, plan: &Plan) -> Config {
         let mut pace = Pace::default();
-        if plan.cluster.rot_micros > 0 {
+        // Nodes look for damage in time wherever there is some: a day is longer than a life.
+        if plan.cluster.rot_micros > 0 || plan.besides.old_footer_micros > 0 {
             pace.scrub_every_ms = plan.cluster.scrub_every_ms;
         }
         Config {

@@ -188,10 +188,12 @@ impl World {
         (!sealed.is_empty()).then(|| self.misfortune.pick(&sealed).clone())
     }
 
-    /// While the process is away, a segment goes or is cut short.
+    /// A segment goes, or is cut short, which happens only while the process is away.
     fn spoil_segment(&mut self, node: usize, whole: bool) {
         let Some((shard, base, name, length)) = self.sealed_segment(node) else { return };
-        self.kill(node);
+        if !whole || self.misfortune.coin() {
+            self.kill(node);
+        }
         let left = self.misfortune.below(length.max(1));
         let disk = &self.members[node].disks[&shard];
         let (kind, done) = match whole {
@@ -264,7 +266,9 @@ impl World {
     /// A segment goes of which only what lives was left, with its name. Nobody else tells that it
     /// was there, but the views, who know what lives.
     fn lose_old(&mut self, node: usize, shard: ShardId, base: Offset) {
-        self.kill(node);
+        if self.misfortune.coin() {
+            self.kill(node);
+        }
         if self.members[node].disks[&shard].lose(&format!("{:016x}.log", base.0)) {
             self.spoilt("lost old segment", (node, shard), Hurt::Lost(base));
         }
