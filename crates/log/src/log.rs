@@ -527,10 +527,16 @@ impl Log {
         }
     }
 
-    /// The disk had no space, and nothing is written until [`Log::retry`].
+    /// The disk had no space, and nothing new is written until [`Log::retry`].
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.full
+    }
+
+    /// Not even saved state found room: [`Log::next_write`] gives nothing before [`Log::retry`].
+    #[must_use]
+    pub fn is_stuck(&self) -> bool {
+        self.stuck
     }
 
     /// Space may have returned: what was refused for lack of it may be tried again. To be called

@@ -115,8 +115,9 @@ impl Shard {
     /// again when that ends.
     pub(crate) fn set_sync_timer(&mut self, timers: &mut BTreeSet<(u64, ShardId)>) {
         let Interval { ms, since_ms, timer_ms, .. } = &mut self.interval;
-        // Nor while it has no space, after which it is tried again.
-        let is_idle = self.writing.is_none() && self.retry_ms.is_none();
+        // What is written can be synced where there is no space for more, unless the disk refused
+        // even what comes with the sync: then it is looked again when all is tried again.
+        let is_idle = self.writing.is_none() && !self.log.is_stuck();
         let due_ms = since_ms.filter(|_| is_idle).zip(*ms);
         let due_ms = due_ms.map(|(since_ms, ms)| since_ms + ms);
         if due_ms != *timer_ms {
