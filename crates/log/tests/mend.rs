@@ -3,81 +3,14 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests
 
+mod damaged;
+
+use damaged::*;
 use naust_log::sim::{Random, SimDisk};
-use naust_log::{
-    Damage, Depth, Disk, Flaw, Identity, Layout, Log, MendError, Open, OpenError, ReadError,
-    Reader, Survey, TrimInput,
-};
+use naust_log::{Depth, Disk, Flaw, Layout, Log, MendError, Open, OpenError, ReadError, Survey};
 use naust_wire::frame::Kind;
-use naust_wire::{Index, LogTime, NodeId, Offset, ShardId, Term};
-use std::ops::Range;
+use naust_wire::{Index, LogTime, Offset, Term};
 use std::sync::Arc;
-
-const SHARD: ShardId = ShardId(1);
-
-fn layout() -> Layout {
-    Layout::new(16 * 1024).unwrap()
-}
-
-/// A log of some segments, and where its last batch begins.
-fn make(seed: u64, batches: u64) -> (SimDisk, Log, Offset) {
-    let mut random = Random::new(seed);
-    let disk = SimDisk::new();
-    let identity = Identity { node: NodeId(1), shard: SHARD, cluster: 1 };
-    Log::create_with(&disk, identity, b"", layout()).unwrap();
-    let (mut log, _) = Log::open(Arc::new(disk.clone()), SHARD).unwrap();
-    let mut last_batch = Offset::FIRST;
-    for batch in 0..batches {
-        last_batch = log.end().offset;
-        for _ in 0..1 + random.below(8) {
-            let body = vec![random.draw() as u8; random.below(900) as usize];
-            let index = log.end().index.next();
-            log.stage(Kind::Commit, Term(1 + batch / 7), index, LogTime(index.0), &body);
-        }
-        let done = log_write(&mut log);
-        log.written(done).unwrap();
-    }
-    (disk, log, last_batch)
-}
-
-fn log_write(log: &mut Log) -> naust_log::Written {
-    log.next_write().unwrap().run()
-}
-
-/// All frames but for the local field.
-fn all(reader: &Reader) -> Vec<(Index, Offset, u32, Vec<u8>)> {
-    let (mut all, mut at) = (Vec::new(), Offset::ZERO);
-    while at < reader.end() {
-        match reader.frames(at, Offset::MAX, 4000) {
-            Ok(chunk) => {
-                all.extend(chunk.frames().map(|frame| {
-                    let header = frame.header;
-                    (header.index, header.offset, frame.crc, frame.body.to_vec())
-                }));
-                at = chunk.next();
-            }
-            Err(ReadError::Trimmed { next: Some(next) }) => at = next,
-            Err(other) => panic!("{other}"),
-        }
-    }
-    all
-}
-
-/// A scrub in steps of few bytes, which goes on where another one stopped.
-fn scrub(reader: &Reader, random: &mut Random) -> Vec<Damage> {
-    let (mut damage, mut at) = (Vec::new(), Offset::ZERO);
-    loop {
-        let mut scrub = reader.scrub(at);
-        for _ in 0..1 + random.below(5) {
-            let seen = scrub.step(1 + random.below(20_000)).unwrap();
-            damage.extend(seen.damage);
-            if seen.done {
-                return damage;
-            }
-        }
-        at = scrub.position();
-    }
-}
 
 /// Something goes wrong with the acknowledged part of the disk.
 fn spoil(disk: &SimDisk, upto: Offset, random: &mut Random) {
@@ -98,28 +31,6 @@ fn spoil(disk: &SimDisk, upto: Offset, random: &mut Random) {
         }
         _ => drop(disk.rot(&name, position, random.draw() as u8)),
     }
-}
-
-/// Mends one place with what another replica has, piece by piece.
-fn mend(reader: &Reader, other: &Reader, damage: &Damage, random: &mut Random) {
-    let mut at = damage.from;
-    let end = layout().end(at);
-    for _ in 0..1000 {
-        let most = 200 + random.below(5000) as usize;
-        let chunk = other.frames(at, end, most).unwrap();
-        let last = chunk.next() >= end;
-        let mut frames = if chunk.from() == at { chunk.into_bytes() } else { Vec::new() };
-        if last && end < other.end() {
-            frames.extend(other.frame(end).unwrap().into_bytes());
-        }
-        let mended = reader.mend(at, frames).run();
-        let mended = mended.unwrap_or_else(|error| panic!("{damage}, at {at}: {error}"));
-        at = mended.to;
-        if mended.joined {
-            return;
-        }
-    }
-    panic!("{damage} is never mended");
 }
 
 #[test]
@@ -222,21 +133,6 @@ fn what_does_not_belong_there_is_not_taken() {
     assert!(refused > 200 && harmless > 0, "{refused} refused, {harmless} harmless");
 }
 
-/// Where the bytes of a file on two disks differ.
-fn differs(one: &SimDisk, other: &SimDisk, base: Offset) -> Vec<usize> {
-    let name = Layout::name(base);
-    let (one, other) = (bytes_of(one, &name), bytes_of(other, &name));
-    assert_eq!(one.len(), other.len());
-    (0..one.len()).filter(|at| one[*at] != other[*at]).collect()
-}
-
-fn bytes_of(disk: &SimDisk, name: &str) -> Vec<u8> {
-    let file = disk.open(name, Open::Existing).unwrap();
-    let mut bytes = vec![0; file.len().unwrap() as usize];
-    file.read_at(0, &mut bytes).unwrap();
-    bytes
-}
-
 #[test]
 fn frames_of_another_history_do_not_join() {
     // Equal up to a frame, then not: each frame is good, but the one behind follows another.
@@ -265,40 +161,6 @@ fn frames_of_another_history_do_not_join() {
     assert!(matches!(log.reader().mend(end, Vec::new()).run(), Err(MendError::Gone)));
 }
 
-/// Nothing lives but the frames at these places.
-fn only(live: &[Offset]) -> impl Fn(Range<Offset>) -> Option<Vec<Range<Offset>>> {
-    move |range| {
-        let within = live.iter().filter(|at| range.contains(at));
-        Some(within.map(|at| at.plus(8)..at.plus(9)).collect())
-    }
-}
-
-/// Lets go of what does not live, in turns; damage that is met.
-fn trim(
-    log: &mut Log,
-    live: &dyn Fn(Range<Offset>) -> Option<Vec<Range<Offset>>>,
-) -> Option<Damage> {
-    let applied = log.end().offset;
-    let input = TrimInput { persisted: applied, keep_from: applied, live };
-    let mut met = None;
-    for _ in 0..30 {
-        let job = log.trim(&input);
-        if let Some(write) = log.next_write() {
-            log.written(write.run()).unwrap();
-        }
-        let Some(job) = job else { continue };
-        let done = job.run();
-        met = met.or(done.damage());
-        log.trimmed(done).unwrap();
-    }
-    met
-}
-
-/// Lets go of all but these frames.
-fn trim_to(log: &mut Log, live: &[Offset]) {
-    assert_eq!(trim(log, &only(live)), None);
-}
-
 #[test]
 fn live_frames_of_sparse_segments_are_mended_too() {
     let (disk, mut log, _) = make(4, 60);
@@ -324,62 +186,6 @@ fn live_frames_of_sparse_segments_are_mended_too() {
             assert!(matches!(behind, Err(MendError::Gone | MendError::Refused(_))));
         }
     }
-}
-
-/// Which frames are gone on purpose, others can't tell: they may have let go of other ones.
-#[test]
-fn a_segment_with_holes_bears_that_one_of_its_footers_rots() {
-    let (disk, mut log, _) = make(4, 60);
-    let offsets: Vec<Offset> = all(&log.reader()).iter().map(|frame| frame.1).collect();
-    let live: Vec<Offset> = offsets.into_iter().step_by(20).collect();
-    trim_to(&mut log, &live);
-    let start = log.start().offset;
-    let old: Vec<Offset> = live.iter().copied().filter(|at| *at < start).collect();
-    let kept = all(&log.reader());
-    let base = layout().base(old[0]);
-    let name = Layout::name(base);
-    let first = layout().segment_bytes() + 70;
-    let last = disk.files().iter().find(|file| file.0 == name).unwrap().1 - 1;
-    assert!(last / 4096 > first / 4096, "no block has parts of both");
-    let mut random = Random::new(1);
-    for rotten in [first, last, first] {
-        assert!(disk.rot(&name, rotten, 1));
-        let survey = Survey::new(Arc::new(disk.clone()), Depth::Whole).unwrap();
-        assert_eq!((&survey.damage[..], all(&survey.reader())), (&[][..], kept.clone()));
-        // Whoever opens it makes the bad one again, or the next one to rot would be too many.
-        let (opened, found) = Log::open(Arc::new(disk.clone()), SHARD).unwrap();
-        assert_eq!(found.footers, 1, "that is said");
-        log = opened;
-        assert_eq!(scrub(&log.reader(), &mut random), []);
-        assert_eq!(all(&log.reader()), kept);
-        assert_eq!(log.reader().find(kept[0].0).unwrap(), kept[0].1);
-    }
-    for refused in [first, last] {
-        assert!(disk.refuse(&name, refused));
-        let survey = Survey::new(Arc::new(disk.clone()), Depth::Whole).unwrap();
-        assert_eq!((&survey.damage[..], all(&survey.reader())), (&[][..], kept.clone()));
-        let (opened, _) = Log::open(Arc::new(disk.clone()), SHARD).unwrap();
-        log = opened;
-        assert_eq!(all(&log.reader()), kept);
-        disk.relent();
-    }
-    // What lives and rots is damage all the same.
-    disk.rot(&name, old[0].0 - base.0 + 20, 1);
-    let [damage] = scrub(&log.reader(), &mut random)[..] else { panic!("one place") };
-    assert_eq!(damage.from, old[0]);
-    disk.rot(&name, old[0].0 - base.0 + 20, 1);
-    // Without either of them, nothing tells a hole from damage: that is said to who looks at it.
-    assert!(disk.rot(&name, first, 1) && disk.rot(&name, last, 1));
-    let survey = Survey::new(Arc::new(disk.clone()), Depth::Whole).unwrap();
-    assert!(!survey.damage.is_empty());
-    let (mut log, opened) = Log::open(Arc::new(disk.clone()), SHARD).unwrap();
-    assert_eq!((opened.footers, log.unsure_segments()), (0, 1));
-    assert_eq!(scrub(&log.reader(), &mut random), [], "nobody is asked for what was let go");
-    assert_eq!(log.reader().frame(old[0]).unwrap().from(), old[0], "what lives is there");
-    trim_to(&mut log, &live);
-    assert_eq!((log.unsure_segments(), all(&log.reader())), (0, kept.clone()));
-    let survey = Survey::new(Arc::new(disk), Depth::Whole).unwrap();
-    assert_eq!((&survey.damage[..], all(&survey.reader())), (&[][..], kept));
 }
 
 /// Other replicas may have let it go already: nobody could mend it.
@@ -548,150 +354,4 @@ fn what_lives_is_mended_between_what_another_replica_let_go() {
     assert_eq!((mended.to, mended.joined), (behind, false));
     assert_eq!(reader.frame(live).unwrap().from(), live);
     assert!(reader.frame(dead).is_err() && reader.frame(behind).is_err());
-}
-
-/// What a segment without holes says about itself is made again, by whoever opens the log and by a
-/// scrub, also before the log's start.
-#[test]
-fn a_rotten_footer_of_a_segment_without_holes_is_made_again() {
-    let (disk, mut log, _) = make(4, 60);
-    let (first, second) = (Offset::FIRST, layout().end(Offset::FIRST));
-    for is_old in [false, true] {
-        if is_old {
-            assert_eq!(trim(&mut log, &|range| Some(vec![range])), None);
-            assert!(log.start().offset > second, "they are old, and all of them lives");
-        }
-        let kept = all(&log.reader());
-        let good = disk.copy();
-        // The second one is rebuilt from its frames and what the one before ends with.
-        for base in [first, second] {
-            assert!(disk.rot(&Layout::name(base), layout().segment_bytes() + 70, 1));
-            let (opened, found) = Log::open(Arc::new(disk.clone()), SHARD).unwrap();
-            assert_eq!(found.footers, 1);
-            assert_eq!(differs(&disk, &good, base), []);
-            assert!(all(&opened.reader()) == kept);
-            let of_base = kept.iter().find(|frame| frame.1 == base).unwrap();
-            assert_eq!(opened.reader().find(of_base.0).unwrap(), base);
-            log = opened;
-            assert!(disk.rot(&Layout::name(base), layout().segment_bytes() + 70, 1));
-            // Of what may be cut a footer that nobody wrote would be worse than none.
-            let seen = log.reader().scrub(Offset::ZERO).with_footers(base).step(u64::MAX);
-            assert_eq!(seen.unwrap().footers, 0);
-            let end = log.end().offset;
-            let seen = log.reader().scrub(Offset::ZERO).with_footers(end).step(u64::MAX).unwrap();
-            assert_eq!((seen.footers, seen.damage), (1, vec![]));
-            assert_eq!(differs(&disk, &good, base), []);
-        }
-        let (_, found) = Log::open(Arc::new(disk.clone()), SHARD).unwrap();
-        assert_eq!(found.footers, 0, "there is nothing left to be done");
-    }
-}
-
-/// As long as the log is open, its owner knows where the holes are.
-#[test]
-fn a_scrub_makes_both_footers_of_a_segment_with_holes_again() {
-    let (disk, mut log, _) = make(4, 60);
-    let live: Vec<Offset> = all(&log.reader()).iter().map(|frame| frame.1).step_by(9).collect();
-    trim_to(&mut log, &live);
-    let name = Layout::name(layout().base(live[0]));
-    let good = bytes_of(&disk, &name);
-    let (first, last) = (layout().segment_bytes() + 70, good.len() as u64 - 1);
-    for rotten in [&[first][..], &[last], &[first, last]] {
-        rotten.iter().for_each(|at| assert!(disk.rot(&name, *at, 1)));
-        let end = log.end().offset;
-        let seen = log.reader().scrub(Offset::ZERO).with_footers(end).step(u64::MAX).unwrap();
-        assert_eq!((seen.footers, seen.damage), (1, vec![]), "{rotten:?}");
-        assert!(bytes_of(&disk, &name) == good, "{rotten:?}");
-    }
-}
-
-/// Of an old segment that is gone, trimming may have let go: the views know whether it did.
-#[test]
-fn a_lost_segment_is_known_by_what_lives_in_it_and_mended() {
-    let (disk, mut log, _) = make(4, 60);
-    let (_, other, _) = make(4, 60);
-    let live: Vec<Offset> = all(&log.reader()).iter().map(|frame| frame.1).step_by(29).collect();
-    trim_to(&mut log, &live);
-    let kept = all(&log.reader());
-    let base = layout().base(live[1]);
-    assert!(disk.lose(&Layout::name(base)));
-    for restarts in [false, true] {
-        if restarts {
-            // Nobody tells that it was there.
-            log = Log::open(Arc::new(disk.clone()), SHARD).unwrap().0;
-            let gone = log.gaps().into_iter().find(|gap| gap.contains(&base)).unwrap();
-            let living = only(&live)(gone).unwrap();
-            let lost = log.note_lost(&living);
-            assert_eq!(
-                lost.first().map(|lost| (lost.from, lost.flaw)),
-                Some((base, Flaw::Missing))
-            );
-            assert_eq!(log.note_lost(&living), [], "it is known now");
-            assert_eq!(scrub(&log.reader(), &mut Random::new(1)), []);
-        } else {
-            log = Log::open(Arc::new(disk.clone()), SHARD).unwrap().0;
-            assert_eq!(log.note_lost(&[]), []);
-        }
-        let read = log.reader().frame(live[1]).unwrap_err();
-        assert_eq!(restarts, read.damage().is_some(), "{read}");
-    }
-    for _ in 0..live.len() {
-        let Some(met) = trim(&mut log, &only(&live)) else { break };
-        assert_eq!(layout().base(met.from), base);
-        let at = *live.iter().find(|at| **at >= met.from).unwrap();
-        let frames = other.reader().frame(at).unwrap().into_bytes();
-        assert!(log.reader().mend(at, frames).committed().run().unwrap().to > at);
-    }
-    assert_eq!((log.unsure_segments(), all(&log.reader())), (0, kept.clone()));
-    let (log, _) = Log::open(Arc::new(disk), SHARD).unwrap();
-    assert_eq!(all(&log.reader()), kept);
-}
-
-/// A file may go while the log is open.
-#[test]
-fn a_segment_that_goes_while_it_is_open_is_damage() {
-    let (disk, log, _) = make(4, 60);
-    let other = make(4, 60).1;
-    drop(log);
-    let (mut log, _) = Log::open(Arc::new(disk.clone()), SHARD).unwrap();
-    assert!(disk.lose(&Layout::name(Offset::FIRST)));
-    let reader = log.reader();
-    let damage = reader.frame(Offset::FIRST).unwrap_err().damage().unwrap();
-    assert_eq!((damage.from, damage.flaw), (Offset::FIRST, Flaw::Missing));
-    let live = [all(&other.reader())[1].1];
-    assert_eq!(trim(&mut log, &only(&live)).map(|met| met.flaw), Some(Flaw::Missing));
-    mend(&reader, &other.reader(), &damage, &mut Random::new(1));
-    trim_to(&mut log, &live);
-    assert_eq!(reader.frame(live[0]).unwrap().from(), live[0]);
-}
-
-/// Without either footer the views alone know what must be there.
-#[test]
-fn an_unsure_segment_is_rewritten_from_what_lives() {
-    let (disk, mut log, _) = make(4, 60);
-    let live: Vec<Offset> = all(&log.reader()).iter().map(|frame| frame.1).step_by(9).collect();
-    trim_to(&mut log, &live);
-    let kept = all(&log.reader());
-    let (base, name) = (layout().base(live[1]), Layout::name(layout().base(live[1])));
-    let frame = log.reader().frame(live[1]).unwrap().into_bytes();
-    let last = bytes_of(&disk, &name).len() as u64 - 1;
-    assert!(disk.rot(&name, layout().segment_bytes() + 70, 1) && disk.rot(&name, last, 1));
-    assert!(disk.rot(&name, live[1].0 - base.0 + 20, 1));
-    let (mut log, opened) = Log::open(Arc::new(disk.clone()), SHARD).unwrap();
-    assert_eq!((opened.footers, log.unsure_segments()), (0, 1));
-    let everything = |range| Some(vec![range]);
-    assert!(trim(&mut log, &everything).is_some(), "it is never let go of what may live");
-    let met = trim(&mut log, &only(&live)).unwrap();
-    assert!(met.from <= live[1] && live[1] < met.to, "what is lost is found: {met}");
-    assert_eq!(log.unsure_segments(), 1);
-    assert!(log.reader().mend(live[1], frame).committed().run().unwrap().to > live[1]);
-    trim_to(&mut log, &live);
-    // Of what was too much to be let go of before, what lives is left.
-    let left = all(&log.reader());
-    assert_eq!(log.unsure_segments(), 0);
-    assert!(left.iter().all(|frame| kept.contains(frame)));
-    let lives = |frame: &&(_, Offset, _, _)| live.contains(&frame.1);
-    assert!(left.iter().filter(lives).eq(kept.iter().filter(lives)));
-    let survey = Survey::new(Arc::new(disk.clone()), Depth::Whole).unwrap();
-    assert_eq!((&survey.damage[..], all(&survey.reader())), (&[][..], left));
 }
