@@ -40,6 +40,7 @@ use crate::{ConnectionId, Effect, Now, answer, views};
 use interval::Interval;
 use naust_consensus::{EntryKind, Replica, Role};
 use naust_log::{Extended, Fault, Log, Staged, Trimmed, Written};
+use naust_wire::control::Control;
 use naust_wire::frame::Kind;
 use naust_wire::limits::{BACKLOG_BYTES_MAX, UNAPPLIED_BYTES_MAX, UNAPPLIED_FRAMES_MAX};
 use naust_wire::options::NamespaceOptions;
@@ -119,6 +120,10 @@ pub(crate) struct Shard {
     counted_bytes: u64,
     /// The node ends, and nobody waits for what is not committed.
     is_given_up: bool,
+    /// Its namespace is to be removed: who leads it proposes its end.
+    pub(crate) is_closing: bool,
+    /// The term in which that was done here.
+    ended_in: Option<Term>,
     /// It is on the node's list of shards to be driven.
     pub(crate) is_touched: bool,
     /// When it is to be looked at by the node's timers.
@@ -197,6 +202,8 @@ impl Shard {
             held: BTreeSet::new(),
             counted_bytes: 0,
             is_given_up: false,
+            is_closing: false,
+            ended_in: None,
             is_touched: false,
             timer_ms: None,
         }
@@ -318,6 +325,9 @@ impl Shard {
 
     /// What follows from everything that happened to the shard in this burst.
     pub(crate) fn drive(&mut self, now: Now, peers: &mut Peers, effects: &mut Vec<Effect>) {
+        if self.is_closing && !self.has_ended() {
+            self.stage_end(now);
+        }
         self.propose();
         self.take_readies();
         self.ask_index();
@@ -339,6 +349,23 @@ impl Shard {
             effects.push(Effect::Extend { shard: self.id, extend });
         }
         self.note_space(now);
+    }
+
+    /// Whether the end of the namespace is folded in here.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.applied.closed
+    }
+
+    /// The leader's own entry: the namespace ends here. Once a term is enough: what was staged in it
+    /// is committed, or cut when another one leads.
+    fn stage_end(&mut self, now: Now) {
+        if self.admit().is_err() || self.ended_in == Some(self.replica.term()) {
+            return;
+        }
+        self.ended_in = Some(self.replica.term());
+        let mut body = Vec::new();
+        Control::Close.encode(&mut body);
+        self.stage(Kind::Control, &body, Waiter::NOBODY, now);
     }
 
     /// A full disk is tried again in a while; one that took everything is not full.
@@ -536,13 +563,19 @@ impl Shard {
 
     /// Reads whose moment has come.
     fn answer_reads(&mut self, effects: &mut Vec<Effect>) {
-        let (applied, end) = (&self.applied, self.handed.1);
-        while let Some(asked) = self.waiting.next_due(applied.index, applied.next) {
+        let end = self.handed.1;
+        let Progress { index, next, applied, closed, .. } = self.applied;
+        while let Some(asked) = self.waiting.next_due(index, next) {
             if asked.question.is_some() {
                 self.asks.push(asked);
                 continue;
             }
-            if let Some(asked) = dispatch(self.id, asked, end, applied.applied, effects) {
+            if closed && !matches!(asked.read.query, Query::Digests { .. }) {
+                let gone = Failure::new(Code::NamespaceNotFound, "the namespace was removed");
+                self.refuse(&asked, gone, effects);
+                continue;
+            }
+            if let Some(asked) = dispatch(self.id, asked, end, applied, effects) {
                 self.waiting.wait_for_log(asked);
             }
         }

@@ -66,6 +66,10 @@ pub enum Bug {
     ForgetTimes,
     /// `machine` carries out again what a session numbered in the directory.
     NumberedTwice,
+    /// `machine` removes a namespace whose shard is not closed.
+    RemoveUnclosed,
+    /// `machine` goes on folding commits in behind the end of a namespace.
+    ServeClosed,
     /// `node` leaves out of a page of the raw log what it read in a second step.
     HalfPages,
     /// `node` counts reads of connections that are gone as waiting, for ever.
@@ -84,7 +88,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 35] = [
+    pub const ALL: [Bug; 37] = [
         Bug::AckBeforeSync,
         Bug::IgnoreFailedSync,
         Bug::ForgetNames,
@@ -113,6 +117,8 @@ impl Bug {
         Bug::StreamGap,
         Bug::ForgetTimes,
         Bug::NumberedTwice,
+        Bug::RemoveUnclosed,
+        Bug::ServeClosed,
         Bug::HalfPages,
         Bug::CountGone,
         Bug::ReadBehind,

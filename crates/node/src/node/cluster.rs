@@ -17,7 +17,7 @@ use naust_wire::reply::Failure;
 use naust_wire::{Code, Index, NodeId, ShardId};
 
 /// Milliseconds between two looks at who is to have replicas.
-const PLACE_MS: u64 = 250;
+pub(super) const PLACE_MS: u64 = 250;
 /// Frames that a learner may lack when it is made a voter.
 const CAUGHT_UP_FRAMES: u64 = 1024;
 impl Node {
@@ -115,6 +115,14 @@ impl Node {
                 if let Some(shard) = self.shards.get_mut(&packet.shard) {
                     shard.renew(peer.from, number, now);
                     Node::touch(&mut self.touched, shard);
+                }
+            }
+            Said::Closed(shard) => {
+                let leads = self.shards.get(&ShardId::DIRECTORY).is_some_and(|directory| {
+                    packet.shard == directory.id && directory.replica.may_propose()
+                });
+                if leads {
+                    self.shard_closed(now, shard);
                 }
             }
             Said::Sleep { term, index } => {
@@ -237,6 +245,7 @@ impl Node {
             self.place_at_ms = now.monotonic_ms + PLACE_MS;
             self.place(now, effects);
             self.part(effects);
+            self.press_closing(effects);
         }
     }
 

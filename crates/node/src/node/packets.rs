@@ -271,10 +271,12 @@ fn check_control(control: &Control, shard: ShardId) -> Result<(), Failure> {
         }
         Control::CreateNamespace { .. }
         | Control::DeleteNamespace(_)
+        | Control::CloseNamespace(_)
         | Control::SetNode { .. }
         | Control::RemoveNode(_) => true,
-        Control::Floors(_) => {
-            return Err(Failure::new(Code::BadArgument, "floors are the leader's to propose"));
+        Control::Floors(_) | Control::Close | Control::ForgetNamespace(_) => {
+            let detail = "floors and the ends of namespaces are the leader's to propose";
+            return Err(Failure::new(Code::BadArgument, detail));
         }
         _ => false,
     };
