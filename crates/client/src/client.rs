@@ -192,8 +192,8 @@ impl Client {
         self.set(About::Directory, control, identity).await
     }
 
-    /// Removes a namespace and everything in it, exactly once. First a quorum of its replicas agrees
-    /// on its end: nothing is acknowledged behind it, and nothing of it read.
+    /// Removes a namespace and everything in it, exactly once. First a quorum of its replicas
+    /// agrees on its end: nothing is acknowledged behind it, and nothing of it read.
     ///
     /// # Errors
     /// `NamespaceNotFound`, `BadArgument` and the like. While there is no such quorum the removal

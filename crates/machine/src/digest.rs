@@ -2,10 +2,10 @@
 //!
 //! Each view that is folded in memory has a digest of its own: names, options, floors and totals of
 //! keyspaces and streams, cursors, sessions, recent writes, points of time, the directory, the end.
-//! An entry of the log has every replica note them, all as of the same offset; there they can be asked for.
-//! They read nothing from a disk. A digest of everything covers rows with their versions and
-//! records' places as well. What replicas may differ in is in none: the shard tree's own rows, and
-//! how far history is dropped.
+//! An entry of the log has every replica note them, all as of the same offset; there they can be
+//! asked for. They read nothing from a disk. A digest of everything covers rows with their versions
+//! and records' places as well. What replicas may differ in is in none: the shard tree's own rows,
+//! and how far history is dropped.
 
 use crate::machine::Machine;
 use crate::recent::{Extent, Recent};

@@ -49,15 +49,9 @@ pub enum Input {
     /// An embedded client has something to send, or is gone.
     LinkReady(ConnectionId),
     /// Packets for shards of this worker that came in elsewhere.
-    Packets {
-        from: ConnectionId,
-        bytes: Vec<u8>,
-    },
+    Packets { from: ConnectionId, bytes: Vec<u8> },
     /// Packets for a connection.
-    Send {
-        to: ConnectionId,
-        bytes: Vec<u8>,
-    },
+    Send { to: ConnectionId, bytes: Vec<u8> },
     /// Close a connection of this worker.
     Close(ConnectionId),
     /// Stop or go on reading from a connection of this worker.
@@ -65,37 +59,21 @@ pub enum Input {
     /// A connection of another worker is gone.
     Gone(ConnectionId),
     /// A disk thread ended a write.
-    Written {
-        shard: ShardId,
-        written: naust_log::Written,
-    },
+    Written { shard: ShardId, written: naust_log::Written },
     /// A background thread ended a zero-fill.
-    Extended {
-        shard: ShardId,
-        extended: naust_log::Extended,
-    },
+    Extended { shard: ShardId, extended: naust_log::Extended },
     /// A background thread ended a trim.
-    Trimmed {
-        shard: ShardId,
-        trimmed: naust_log::Trimmed,
-    },
+    Trimmed { shard: ShardId, trimmed: naust_log::Trimmed },
     /// The views thread folded something in.
     Progress(Progress),
     /// A shard was opened.
     Opened(Box<naust_node::open::ForWorker>),
     /// A shard could not be opened.
-    NotOpened {
-        shard: ShardId,
-        failure: Failure,
-        trouble: Option<Box<Trouble>>,
-    },
+    NotOpened { shard: ShardId, failure: Failure, trouble: Option<Box<Trouble>> },
     /// There is nothing of a shard here.
     NotHere(ShardId),
     /// The name of another node's address was looked up.
-    Resolved {
-        lookup: Lookup,
-        found: io::Result<Vec<SocketAddr>>,
-    },
+    Resolved { lookup: Lookup, found: io::Result<Vec<SocketAddr>> },
     /// A reads thread read frames for another replica.
     Fetched(naust_node::fetch::Fetched),
     /// A background thread read a part of a log again.
@@ -105,37 +83,24 @@ pub enum Input {
         seen: Result<naust_log::Scrubbed, naust_log::Fault>,
     },
     /// A background thread wrote frames over a damaged place, or could not.
-    Mended {
-        shard: ShardId,
-        at: Offset,
-        outcome: Result<naust_log::Mended, naust_log::MendError>,
-    },
+    Mended { shard: ShardId, at: Offset, outcome: Result<naust_log::Mended, naust_log::MendError> },
     /// A reads thread read frames for another replica's damaged place.
     Supplied(Supplied),
     /// A reads thread met damage.
-    Met {
-        shard: ShardId,
-        met: Met,
-    },
+    Met { shard: ShardId, met: Met },
     /// A step of a replica's way between nodes ended.
     Transferred(Box<Event<'static>>),
     /// The views of a shard failed.
-    Failed {
-        shard: ShardId,
-        cause: Cause,
-        failure: Failure,
-    },
+    Failed { shard: ShardId, cause: Cause, failure: Failure },
     /// Questions of a connection were answered.
-    Answered {
-        to: ConnectionId,
-        requests: u32,
-    },
+    Answered { to: ConnectionId, requests: u32 },
     /// All that a shard had folded in is on disk.
     Flushed(ShardId),
     /// The directory changed.
     Directory(DirectoryChange),
     /// A worker needs the directory as it is now.
     DirectoryAsked(DirectoryAsk),
+    /// A shard whose namespace is to be removed has ended.
     ShardClosed(ShardId),
     /// Finish what is under way and take nothing new.
     Drain,
@@ -551,14 +516,8 @@ impl Worker {
             Effect::Supply { shard, job } => {
                 self.give(&wiring.reads[worker], reads::Input::Supply { shard, job });
             }
-            Effect::AskDirectory(ask) => {
-                let owner = crate::wiring::owner(ShardId::DIRECTORY, wiring.workers.len());
-                self.give(&wiring.workers[owner], Input::DirectoryAsked(ask));
-            }
-            Effect::ShardClosed(shard) => {
-                let owner = crate::wiring::owner(ShardId::DIRECTORY, wiring.workers.len());
-                self.give(&wiring.workers[owner], Input::ShardClosed(shard));
-            }
+            Effect::AskDirectory(ask) => self.give(wiring.directory(), Input::DirectoryAsked(ask)),
+            Effect::ShardClosed(shard) => self.give(wiring.directory(), Input::ShardClosed(shard)),
             Effect::Report { shard, report } => {
                 wiring.counters.repairs.count(&report);
                 eprintln!("naust: shard {shard}: {report}");

@@ -173,8 +173,8 @@ pub enum Event<'a> {
     /// A worker is to be told once it knows the directory as it was at this moment, or later:
     /// answered by `DirectoryChange::Current`, unless the directory can't be asked now.
     DirectoryAsked(DirectoryAsk),
-    /// A replica on this node has folded the end of its namespace in, which is to be removed. Sent to
-    /// the worker of shard 0.
+    /// A replica on this node has folded the end of its namespace in, which is to be removed. Sent
+    /// to the worker of shard 0.
     ShardClosed(ShardId),
     /// Time passed; sent about every [`crate::TICK_MS`].
     Tick,

@@ -15,6 +15,7 @@
 //! what Raft appends of its own is staged before anything else;
 //! `under_way[i]` is the entry `first + i`; one write of the log is under way at most.
 
+mod end;
 mod interval;
 mod lag;
 mod mend;
@@ -37,10 +38,10 @@ use crate::peers::Peers;
 use crate::transfer::Adopt;
 use crate::views::Waiter;
 use crate::{ConnectionId, Effect, Now, answer, views};
+use end::End;
 use interval::Interval;
 use naust_consensus::{EntryKind, Replica, Role};
 use naust_log::{Extended, Fault, Log, Staged, Trimmed, Written};
-use naust_wire::control::Control;
 use naust_wire::frame::Kind;
 use naust_wire::limits::{BACKLOG_BYTES_MAX, UNAPPLIED_BYTES_MAX, UNAPPLIED_FRAMES_MAX};
 use naust_wire::options::NamespaceOptions;
@@ -120,10 +121,7 @@ pub(crate) struct Shard {
     counted_bytes: u64,
     /// The node ends, and nobody waits for what is not committed.
     is_given_up: bool,
-    /// Its namespace is to be removed: who leads it proposes its end.
-    pub(crate) is_closing: bool,
-    /// The term in which that was done here.
-    ended_in: Option<Term>,
+    pub(crate) end: End,
     /// It is on the node's list of shards to be driven.
     pub(crate) is_touched: bool,
     /// When it is to be looked at by the node's timers.
@@ -202,8 +200,7 @@ impl Shard {
             held: BTreeSet::new(),
             counted_bytes: 0,
             is_given_up: false,
-            is_closing: false,
-            ended_in: None,
+            end: End::default(),
             is_touched: false,
             timer_ms: None,
         }
@@ -325,9 +322,7 @@ impl Shard {
 
     /// What follows from everything that happened to the shard in this burst.
     pub(crate) fn drive(&mut self, now: Now, peers: &mut Peers, effects: &mut Vec<Effect>) {
-        if self.is_closing && !self.has_ended() {
-            self.stage_end(now);
-        }
+        self.drive_end(now, effects);
         self.propose();
         self.take_readies();
         self.ask_index();
@@ -349,23 +344,6 @@ impl Shard {
             effects.push(Effect::Extend { shard: self.id, extend });
         }
         self.note_space(now);
-    }
-
-    /// Whether the end of the namespace is folded in here.
-    pub(crate) fn has_ended(&self) -> bool {
-        self.applied.closed
-    }
-
-    /// The leader's own entry: the namespace ends here. Once a term is enough: what was staged in it
-    /// is committed, or cut when another one leads.
-    fn stage_end(&mut self, now: Now) {
-        if self.admit().is_err() || self.ended_in == Some(self.replica.term()) {
-            return;
-        }
-        self.ended_in = Some(self.replica.term());
-        let mut body = Vec::new();
-        Control::Close.encode(&mut body);
-        self.stage(Kind::Control, &body, Waiter::NOBODY, now);
     }
 
     /// A full disk is tried again in a while; one that took everything is not full.

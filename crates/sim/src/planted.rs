@@ -61,6 +61,7 @@ pub fn wanted(bug: Bug) -> Option<Wanted> {
         | Bug::ReadBehind
         | Bug::RemoveUnclosed
         | Bug::ServeClosed
+        | Bug::EndEarly
         | Bug::TryOnce => (3, Mode::Promised),
         // The second is not in the simulator, the first shows too seldom there.
         Bug::ReuseBeforeSync | Bug::DropWindow => return None,

@@ -49,7 +49,7 @@ pub struct Tally {
 }
 
 /// What many lives have to reach, or they prove little: marks and faults by name.
-const WANTED: [&str; 88] = [
+const WANTED: [&str; 89] = [
     "block that can't be read",
     "blocks of another place",
     "blocks that never arrived",
@@ -110,6 +110,7 @@ const WANTED: [&str; 88] = [
     "losses that interval durability allows",
     "namespace_exists",
     "namespace_not_found",
+    "namespaces that ended",
     "not_leader",
     "numbered control done",
     "offset_trimmed",

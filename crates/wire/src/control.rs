@@ -124,8 +124,8 @@ impl Control {
     /// what leaders propose and what changes nothing is not numbered.
     #[must_use]
     pub fn is_numbered(&self) -> bool {
-        // A release that does not know the later ones refuses them: numbered, they would be kept by the
-        // session on some replicas and not on others.
+        // A release that does not know the later ones refuses them: numbered, they would be kept by
+        // the session on some replicas and not on others.
         !matches!(
             self,
             Control::OpenSession { .. }

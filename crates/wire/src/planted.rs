@@ -70,6 +70,8 @@ pub enum Bug {
     RemoveUnclosed,
     /// `machine` goes on folding commits in behind the end of a namespace.
     ServeClosed,
+    /// `node` tells of the end of a namespace as soon as it is proposed.
+    EndEarly,
     /// `node` leaves out of a page of the raw log what it read in a second step.
     HalfPages,
     /// `node` counts reads of connections that are gone as waiting, for ever.
@@ -88,7 +90,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 37] = [
+    pub const ALL: [Bug; 38] = [
         Bug::AckBeforeSync,
         Bug::IgnoreFailedSync,
         Bug::ForgetNames,
@@ -119,6 +121,7 @@ impl Bug {
         Bug::NumberedTwice,
         Bug::RemoveUnclosed,
         Bug::ServeClosed,
+        Bug::EndEarly,
         Bug::HalfPages,
         Bug::CountGone,
         Bug::ReadBehind,

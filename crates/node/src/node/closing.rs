@@ -68,7 +68,7 @@ impl Node {
     ) {
         self.directory.closing.shards.entry(shard).or_default();
         if let Some(open) = self.shards.get_mut(&shard) {
-            open.is_closing = true;
+            open.end.is_wanted = true;
         }
         self.press(shard, effects);
         let has_directory = self.owns(ShardId::DIRECTORY);

@@ -232,6 +232,11 @@ impl Directory {
         self.absent.contains_key(&shard)
     }
 
+    /// Whether a shard was removed with its namespace: numbers are never used again.
+    pub(super) fn is_gone(&self, shard: ShardId) -> bool {
+        shard != ShardId::DIRECTORY && shard < self.next && !self.holders.contains_key(&shard)
+    }
+
     /// Whether a shard of this worker is damaged beyond what can be mended here.
     pub(super) fn is_corrupt(&self, shard: ShardId) -> bool {
         self.absent.get(&shard).is_some_and(Absent::is_corrupt)
@@ -301,7 +306,7 @@ impl Node {
         let mut shard = Box::new(Shard::new(opened, now));
         shard.set_pace(&self.config.pace);
         shard.set_durability(absent.options.durability);
-        shard.is_closing = self.directory.closing.contains(id);
+        shard.end.is_wanted = self.directory.closing.contains(id);
         if !shard.is_alone() {
             shard.keep_what_is_left(now);
         }

@@ -1,5 +1,5 @@
-//! No namespace goes before its shard is closed; and when it is gone nothing is done in it any more,
-//! and nothing of it read by who wants to know how it is now.
+//! No namespace goes before its shard is closed; and when it is gone nothing is done in it any
+//! more, and nothing of it read by who wants to know how it is now.
 //!
 //! What is acknowledged behind the end of a shard that is still there is for [`super::commits`].
 

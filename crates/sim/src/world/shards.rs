@@ -86,8 +86,13 @@ impl World {
             Ok(new) => {
                 self.tally.frames += new as u64;
                 let news = known.chronicle.from(end);
-                let leaders = news.filter(|entry| entry.header.kind == Kind::Empty).count();
-                self.tally.elections += leaders as u64;
+                for entry in news {
+                    match entry.header.kind {
+                        Kind::Empty => self.tally.elections += 1,
+                        Kind::Control if entry.is_end() => self.tally.mark("namespaces that ended"),
+                        _ => {}
+                    }
+                }
                 if shard == ShardId::DIRECTORY {
                     self.fold_directory();
                 }
