@@ -67,14 +67,20 @@ impl Node {
         effects: &mut Vec<Effect>,
     ) {
         self.directory.closing.shards.entry(shard).or_default();
+        let is_wanted = self.is_ended_here(shard);
         if let Some(open) = self.shards.get_mut(&shard) {
-            open.end.is_wanted = true;
+            open.end.is_wanted = is_wanted;
         }
         self.press(shard, effects);
         let has_directory = self.owns(ShardId::DIRECTORY);
         if let Some(told) = told.filter(|_| has_directory) {
             self.wait_for_removal(now, shard, told, effects);
         }
+    }
+
+    /// Whether this node may propose the end of a shard. One that ends itself proposes nothing.
+    pub(super) fn is_ended_here(&self, shard: ShardId) -> bool {
+        self.life == Life::Serving && self.directory.closing.contains(shard)
     }
 
     fn wait_for_removal(
@@ -128,6 +134,9 @@ impl Node {
     /// A shard is closed: whoever leads the directory has its namespace removed. The worker of
     /// shard 0 only.
     pub(super) fn shard_closed(&mut self, now: Now, shard: ShardId) {
+        if self.life != Life::Serving {
+            return;
+        }
         let Node { directory, shards, peers, touched, .. } = self;
         // It is gone, or that it is to go is not known here yet: then it is said again.
         let Some(removal) = directory.closing.shards.get_mut(&shard) else { return };
@@ -162,6 +171,7 @@ impl Node {
     /// The node ends: nobody waits here for a removal any more.
     pub(super) fn stop_closing(&mut self, effects: &mut Vec<Effect>) {
         self.give_up_closing(Now { monotonic_ms: u64::MAX, wall_ms: 0 }, effects);
+        self.shards.values_mut().for_each(|shard| shard.end.is_wanted = false);
     }
 }
 
@@ -171,4 +181,97 @@ fn unfinished(waiter: Waiter, effects: &mut Vec<Effect>) {
                   force it";
     let failure = Failure::new(Code::Interrupted, detail);
     replies::fail(waiter.connection, waiter.request, ShardId::DIRECTORY, failure, effects);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::DirectoryChange;
+    use crate::node::alone;
+    use crate::{Event, Node};
+    use naust_wire::options::NamespaceOptions;
+    use naust_wire::{RequestId, packet};
+
+    const SHOP: ShardId = ShardId(8);
+
+    /// A node with a directory and one more namespace.
+    fn node(effects: &mut Vec<Effect>) -> Node {
+        let (mut node, now) = (alone::node(), Now::default());
+        for shard in [ShardId::DIRECTORY, SHOP] {
+            node.directory.opens(shard, NamespaceOptions::default(), None, effects);
+            node.handle(now, Event::Opened(Box::new(alone::opened(shard))), effects);
+        }
+        node.flush(now, effects);
+        effects.clear();
+        node
+    }
+
+    fn closing(connection: u64) -> Event<'static> {
+        let (connection, request) = (ConnectionId(connection), RequestId(1));
+        let told = Told { waiter: Waiter { connection, request }, offset: naust_wire::Offset(70) };
+        Event::Directory(DirectoryChange::Closing { shard: SHOP, told: Some(told) })
+    }
+
+    /// How many packets were sent.
+    fn sent(effects: &mut Vec<Effect>) -> usize {
+        let mut count = 0;
+        for effect in effects.drain(..) {
+            let Effect::Send { bytes, .. } = effect else { continue };
+            let mut at = 0;
+            while let Ok(Some((_, length))) = packet::read(&bytes[at..]) {
+                (at, count) = (at + length, count + 1);
+            }
+        }
+        count
+    }
+
+    /// Why: who waits is a request under way, and those have a bound, an end, and are forgotten
+    /// with their connections.
+    #[test]
+    fn who_waits_for_a_removal_is_counted_told_and_forgotten() {
+        let (mut effects, now) = (Vec::new(), Now::default());
+        let mut node = node(&mut effects);
+        node.handle(now, closing(5), &mut effects);
+        assert_eq!(node.requests(), 0, "it is gone already");
+        for connection in [5, 6] {
+            node.connections.greet(ConnectionId(connection));
+            node.handle(now, closing(connection), &mut effects);
+        }
+        assert_eq!(node.requests(), 2);
+        node.handle(now, Event::Closed(ConnectionId(6)), &mut effects);
+        assert_eq!((node.requests(), sent(&mut effects)), (1, 0));
+        for _ in 1..REMOVAL_WAITERS_MAX {
+            node.handle(now, closing(5), &mut effects);
+        }
+        assert_eq!((node.requests(), sent(&mut effects)), (REMOVAL_WAITERS_MAX, 0));
+        node.handle(now, closing(5), &mut effects);
+        assert_eq!((node.requests(), sent(&mut effects)), (REMOVAL_WAITERS_MAX, 1));
+        let late = Now { monotonic_ms: REMOVAL_WAIT_MS, wall_ms: 0 };
+        node.handle(late, Event::Tick, &mut effects);
+        assert_eq!((node.requests(), sent(&mut effects)), (0, REMOVAL_WAITERS_MAX));
+    }
+
+    /// Why: a node that ended proposed what was to be done, waited for what it had proposed, and
+    /// for views that were gone to be flushed, until its time was up (seed 910000264).
+    #[test]
+    fn a_node_that_ends_removes_nothing_of_its_own_and_waits_for_nothing_that_is_removed() {
+        let (mut effects, now) = (Vec::new(), Now::default());
+        let mut node = node(&mut effects);
+        node.connections.greet(ConnectionId(5));
+        node.handle(now, closing(5), &mut effects);
+        node.handle(now, Event::Drain, &mut effects);
+        assert_eq!(sent(&mut effects), 1, "who waits is told that it goes on without him");
+        node.handle(now, closing(5), &mut effects);
+        node.handle(now, Event::ShardClosed(SHOP), &mut effects);
+        assert_eq!(sent(&mut effects), 1);
+        node.flush(now, &mut effects);
+        let is_write = |effect: &Effect| matches!(effect, Effect::Write { .. });
+        assert!(!effects.iter().any(is_write), "something was proposed");
+        node.handle(now, Event::Flushed(ShardId::DIRECTORY), &mut effects);
+        assert!(!effects.iter().any(|effect| matches!(effect, Effect::Drained)));
+        let (name, told) = ("shop".to_owned(), None);
+        let gone = DirectoryChange::Deleted { name, shard: SHOP, told };
+        node.handle(now, Event::Directory(gone), &mut effects);
+        assert!(effects.iter().any(|effect| matches!(effect, Effect::Drained)));
+    }
 }

@@ -180,6 +180,7 @@ impl Node {
         self.let_go(&mut shard, effects);
         self.leaving.insert(id, shard);
         self.remove_when_unused(id, effects);
+        self.flushed(id, effects);
     }
 
     /// The link to a node stands, or is lost.

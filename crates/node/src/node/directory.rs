@@ -306,7 +306,7 @@ impl Node {
         let mut shard = Box::new(Shard::new(opened, now));
         shard.set_pace(&self.config.pace);
         shard.set_durability(absent.options.durability);
-        shard.end.is_wanted = self.directory.closing.contains(id);
+        shard.end.is_wanted = self.is_ended_here(id);
         if !shard.is_alone() {
             shard.keep_what_is_left(now);
         }
@@ -532,6 +532,8 @@ impl Node {
         effects.push(Effect::Views { shard: id, job: views::Job::EndPolls });
         self.leaving.insert(id, shard);
         self.remove_when_unused(id, effects);
+        // It will not say that it has flushed.
+        self.flushed(id, effects);
     }
 
     /// A shard is not asked for anything any more.
