@@ -435,7 +435,7 @@ impl Shard {
         self.transfers.pace.write_ended(now.monotonic_ms);
         self.note_space(now);
         self.note_synced();
-        if is_refused {
+        if is_refused && !planted::has(Bug::ReleaseUnsaved) {
             // What it should have saved, a vote perhaps, goes with the write that is tried again.
             return Ok(());
         }

@@ -62,6 +62,7 @@ pub fn wanted(bug: Bug) -> Option<Wanted> {
         | Bug::RemoveUnclosed
         | Bug::ServeClosed
         | Bug::EndEarly
+        | Bug::ReleaseUnsaved
         | Bug::TryOnce => (3, Mode::Promised),
         // The second is not in the simulator, the first shows too seldom there.
         Bug::ReuseBeforeSync | Bug::DropWindow => return None,

@@ -70,6 +70,8 @@ pub enum Bug {
     RemoveUnclosed,
     /// `machine` goes on folding commits in behind the end of a namespace.
     ServeClosed,
+    /// `node` lets go what rests on a term or a vote that a full disk refused to save.
+    ReleaseUnsaved,
     /// `node` tells of the end of a namespace as soon as it is proposed.
     EndEarly,
     /// `node` leaves out of a page of the raw log what it read in a second step.
@@ -90,7 +92,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 38] = [
+    pub const ALL: [Bug; 39] = [
         Bug::AckBeforeSync,
         Bug::IgnoreFailedSync,
         Bug::ForgetNames,
@@ -121,6 +123,7 @@ impl Bug {
         Bug::NumberedTwice,
         Bug::RemoveUnclosed,
         Bug::ServeClosed,
+        Bug::ReleaseUnsaved,
         Bug::EndEarly,
         Bug::HalfPages,
         Bug::CountGone,
