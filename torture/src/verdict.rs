@@ -96,6 +96,7 @@ pub fn judge(
             chronicle,
             model: &model,
             requests: &requests,
+            removed: None,
             patience: record.now(),
             excuses,
         };

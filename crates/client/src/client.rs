@@ -192,10 +192,12 @@ impl Client {
         self.set(About::Directory, control, identity).await
     }
 
-    /// Removes a namespace and everything in it, exactly once.
+    /// Removes a namespace and everything in it, exactly once. First a quorum of its replicas
+    /// agrees on its end: nothing is acknowledged behind it, and nothing of it read.
     ///
     /// # Errors
-    /// `NamespaceNotFound`, `BadArgument` and the like.
+    /// `NamespaceNotFound`, `BadArgument` and the like. While there is no such quorum the removal
+    /// waits, whether somebody waits for it or not; it is *unknown* then when it will be done.
     pub async fn delete_namespace(&self, name: &str) -> Result<Offset, Error> {
         self.delete_namespace_as(name, Identity::Client).await
     }
@@ -206,6 +208,21 @@ impl Client {
     /// # Errors
     /// As [`Client::delete_namespace`], `SessionExpired` and `SequenceOutOfWindow`.
     pub async fn delete_namespace_as(
+        &self,
+        name: &str,
+        identity: Identity,
+    ) -> Result<Offset, Error> {
+        self.set(About::Directory, Control::CloseNamespace(name.to_owned()), identity).await
+    }
+
+    /// Removes a namespace at once, exactly once, without a quorum of its replicas: if most of them
+    /// are lost for good. Those that are left, and do not hear of it, may acknowledge writes until
+    /// they do, which are lost with the namespace.
+    ///
+    /// # Errors
+    /// `NamespaceNotFound`, `BadArgument` and the like; with an identity of one's own
+    /// `SessionExpired` and `SequenceOutOfWindow`.
+    pub async fn force_delete_namespace(
         &self,
         name: &str,
         identity: Identity,

@@ -111,6 +111,8 @@ struct State {
     name_history: Vec<BTreeMap<String, u64>>,
     next_file: u64,
     space: Option<u64>,
+    /// What is written over takes space of its own first.
+    copies: bool,
     weather: Option<Box<dyn Weather>>,
     counters: Counters,
     /// The machine has lost its power, or the process its life: nothing works any more.
@@ -149,6 +151,7 @@ impl SimDisk {
             name_history: Vec::new(),
             next_file: 0,
             space: None,
+            copies: false,
             weather: None,
             counters: Counters::default(),
             dead: false,
@@ -189,6 +192,7 @@ impl SimDisk {
             name_history: Vec::new(),
             next_file: old.next_file,
             space: old.space,
+            copies: old.copies,
             weather: old.weather.take(),
             counters: old.counters,
             dead: false,
@@ -208,6 +212,7 @@ impl SimDisk {
             name_history: std::mem::take(&mut old.name_history),
             next_file: old.next_file,
             space: old.space,
+            copies: old.copies,
             weather: old.weather.take(),
             counters: old.counters,
             dead: false,
@@ -230,6 +235,7 @@ impl SimDisk {
             name_history: Vec::new(),
             next_file: state.next_file,
             space: state.space,
+            copies: state.copies,
             weather: None,
             counters: Counters::default(),
             dead: false,
@@ -340,6 +346,12 @@ impl SimDisk {
     /// Bytes that files may take in all, in whole pages; `None`: without end.
     pub fn set_space(&self, bytes: Option<u64>) {
         self.state().space = bytes;
+    }
+
+    /// Whether bytes that are written over others need space, too, for a moment: as in a file
+    /// system that copies on write. So a full one refuses even superblocks.
+    pub fn set_copies(&self, copies: bool) {
+        self.state().copies = copies;
     }
 
     /// Bytes that files take now, in whole pages.
@@ -549,6 +561,7 @@ impl File for SimFile {
         let mut state = self.alive(Op::Write(bytes.len() as u64))?;
         state.counters.writes += 1;
         let room = state.space.map_or(u64::MAX, |space| space.saturating_sub(state.used()));
+        let copies = state.copies;
         let inode = self.inode(&mut state);
         let end = position + bytes.len() as u64;
         let refused: Vec<u64> = inode.refused_in(position, end).collect();
@@ -558,7 +571,10 @@ impl File for SimFile {
             return Err(io::Error::from_raw_os_error(5));
         }
         inode.refused.retain(|block| !refused.contains(block));
-        let fitting = inode.now.fitting(position, bytes.len() as u64, room);
+        let fitting = match copies {
+            true => room.min(bytes.len() as u64),
+            false => inode.now.fitting(position, bytes.len() as u64, room),
+        };
         let full = fitting < bytes.len() as u64;
         bytes.truncate(fitting as usize);
         inode.now.write(position, &bytes);

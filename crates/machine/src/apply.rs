@@ -20,6 +20,7 @@ use naust_wire::frame::{Frame, Header, Kind};
 use naust_wire::limits::{FRAME_HEADER_BYTES, RECENT_WRITES_LOG_BYTES, UNCHANGED_STEPS_MAX};
 use naust_wire::message::{Message, Refusal};
 use naust_wire::options::{KeyspaceOptions, StreamOptions};
+use naust_wire::planted::{self, Bug};
 use naust_wire::reply::Refused;
 use naust_wire::{Code, Numbers, Offset, SessionId};
 use std::ops::ControlFlow;
@@ -214,8 +215,18 @@ impl<T: Tables> Machine<T> {
         Ok(verdict)
     }
 
+    /// Why nothing can be done any more, if the namespace ended. Who asks again for what was done
+    /// before is answered by the session that remembers it.
+    pub(crate) fn closed(&self) -> Option<Refusal> {
+        let ended = self.state.closed.is_some() && !planted::has(Bug::ServeClosed);
+        ended.then(|| Refusal::new(Code::NamespaceNotFound, "the namespace was removed"))
+    }
+
     /// Does the commit, if it can be done.
     fn evaluate(&mut self, commit: &Commit<'_>, frame: &Frame<'_>) -> Result<Verdict, Fault> {
+        if let Some(refusal) = self.closed() {
+            return Ok(refusal.into());
+        }
         if commit.conditions_len() > 0
             && let Some(verdict) = self.conditions(commit)?
         {

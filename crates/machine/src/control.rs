@@ -22,15 +22,29 @@ impl<T: Tables> Machine<T> {
             Err(refusal) => return Ok(refusal.into()),
         };
         self.plan.clear(0);
+        let removes = match &control {
+            Control::CloseNamespace(name) => Some(name.clone()),
+            _ => None,
+        };
         let numbers = if planted::has(Bug::NumberedTwice) { Numbers::NONE } else { numbers };
         let verdict = self.once(&numbers, |machine| machine.carry_out(frame, control))?;
         Ok(match verdict {
-            Verdict::Committed { offset, .. } => Verdict::DoneBefore(offset),
+            Verdict::Committed { offset, .. } => {
+                // Who asks again whether a namespace is removed waits until it is.
+                let directory = &self.state.directory;
+                let still = removes.and_then(|name| directory.still_closes(&name, offset));
+                still.map_or(Verdict::DoneBefore(offset), Verdict::Directory)
+            }
             verdict => verdict,
         })
     }
 
     fn carry_out(&mut self, frame: &Frame<'_>, control: Control) -> Result<Verdict, Fault> {
+        // Sessions may end, and replicas be compared, until nobody has it any more.
+        let is_harmless = matches!(control, Control::CloseSession(_) | Control::NoteDigests);
+        if let Some(refusal) = self.closed().filter(|_| !is_harmless) {
+            return Ok(refusal.into());
+        }
         match control {
             Control::OpenSession { ttl_ms, nonce } => {
                 let id = SessionId::opened(frame.header.offset, nonce);
@@ -64,6 +78,25 @@ impl<T: Tables> Machine<T> {
             Control::DeleteNamespace(name) => {
                 let here = self.directory_only();
                 Ok(directory_verdict(here.and_then(|()| self.state.directory.delete(&name))))
+            }
+            Control::CloseNamespace(name) => {
+                let (here, at) = (self.directory_only(), self.state.mark.applied);
+                Ok(directory_verdict(here.and_then(|()| self.state.directory.close(&name, at))))
+            }
+            Control::ForgetNamespace(shard) => Ok(match self.directory_only() {
+                Ok(()) => {
+                    let gone = self.state.directory.forget(shard);
+                    gone.map_or(Verdict::Done, Verdict::Directory)
+                }
+                Err(refusal) => refusal.into(),
+            }),
+            Control::Close if self.shard == ShardId::DIRECTORY => {
+                Ok(Refusal::new(Code::BadArgument, "the directory has no end").into())
+            }
+            Control::Close => {
+                self.state.closed = Some(self.state.mark.applied);
+                self.rotation.closed_dirty = true;
+                Ok(Verdict::Done)
             }
             Control::SetNode { node, name, address } => {
                 let here = self.directory_only();

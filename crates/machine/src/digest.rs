@@ -1,11 +1,11 @@
 //! Numbers for what users can see, so that replicas and lives can be compared.
 //!
 //! Each view that is folded in memory has a digest of its own: names, options, floors and totals of
-//! keyspaces and streams, cursors, sessions, recent writes, points of time, the directory. An entry
-//! of the log has every replica note them, all as of the same offset; there they can be asked for.
-//! They read nothing from a disk. A digest of everything covers rows with their versions and
-//! records' places as well. What replicas may differ in is in none: the shard tree's own rows, and
-//! how far history is dropped.
+//! keyspaces and streams, cursors, sessions, recent writes, points of time, the directory, the end.
+//! An entry of the log has every replica note them, all as of the same offset; there they can be
+//! asked for. They read nothing from a disk. A digest of everything covers rows with their versions
+//! and records' places as well. What replicas may differ in is in none: the shard tree's own rows,
+//! and how far history is dropped.
 
 use crate::machine::Machine;
 use crate::recent::{Extent, Recent};
@@ -121,6 +121,7 @@ impl<T: Tables> Machine<T> {
         let directory = &state.directory;
         let mut namespaces = Digest::of(directory.iter().map(|(name, placed)| {
             let mut entry = placed.to_row();
+            entry.extend(placed.closing.map_or(0, |at| at.0).to_le_bytes());
             entry.extend_from_slice(name.as_bytes());
             entry
         }));
@@ -140,6 +141,7 @@ impl<T: Tables> Machine<T> {
             ("recent writes", self.digest_of_recent()),
             ("log time", points),
             ("configuration", Digest::of(state.configuration.as_deref())),
+            ("end", Digest::of(state.closed.map(|at| at.0.to_le_bytes()))),
             ("namespaces", namespaces),
             ("nodes", nodes),
         ]

@@ -5,11 +5,12 @@
 //! later is a matter of its own configuration. While no node has ever joined another there are no
 //! nodes here, and the one that made the cluster has everything.
 
-use crate::rows::{Damaged, Fields, put_bytes, put_u32, put_u64};
+use crate::rows::{Damaged, Fields, Key, put_bytes, put_u32, put_u64};
 use naust_wire::limits::{NAMESPACES_MAX, NODES_MAX, REPLICAS_DEFAULT};
 use naust_wire::message::Refusal;
 use naust_wire::options::{Durability, NamespaceOptions};
-use naust_wire::{Code, NodeId, ShardId};
+use naust_wire::planted::{self, Bug};
+use naust_wire::{Code, NodeId, Offset, ShardId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The namespace that always exists.
@@ -24,6 +25,8 @@ pub struct Placed {
     pub options: NamespaceOptions,
     /// The nodes whose replicas began it, ascending; empty: the node that made the cluster.
     pub replicas: Vec<NodeId>,
+    /// The entry that asked for its removal, which waits for its shard to be closed.
+    pub closing: Option<Offset>,
 }
 
 /// A node of the cluster.
@@ -44,6 +47,15 @@ pub enum Change {
         name: String,
         /// Where it lives, and its options.
         placed: Placed,
+    },
+    /// It is to be removed, as an entry at `at` asks: as soon as its shard is closed, it goes.
+    Closing {
+        /// Its name.
+        name: String,
+        /// The shard that it lives in.
+        shard: ShardId,
+        /// The entry that asks for it; there may be several.
+        at: Offset,
     },
     /// It is gone.
     Deleted {
@@ -77,7 +89,7 @@ pub struct Directory {
 impl Default for Directory {
     fn default() -> Directory {
         let (shard, options) = (ShardId(1), NamespaceOptions::default());
-        let placed = Placed { shard, options, replicas: Vec::new() };
+        let placed = Placed { shard, options, replicas: Vec::new(), closing: None };
         let namespaces = BTreeMap::from([(DEFAULT.to_owned(), placed)]);
         Directory {
             namespaces,
@@ -117,8 +129,11 @@ impl Directory {
         name: &str,
         options: NamespaceOptions,
     ) -> Result<Change, Refusal> {
-        if self.namespaces.contains_key(name) {
-            let detail = format!("the namespace {name:?} exists already");
+        if let Some(placed) = self.namespaces.get(name) {
+            let detail = match placed.closing {
+                None => format!("the namespace {name:?} exists already"),
+                Some(_) => format!("the namespace {name:?} is still being removed"),
+            };
             return Err(Refusal::new(Code::NamespaceExists, detail));
         }
         if self.namespaces.len() >= NAMESPACES_MAX || self.next == ShardId(u32::MAX) {
@@ -134,7 +149,7 @@ impl Directory {
             );
             return Err(Refusal::new(Code::OptionsConflict, detail));
         }
-        let placed = Placed { shard: self.next, options, replicas };
+        let placed = Placed { shard: self.next, options, replicas, closing: None };
         self.next = ShardId(self.next.0 + 1);
         self.namespaces.insert(name.to_owned(), placed.clone());
         self.dirty.insert(name.to_owned(), Some(placed.clone()));
@@ -191,28 +206,56 @@ impl Directory {
         Ok(Change::NodeRemoved(node))
     }
 
-    pub(crate) fn delete(&mut self, name: &str) -> Result<Change, Refusal> {
-        if name == DEFAULT {
-            let detail = format!("the namespace {DEFAULT:?} always exists");
-            return Err(Refusal::new(Code::BadArgument, detail));
+    /// A namespace is to be removed, as the entry at `at` asks, once its shard is closed.
+    pub(crate) fn close(&mut self, name: &str, at: Offset) -> Result<Change, Refusal> {
+        if planted::has(Bug::RemoveUnclosed) {
+            return self.delete(name);
         }
-        let Some(placed) = self.namespaces.remove(name) else {
-            let detail = format!("there is no namespace {name:?}");
-            return Err(Refusal::new(Code::NamespaceNotFound, detail));
-        };
+        let placed = removable(name, self.namespaces.get_mut(name))?;
+        if placed.closing.is_none() {
+            placed.closing = Some(at);
+            self.dirty.insert(name.to_owned(), Some(placed.clone()));
+        }
+        Ok(Change::Closing { name: name.to_owned(), shard: placed.shard, at })
+    }
+
+    /// Whether what the entry at `at` asked for, the removal of a namespace, is still to be done.
+    pub(crate) fn still_closes(&self, name: &str, at: Offset) -> Option<Change> {
+        let placed = self.namespaces.get(name)?;
+        let is_asked = placed.closing.is_some_and(|first| first <= at);
+        is_asked.then(|| Change::Closing { name: name.to_owned(), shard: placed.shard, at })
+    }
+
+    /// The namespace of a shard that is closed goes, if it is to be removed and is still there.
+    pub(crate) fn forget(&mut self, shard: ShardId) -> Option<Change> {
+        let closing = |placed: &Placed| placed.shard == shard && placed.closing.is_some();
+        let (name, _) = self.namespaces.iter().find(|(_, placed)| closing(placed))?;
+        let name = name.clone();
+        self.namespaces.remove(&name);
+        self.dirty.insert(name.clone(), None);
+        Some(Change::Deleted { name, shard })
+    }
+
+    /// A namespace goes at once, whether its shard is closed or not.
+    pub(crate) fn delete(&mut self, name: &str) -> Result<Change, Refusal> {
+        let shard = removable(name, self.namespaces.get_mut(name))?.shard;
+        self.namespaces.remove(name);
         self.dirty.insert(name.to_owned(), None);
-        Ok(Change::Deleted { name: name.to_owned(), shard: placed.shard })
+        Ok(Change::Deleted { name: name.to_owned(), shard })
     }
 
     /// For a rotation: hands over the rows to write (`None`: to remove). After this nothing is
     /// dirty.
     pub(crate) fn rotate<E>(
         &mut self,
-        mut write: impl FnMut(&str, Option<&[u8]>) -> Result<(), E>,
+        mut write: impl FnMut(Key<'_>, Option<&[u8]>) -> Result<(), E>,
     ) -> Result<(), E> {
         for (name, placed) in std::mem::take(&mut self.dirty) {
+            let closing = placed.as_ref().and_then(|placed| placed.closing);
+            let closing = closing.map(|at| at.0.to_le_bytes());
             let value = placed.map(|placed| placed.to_row());
-            write(&name, value.as_deref())?;
+            write(Key::Namespace(&name), value.as_deref())?;
+            write(Key::Closing(&name), closing.as_ref().map(|at| &at[..]))?;
         }
         Ok(())
     }
@@ -239,6 +282,14 @@ impl Directory {
         Ok(())
     }
 
+    /// As [`Directory::load`], for what is to be removed; after the namespaces.
+    pub(crate) fn load_closing(&mut self, name: &str, value: &[u8]) -> Result<(), Damaged> {
+        let mut fields = Fields::new(value, "closing");
+        let placed = self.namespaces.get_mut(name).ok_or(Damaged("closing"))?;
+        placed.closing = Some(fields.offset()?);
+        fields.end()
+    }
+
     /// As [`Directory::load`], for nodes.
     pub(crate) fn load_node(&mut self, node: NodeId, value: &[u8]) -> Result<(), Damaged> {
         self.nodes.insert(node, Member::read(value)?);
@@ -251,6 +302,17 @@ impl Directory {
         self.next = ShardId(fields.u32()?);
         fields.end()
     }
+}
+
+fn removable<'p>(name: &str, placed: Option<&'p mut Placed>) -> Result<&'p mut Placed, Refusal> {
+    if name == DEFAULT {
+        let detail = format!("the namespace {DEFAULT:?} always exists");
+        return Err(Refusal::new(Code::BadArgument, detail));
+    }
+    placed.ok_or_else(|| {
+        let detail = format!("there is no namespace {name:?}");
+        Refusal::new(Code::NamespaceNotFound, detail)
+    })
 }
 
 impl Placed {
@@ -283,7 +345,7 @@ impl Placed {
             replicas.push(NodeId(fields.u64()?));
         }
         let options = NamespaceOptions { history_ms, history_bytes, durability };
-        Ok(Placed { shard, options, replicas })
+        Ok(Placed { shard, options, replicas, closing: None })
     }
 }
 
@@ -321,13 +383,19 @@ mod tests {
         directory.delete("a").unwrap();
         directory.create("a", NamespaceOptions::default()).unwrap();
         assert_eq!(directory.get("a").unwrap().shard, ShardId(4));
+        directory.close("b", Offset(70)).unwrap();
         assert_eq!(directory.create("b", options).unwrap_err().code, Code::NamespaceExists);
         assert_eq!(directory.delete("c").unwrap_err().code, Code::NamespaceNotFound);
         assert_eq!(directory.delete(DEFAULT).unwrap_err().code, Code::BadArgument);
         let (mut loaded, mut next) = (Directory::default(), Vec::new());
         put_u32(&mut next, directory.next_shard().0);
         directory
-            .rotate(|name, value| loaded.load(name, value.expect("nothing is removed")))
+            .rotate(|key, value| match (key, value) {
+                (Key::Namespace(name), Some(value)) => loaded.load(name, value),
+                (Key::Closing(name), Some(value)) => loaded.load_closing(name, value),
+                (Key::Closing(_), None) => Ok(()),
+                row => panic!("nothing is removed: {row:?}"),
+            })
             .unwrap();
         directory
             .rotate_nodes(|node, value| loaded.load_node(node, value.expect("none is removed")))
@@ -335,6 +403,33 @@ mod tests {
         loaded.load_next(&next).unwrap();
         assert_eq!(loaded, directory);
         assert!(!directory.is_dirty());
+    }
+
+    /// Why: the name of what is acknowledged to elsewhere must not be taken before that has an end.
+    #[test]
+    fn a_namespace_goes_when_its_shard_is_closed_and_its_name_is_not_free_before() {
+        let mut directory = Directory::default();
+        let options = NamespaceOptions::default();
+        directory.create("a", options).unwrap();
+        let shard = directory.get("a").unwrap().shard;
+        assert_eq!(directory.forget(shard), None, "nobody wants it removed");
+        let closing = |at| Change::Closing { name: "a".to_owned(), shard, at: Offset(at) };
+        assert_eq!(directory.still_closes("a", Offset(70)), None);
+        for at in [70, 80] {
+            assert_eq!(directory.close("a", Offset(at)), Ok(closing(at)));
+            assert_eq!(directory.still_closes("a", Offset(at)), Some(closing(at)));
+        }
+        assert_eq!(directory.still_closes("a", Offset(60)), None, "that was another one");
+        let taken = directory.create("a", options).unwrap_err();
+        assert!(taken.detail.contains("still being removed"), "{}", taken.detail);
+        assert_eq!(directory.forget(ShardId(shard.0 + 1)), None);
+        let name = "a".to_owned();
+        assert_eq!(directory.forget(shard), Some(Change::Deleted { name, shard }));
+        assert_eq!(directory.forget(shard), None);
+        assert_eq!(directory.still_closes("a", Offset(80)), None);
+        directory.create("a", options).unwrap();
+        assert_eq!(directory.still_closes("a", Offset(80)), None, "it is another namespace");
+        assert_eq!(directory.close(DEFAULT, Offset(90)).unwrap_err().code, Code::BadArgument);
     }
 
     fn member(name: &str) -> Member {

@@ -147,6 +147,8 @@ pub(crate) struct State {
     pub(crate) points: TimePoints,
     pub(crate) directory: Directory,
     pub(crate) configuration: Option<Vec<u8>>,
+    /// The entry that closed the shard.
+    pub(crate) closed: Option<Offset>,
     /// The history floor.
     pub(crate) floor: Offset,
     /// Where the floor was looked at last.
@@ -179,6 +181,12 @@ impl<T: Tables> Machine<T> {
     #[must_use]
     pub fn directory(&self) -> &Directory {
         &self.state.directory
+    }
+
+    /// Whether the namespace ended: whatever lies behind that entry is refused.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.state.closed.is_some()
     }
 
     /// Sets how memory and log are spent, from now on.

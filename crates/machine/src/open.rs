@@ -88,7 +88,13 @@ impl Loaded {
             Key::Recent(_) if planted::has(Bug::ForgetRecent) => {}
             Key::Recent(number) => state.recent.load(number, value)?,
             Key::Configuration => state.configuration = Some(value.to_vec()),
+            Key::Closed => {
+                let mut fields = Fields::new(value, "closed");
+                state.closed = Some(fields.offset()?);
+                fields.end()?;
+            }
             Key::Namespace(name) => state.directory.load(name, value)?,
+            Key::Closing(name) => state.directory.load_closing(name, value)?,
             Key::Directory => state.directory.load_next(value)?,
             Key::Node(node) => state.directory.load_node(node, value)?,
         }

@@ -47,6 +47,8 @@ pub(crate) struct Rotation {
     /// Somebody asked for a rotation.
     wanted: bool,
     pub(crate) configuration_dirty: bool,
+    /// The shard was closed since then.
+    pub(crate) closed_dirty: bool,
     /// Commits that did nothing, since the last rotation.
     pub(crate) skipped: Vec<Offset>,
     /// Rows of such commits in the shard tree, by their last one, oldest first.
@@ -316,13 +318,16 @@ impl<T: Tables> Machine<T> {
             put(Key::Recent(number), None)?;
         }
         if state.directory.is_dirty() {
-            state.directory.rotate(|name, value| put(Key::Namespace(name), value))?;
+            state.directory.rotate(&mut put)?;
             let next = state.directory.next_shard().0.to_le_bytes();
             put(Key::Directory, Some(&next))?;
             state.directory.rotate_nodes(|node, value| put(Key::Node(node), value))?;
         }
         if std::mem::take(&mut rotation.configuration_dirty) {
             put(Key::Configuration, state.configuration.as_deref())?;
+        }
+        if let Some(closed) = state.closed.filter(|_| std::mem::take(&mut rotation.closed_dirty)) {
+            put(Key::Closed, Some(&closed.0.to_le_bytes()))?;
         }
         Ok(())
     }

@@ -55,6 +55,11 @@ pub enum Key<'a> {
     /// 14, node `u64`: a node of the cluster (shard 0 only). Value: name and address, each a length
     /// and UTF-8.
     Node(NodeId),
+    /// 15: the entry that closed the shard. Value: its offset `u64`.
+    Closed,
+    /// 16, name: a namespace that is to be removed (shard 0 only). Value: the offset of the entry
+    /// that asked for it `u64`.
+    Closing(&'a str),
 }
 
 impl<'a> Key<'a> {
@@ -75,6 +80,8 @@ impl<'a> Key<'a> {
             Key::Namespace(_) => 12,
             Key::Directory => 13,
             Key::Node(_) => 14,
+            Key::Closed => 15,
+            Key::Closing(_) => 16,
         }
     }
 
@@ -83,7 +90,8 @@ impl<'a> Key<'a> {
         out.clear();
         out.push(self.number());
         match self {
-            Key::History | Key::Unpersisted | Key::Configuration | Key::Directory => {}
+            Key::History | Key::Unpersisted | Key::Configuration | Key::Directory | Key::Closed => {
+            }
             Key::Keyspace(tree) => out.extend(tree.0.to_be_bytes()),
             Key::Stream(stream) => out.extend(stream.0.to_be_bytes()),
             Key::Chunk(stream, first) => {
@@ -101,7 +109,7 @@ impl<'a> Key<'a> {
                 out.extend(number.to_be_bytes());
             }
             Key::Recent(number) => out.extend(number.to_be_bytes()),
-            Key::Namespace(name) => out.extend(name.as_bytes()),
+            Key::Namespace(name) | Key::Closing(name) => out.extend(name.as_bytes()),
             Key::Node(node) => out.extend(node.0.to_be_bytes()),
         }
     }
@@ -135,6 +143,8 @@ impl<'a> Key<'a> {
             12 => Key::Namespace(fields.rest_text()?),
             13 => Key::Directory,
             14 => Key::Node(NodeId(fields.u64_be()?)),
+            15 => Key::Closed,
+            16 => Key::Closing(fields.rest_text()?),
             _ => return Err(Damaged("key")),
         };
         fields.end()?;
@@ -285,7 +295,7 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     /// One of each kind, such as an empty shard tree may begin with.
-    pub(crate) const KEYS: [Key<'static>; 14] = [
+    pub(crate) const KEYS: [Key<'static>; 16] = [
         Key::History,
         Key::Unpersisted,
         Key::Keyspace(TreeId(1)),
@@ -300,6 +310,8 @@ pub(crate) mod tests {
         Key::Namespace("default"),
         Key::Directory,
         Key::Node(NodeId(7)),
+        Key::Closed,
+        Key::Closing("default"),
     ];
 
     #[test]
@@ -309,7 +321,7 @@ pub(crate) mod tests {
             assert_eq!(bytes[0] as usize, i + 1);
             assert_eq!(Key::read(&bytes), Ok(*key));
         }
-        assert_eq!(Key::read(&[15]), Err(Damaged("key")));
+        assert_eq!(Key::read(&[17]), Err(Damaged("key")));
         assert_eq!(Key::read(&[1, 0]), Err(Damaged("key")));
     }
 

@@ -106,7 +106,7 @@ impl Story {
         match plain[0].trim_end_matches(';') {
             "commit" => self.commit(line),
             "session" | "close" | "keyspace" | "stream" | "floor" | "namespace"
-            | "drop-namespace" => self.control(&words),
+            | "drop-namespace" | "close-namespace" | "forget" | "end" => self.control(&words),
             "time" => {
                 self.log.time.0 += plain[1].parse::<u64>().unwrap();
                 String::new()
@@ -243,6 +243,9 @@ impl Story {
                 Control::CreateNamespace { name: name.into(), options }
             }
             ["drop-namespace", _] => Control::DeleteNamespace(name.into()),
+            ["close-namespace", _] => Control::CloseNamespace(name.into()),
+            ["forget", shard] => Control::ForgetNamespace(ShardId(shard.parse().unwrap())),
+            ["end"] => Control::Close,
             _ => panic!("no such control entry"),
         };
         let numbers = Numbers {
@@ -427,11 +430,16 @@ impl Story {
                 work(&mut self.machine, jobs.parse().unwrap());
                 self.marks()
             }
+            ["shard", number] => {
+                let shard = ShardId(number.parse().unwrap());
+                self.machine = open(MemTables::new(), shard, &self.log);
+                String::new()
+            }
             ["crash"] => {
                 let before = self.machine.digest().unwrap();
                 let log = self.log.trimmed(self.machine.persisted());
                 let tables = crash(&self.machine);
-                self.machine = open_with(tables, ShardId(0), &log, self.options);
+                self.machine = open_with(tables, self.machine.shard(), &log, self.options);
                 let same = self.machine.digest().unwrap() == before;
                 if same { "the same".into() } else { "DIFFERENT".into() }
             }

@@ -37,7 +37,9 @@ impl Catalog {
             DirectoryChange::Created { name, shard, .. } => {
                 state.namespaces.insert(name.clone(), *shard);
             }
-            DirectoryChange::Known { .. } | DirectoryChange::Current(_) => {}
+            DirectoryChange::Known { .. }
+            | DirectoryChange::Current(_)
+            | DirectoryChange::Closing { .. } => {}
             DirectoryChange::Deleted { name, shard, .. } => {
                 if state.namespaces.get(name) == Some(shard) {
                     state.namespaces.remove(name);

@@ -127,6 +127,12 @@ impl Wiring {
         &self.disks[(shard.0 as usize / self.workers.len()) % self.disks.len()]
     }
 
+    /// The worker of shard 0.
+    #[must_use]
+    pub fn directory(&self) -> &Queue<Input> {
+        &self.workers[owner(ShardId::DIRECTORY, self.workers.len())]
+    }
+
     /// The worker whose turn it is to get a connection.
     #[must_use]
     pub fn next_worker(&self) -> usize {

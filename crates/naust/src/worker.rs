@@ -100,6 +100,8 @@ pub enum Input {
     Directory(DirectoryChange),
     /// A worker needs the directory as it is now.
     DirectoryAsked(DirectoryAsk),
+    /// A shard whose namespace is to be removed has ended.
+    ShardClosed(ShardId),
     /// Finish what is under way and take nothing new.
     Drain,
 }
@@ -321,6 +323,7 @@ impl Worker {
                 self.wiring.tell_ready_if_open();
             }
             Input::DirectoryAsked(ask) => self.handle(Event::DirectoryAsked(ask)),
+            Input::ShardClosed(shard) => self.handle(Event::ShardClosed(shard)),
             Input::Drain => {
                 self.sockets.stop_listening();
                 self.handle(Event::Drain);
@@ -513,10 +516,8 @@ impl Worker {
             Effect::Supply { shard, job } => {
                 self.give(&wiring.reads[worker], reads::Input::Supply { shard, job });
             }
-            Effect::AskDirectory(ask) => {
-                let owner = crate::wiring::owner(ShardId::DIRECTORY, wiring.workers.len());
-                self.give(&wiring.workers[owner], Input::DirectoryAsked(ask));
-            }
+            Effect::AskDirectory(ask) => self.give(wiring.directory(), Input::DirectoryAsked(ask)),
+            Effect::ShardClosed(shard) => self.give(wiring.directory(), Input::ShardClosed(shard)),
             Effect::Report { shard, report } => {
                 wiring.counters.repairs.count(&report);
                 eprintln!("naust: shard {shard}: {report}");

@@ -58,6 +58,11 @@ impl Connections {
         self.all.get(&id).is_some_and(|connection| connection.requests > 0)
     }
 
+    /// Whether a connection is there, and has asked for something or said hello.
+    pub(crate) fn is_known(&self, id: ConnectionId) -> bool {
+        self.all.get(&id).is_some_and(|connection| !connection.is_gone)
+    }
+
     /// Whether a connection has said a good hello.
     pub(crate) fn is_greeted(&self, id: ConnectionId) -> bool {
         self.all.get(&id).is_some_and(|connection| connection.greeted)

@@ -185,6 +185,8 @@ pub enum Effect {
     },
     /// To the worker of shard 0, as `Event::DirectoryAsked`.
     AskDirectory(crate::event::DirectoryAsk),
+    /// To the worker of shard 0, as `Event::ShardClosed`.
+    ShardClosed(ShardId),
     /// Tell the operator, and count.
     Report {
         /// Of which shard.

@@ -173,6 +173,9 @@ pub enum Event<'a> {
     /// A worker is to be told once it knows the directory as it was at this moment, or later:
     /// answered by `DirectoryChange::Current`, unless the directory can't be asked now.
     DirectoryAsked(DirectoryAsk),
+    /// A replica on this node has folded the end of its namespace in, which is to be removed. Sent
+    /// to the worker of shard 0.
+    ShardClosed(ShardId),
     /// Time passed; sent about every [`crate::TICK_MS`].
     Tick,
     /// Take no new requests, finish what is under way, then say
@@ -206,6 +209,8 @@ pub struct Progress {
     /// Tables are to be written to disk once the log is synced up to here: then
     /// [`views::Job::Synced`](crate::views::Job::Synced).
     pub wants_synced: Option<Offset>,
+    /// The namespace has ended: what lies behind is refused, and so is whoever reads.
+    pub closed: bool,
 }
 
 /// What the views of a shard need of its old log.
@@ -255,6 +260,13 @@ pub enum DirectoryChange {
     },
     /// Everything was told that the directory held, as a quorum of it says, at this moment.
     Current(DirectoryAsk),
+    /// It is to be removed: as soon as its shard is closed, it goes.
+    Closing {
+        /// Its shard.
+        shard: ShardId,
+        /// Who wants it removed and is to be told when it is.
+        told: Option<Told>,
+    },
     /// It is gone; its shard is closed and its directory removed.
     Deleted {
         /// Its name.

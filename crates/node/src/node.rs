@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod alone;
 mod asks;
+mod closing;
 mod cluster;
 mod directory;
 mod failed;
@@ -232,8 +233,9 @@ impl Node {
                 self.connections.end(to, requests as usize, effects);
             }
             Event::Flushed(shard) => self.flushed(shard, effects),
-            Event::Directory(change) => self.directory_changed(change, effects),
+            Event::Directory(change) => self.directory_changed(now, change, effects),
             Event::DirectoryAsked(ask) => self.directory_asked(now, ask),
+            Event::ShardClosed(shard) => self.shard_closed(now, shard),
             Event::Tick => self.tick(now, effects),
             Event::Drain => self.drain(now, effects),
         }
@@ -350,6 +352,7 @@ impl Node {
         let shards = if leaves { &mut self.leaving } else { &mut self.shards };
         let Some(shard) = shards.get_mut(&id) else { return };
         let floors = if leaves { None } else { progress.floors.clone() };
+        let ends = progress.closed && !shard.has_ended();
         let (mut last, mut count) = (None, 0);
         shard.progress(progress, now, |waiter| {
             if last == Some(waiter.connection) {
@@ -376,6 +379,11 @@ impl Node {
             return self.remove_when_unused(id, effects);
         }
         Node::touch(&mut self.touched, shard);
+        if ends {
+            shard.end_polls();
+            effects.push(Effect::Views { shard: id, job: views::Job::EndPolls });
+            effects.push(Effect::ShardClosed(id));
+        }
         if let Some(floors) = floors {
             self.stage_floors(now, id, &floors);
         }
@@ -400,6 +408,7 @@ impl Node {
             let forgotten = self.shards.values_mut().map(|shard| shard.waiting.forget(from));
             let forgotten = forgotten.sum::<usize>()
                 + self.directory.forget(from)
+                + self.directory.closing.forget(from)
                 + self.forwarded.forget(from);
             let forgotten = if planted::has(Bug::CountGone) { 0 } else { forgotten };
             self.connections.end(from, forgotten, effects);
@@ -417,6 +426,7 @@ impl Node {
         self.tick_peers(now, effects);
         self.tick_repairs(now, effects);
         self.tick_scrub(now, effects);
+        self.give_up_closing(now, effects);
         while let Some((at, id)) = self.timers.first().copied()
             && at <= now.monotonic_ms
         {
@@ -434,6 +444,7 @@ impl Node {
         }
         self.life = Life::Draining;
         self.hand_over_all(now);
+        self.stop_closing(effects);
         for shard in self.shards.values_mut() {
             shard.end_polls();
             shard.stop_waiting_for_syncs();

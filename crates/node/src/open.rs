@@ -246,6 +246,7 @@ pub fn shard<T: Tables>(
         floors: None,
         ages: true,
         wants_synced: None,
+        closed: machine.is_closed(),
     };
     let segment_bytes = log.layout().segment_bytes();
     let for_views = ForViews { machine, segment_bytes, log: reader };

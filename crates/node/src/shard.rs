@@ -15,6 +15,7 @@
 //! what Raft appends of its own is staged before anything else;
 //! `under_way[i]` is the entry `first + i`; one write of the log is under way at most.
 
+mod end;
 mod interval;
 mod lag;
 mod mend;
@@ -37,6 +38,7 @@ use crate::peers::Peers;
 use crate::transfer::Adopt;
 use crate::views::Waiter;
 use crate::{ConnectionId, Effect, Now, answer, views};
+use end::End;
 use interval::Interval;
 use naust_consensus::{EntryKind, Replica, Role};
 use naust_log::{Extended, Fault, Log, Staged, Trimmed, Written};
@@ -119,6 +121,7 @@ pub(crate) struct Shard {
     counted_bytes: u64,
     /// The node ends, and nobody waits for what is not committed.
     is_given_up: bool,
+    pub(crate) end: End,
     /// It is on the node's list of shards to be driven.
     pub(crate) is_touched: bool,
     /// When it is to be looked at by the node's timers.
@@ -197,6 +200,7 @@ impl Shard {
             held: BTreeSet::new(),
             counted_bytes: 0,
             is_given_up: false,
+            end: End::default(),
             is_touched: false,
             timer_ms: None,
         }
@@ -318,6 +322,7 @@ impl Shard {
 
     /// What follows from everything that happened to the shard in this burst.
     pub(crate) fn drive(&mut self, now: Now, peers: &mut Peers, effects: &mut Vec<Effect>) {
+        self.drive_end(now, effects);
         self.propose();
         self.take_readies();
         self.ask_index();
@@ -430,7 +435,7 @@ impl Shard {
         self.transfers.pace.write_ended(now.monotonic_ms);
         self.note_space(now);
         self.note_synced();
-        if is_refused {
+        if is_refused && !planted::has(Bug::ReleaseUnsaved) {
             // What it should have saved, a vote perhaps, goes with the write that is tried again.
             return Ok(());
         }
@@ -536,13 +541,19 @@ impl Shard {
 
     /// Reads whose moment has come.
     fn answer_reads(&mut self, effects: &mut Vec<Effect>) {
-        let (applied, end) = (&self.applied, self.handed.1);
-        while let Some(asked) = self.waiting.next_due(applied.index, applied.next) {
+        let end = self.handed.1;
+        let Progress { index, next, applied, closed, .. } = self.applied;
+        while let Some(asked) = self.waiting.next_due(index, next) {
             if asked.question.is_some() {
                 self.asks.push(asked);
                 continue;
             }
-            if let Some(asked) = dispatch(self.id, asked, end, applied.applied, effects) {
+            if closed && !matches!(asked.read.query, Query::Digests { .. }) {
+                let gone = Failure::new(Code::NamespaceNotFound, "the namespace was removed");
+                self.refuse(&asked, gone, effects);
+                continue;
+            }
+            if let Some(asked) = dispatch(self.id, asked, end, applied, effects) {
                 self.waiting.wait_for_log(asked);
             }
         }

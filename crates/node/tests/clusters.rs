@@ -165,7 +165,7 @@ impl Cluster {
             // A namespace comes and goes, again and again.
             for _ in 0..words[1].parse().unwrap() {
                 self.at(id, "create c98 #1 passing");
-                self.at(id, "delete c98 #2 passing");
+                self.at(id, "force c98 #2 passing");
             }
             return String::new();
         }

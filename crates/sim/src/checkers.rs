@@ -18,6 +18,7 @@ pub mod numbered;
 pub mod pages;
 pub mod records;
 pub mod refusals;
+pub mod removal;
 pub mod replies;
 pub mod rows;
 pub mod transactions;
@@ -45,6 +46,8 @@ pub struct Case<'a> {
     pub requests: &'a [&'a Request],
     /// What was sent before this moment should have been answered.
     pub patience: Moment,
+    /// When it was first removed with its namespace, if that had to be closed.
+    pub removed: Option<Moment>,
     /// Which faults may excuse an error.
     pub excuses: Excuses,
 }
@@ -70,7 +73,7 @@ pub struct Excuses {
 pub type Checker = fn(&Case<'_>, &mut Vec<Violation>);
 
 /// All of them, by name.
-pub const ALL: [(&str, Checker); 14] = [
+pub const ALL: [(&str, Checker); 15] = [
     (commits::NAME, commits::check),
     (rows::NAME, rows::check),
     (described::NAME, described::check),
@@ -80,6 +83,7 @@ pub const ALL: [(&str, Checker); 14] = [
     (freshness::NAME, freshness::check),
     (frames::NAME, frames::check),
     (refusals::NAME, refusals::check),
+    (removal::NAME, removal::check),
     (replies::NAME, replies::check),
     (linearizable::NAME, linearizable::check),
     (backwards::NAME, backwards::check),

@@ -5,6 +5,7 @@
 //! sentence.
 
 use naust_wire::Offset;
+use naust_wire::control::Control;
 use naust_wire::frame::{self, Header, Kind};
 use naust_wire::limits::FRAME_HEADER_BYTES;
 use std::collections::BTreeMap;
@@ -19,6 +20,14 @@ pub struct Entry {
     pub crc: u32,
     /// Its body.
     pub body: Arc<[u8]>,
+}
+
+impl Entry {
+    /// Whether it is the end of a namespace.
+    #[must_use]
+    pub fn is_end(&self) -> bool {
+        self.header.kind == Kind::Control && Control::decode(&self.body) == Ok(Control::Close)
+    }
 }
 
 /// The committed frames of one shard.

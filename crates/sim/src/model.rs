@@ -60,8 +60,14 @@ pub struct Model {
     pub namespaces: BTreeMap<String, (ShardId, NamespaceOptions)>,
     /// The options of every shard that ever was a namespace. Shard 0 only.
     pub shards: BTreeMap<ShardId, NamespaceOptions>,
+    /// Shards of those that are to be removed, once they are closed. Shard 0 only.
+    pub closing: BTreeSet<ShardId>,
+    /// Shards of those that were removed whether they were closed or not. Shard 0 only.
+    pub forced: BTreeSet<ShardId>,
     /// Nodes and their names. Shard 0 only.
     pub nodes: BTreeMap<NodeId, String>,
+    /// The entry that closed the shard: nothing is done behind it.
+    pub closed: Option<Offset>,
     sessions: Sessions,
     next: Offset,
 }
@@ -105,6 +111,7 @@ impl Model {
             Admission::New => {}
         }
         let verdict = match self.guard(&commit, entry)? {
+            _ if self.closed.is_some() => Verdict::Failed(Code::NamespaceNotFound),
             Some(verdict) => verdict,
             None => match self.impossible(&commit, entry)? {
                 Some(code) => Verdict::Failed(code),
@@ -262,6 +269,10 @@ impl Model {
 
     fn carry_out(&mut self, entry: &Entry, control: Control) -> Verdict {
         let at = entry.header.offset;
+        let is_harmless = matches!(control, Control::CloseSession(_) | Control::NoteDigests);
+        if self.closed.is_some() && !is_harmless {
+            return Verdict::Failed(Code::NamespaceNotFound);
+        }
         match control {
             Control::OpenSession { ttl_ms, nonce } => {
                 let id = SessionId::opened(at, nonce);
@@ -305,10 +316,31 @@ impl Model {
                 Verdict::Done
             }
             Control::DeleteNamespace(name) => match self.namespaces.remove(&name) {
-                Some(_) => Verdict::Done,
+                Some((shard, _)) => {
+                    self.forced.insert(shard);
+                    Verdict::Done
+                }
                 None if name == DEFAULT => Verdict::Failed(Code::BadArgument),
                 None => Verdict::Failed(Code::NamespaceNotFound),
             },
+            Control::CloseNamespace(name) => match self.namespaces.get(&name) {
+                Some((shard, _)) => {
+                    self.closing.insert(*shard);
+                    Verdict::Done
+                }
+                None if name == DEFAULT => Verdict::Failed(Code::BadArgument),
+                None => Verdict::Failed(Code::NamespaceNotFound),
+            },
+            Control::ForgetNamespace(shard) => {
+                if self.closing.contains(&shard) {
+                    self.namespaces.retain(|_, (other, _)| *other != shard);
+                }
+                Verdict::Done
+            }
+            Control::Close => {
+                self.closed = Some(at);
+                Verdict::Done
+            }
             Control::SetNode { node, name, .. } => {
                 if self.nodes.iter().any(|(other, there)| *other != node && *there == name) {
                     return Verdict::Failed(Code::BadArgument);

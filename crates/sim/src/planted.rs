@@ -59,6 +59,10 @@ pub fn wanted(bug: Bug) -> Option<Wanted> {
         | Bug::DenyDeposed
         | Bug::ForgetTimes
         | Bug::ReadBehind
+        | Bug::RemoveUnclosed
+        | Bug::ServeClosed
+        | Bug::EndEarly
+        | Bug::ReleaseUnsaved
         | Bug::TryOnce => (3, Mode::Promised),
         // The second is not in the simulator, the first shows too seldom there.
         Bug::ReuseBeforeSync | Bug::DropWindow => return None,

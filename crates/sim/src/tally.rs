@@ -49,7 +49,7 @@ pub struct Tally {
 }
 
 /// What many lives have to reach, or they prove little: marks and faults by name.
-const WANTED: [&str; 88] = [
+const WANTED: [&str; 90] = [
     "block that can't be read",
     "blocks of another place",
     "blocks that never arrived",
@@ -103,6 +103,7 @@ const WANTED: [&str; 88] = [
     "flushes and compactions",
     "flushes and compactions without space",
     "frames fetched for other replicas",
+    "full disks that refuse what is written over",
     "interrupted",
     "journals that were replayed",
     "logs measured on disk",
@@ -110,6 +111,7 @@ const WANTED: [&str; 88] = [
     "losses that interval durability allows",
     "namespace_exists",
     "namespace_not_found",
+    "namespaces that ended",
     "not_leader",
     "numbered control done",
     "offset_trimmed",

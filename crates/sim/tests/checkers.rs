@@ -88,6 +88,7 @@ impl Story {
             chronicle: &chronicle,
             model: &model,
             requests: &self.requests.iter().collect::<Vec<_>>(),
+            removed: None,
             patience: Moment(0),
             excuses: Excuses::default(),
         };

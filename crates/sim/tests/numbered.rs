@@ -80,6 +80,7 @@ impl Story {
             chronicle: &chronicle,
             model: &model,
             requests: &self.requests.iter().collect::<Vec<_>>(),
+            removed: None,
             patience: Moment(0),
             excuses: Excuses::default(),
         };
@@ -123,7 +124,7 @@ fn what_is_sent_again_is_told_where_it_was_done() {
 fn a_refusal_stays_one() {
     let (mut story, session) = Story::new();
     let (first, second) = (numbers(session, 1), numbers(session, 2));
-    let gone = Control::DeleteNamespace("made".to_owned());
+    let gone = Control::CloseNamespace("made".to_owned());
     story.frame(&first, &gone);
     story.frame(&second, &made());
     story.frame(&first, &gone);

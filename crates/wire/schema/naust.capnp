@@ -55,13 +55,19 @@ struct Control {
     floors @7 :List(Floor);                  # proposed by the leader only
     createNamespace :group { namespace @8 :Text; namespaceOptions @9 :NamespaceOptions; }
     # shard 0 only
-    deleteNamespace @10 :Text;               # shard 0 only
+    deleteNamespace @10 :Text;               # at once, closed or not; shard 0 only
     setNode :group { node @11 :UInt64; nodeName @12 :Text; nodeAddress @13 :Text; }
     # a node joins, or has another address; shard 0 only
     removeNode @14 :UInt64;                  # shard 0 only
     numbered @15 :Numbered;                  # an entry of a session, done exactly once
     noteDigests @16 :Void;
     # each replica notes the digests of its views as of this entry; nothing else changes
+    closeNamespace @17 :Text;
+    # a namespace is to be removed, once its shard is closed; shard 0 only
+    close @18 :Void;
+    # a shard's last entry that has a meaning; proposed by its leader only
+    forgetNamespace @19 :UInt32;
+    # the shard of a namespace is closed: it goes; proposed by the leader of shard 0 only
   }
 }
 
@@ -200,6 +206,8 @@ struct Peer {
     renew @45 :UInt64;
     # the speaker's replica is damaged beyond use and closed: the leader is to send all of its own,
     # as it is when everything is committed that the speaker can ever have acknowledged
+    closed @46 :UInt32;
+    # said to the leader of shard 0: this shard, whose namespace is to be removed, is closed
   }
 
   struct File { name @0 :Text; bytes @1 :UInt64; }
@@ -254,6 +262,7 @@ struct Namespace {
   end @3 :UInt64;            # 0 if it is not known, here and of a replica
   replicas @4 :List(Replica);
   options @5 :NamespaceOptions;
+  closing @6 :Bool;          # it is being removed
 }
 struct Replica { node @0 :UInt64; voter @1 :Bool; end @2 :UInt64; }
 struct Node { id @0 :UInt64; name @1 :Text; address @2 :Text; up @3 :Bool; }

@@ -2,7 +2,7 @@
 //! body.
 
 use crate::code::Code;
-use crate::ids::{NodeId, Numbers, Offset, Sequence, SessionId};
+use crate::ids::{NodeId, Numbers, Offset, Sequence, SessionId, ShardId};
 use crate::limits::{
     COMMIT_BODY_BYTES_MAX, FLOORS_PER_CONTROL_MAX, NAME_BYTES_MAX, SESSION_TTL_MS_MAX,
     TEXT_BYTES_MAX,
@@ -29,8 +29,17 @@ pub enum Control {
     Floors(Vec<Floor>),
     /// Makes a namespace. Shard 0 only.
     CreateNamespace { name: String, options: NamespaceOptions },
-    /// Removes a namespace. Shard 0 only.
+    /// Removes a namespace at once. Its replicas may acknowledge writes until they hear of it, and
+    /// those are lost: for namespaces that can't be closed any more. Shard 0 only.
     DeleteNamespace(String),
+    /// A namespace is to be removed: as soon as its shard is closed, it goes. Shard 0 only.
+    CloseNamespace(String),
+    /// The namespace ends here: whatever lies behind is refused. Proposed by leaders only, refused
+    /// from clients; not in shard 0.
+    Close,
+    /// The shard of a namespace that is to be removed is closed: it goes. Proposed by the leader of
+    /// shard 0 only, refused from clients.
+    ForgetNamespace(ShardId),
     /// A node joins the cluster, or has another name or address. Shard 0 only.
     SetNode { node: NodeId, name: String, address: String },
     /// A node leaves the cluster for good. Shard 0 only.
@@ -91,7 +100,12 @@ impl Control {
                 name::check_namespace(name)?;
                 options.check()
             }
-            Control::DeleteNamespace(name) => name::check_namespace(name),
+            Control::DeleteNamespace(name) | Control::CloseNamespace(name) => {
+                name::check_namespace(name)
+            }
+            Control::ForgetNamespace(ShardId::DIRECTORY) => {
+                Err(Refusal::new(Code::BadArgument, "shard 0 holds no namespace"))
+            }
             Control::SetNode { node: NodeId(0), .. } | Control::RemoveNode(NodeId(0)) => {
                 Err(Refusal::new(Code::BadArgument, "there is no node zero"))
             }
@@ -99,7 +113,10 @@ impl Control {
                 name::check(name)?;
                 bounded("bytes in an address", address.len(), TEXT_BYTES_MAX)
             }
-            Control::RemoveNode(_) | Control::NoteDigests => Ok(()),
+            Control::RemoveNode(_)
+            | Control::NoteDigests
+            | Control::Close
+            | Control::ForgetNamespace(_) => Ok(()),
         }
     }
 
@@ -107,14 +124,16 @@ impl Control {
     /// what leaders propose and what changes nothing is not numbered.
     #[must_use]
     pub fn is_numbered(&self) -> bool {
-        // A release that does not know the last refuses it: numbered, it would be kept by the
-        // session on some replicas and not on others.
+        // A release that does not know the later ones refuses them: numbered, they would be kept by
+        // the session on some replicas and not on others.
         !matches!(
             self,
             Control::OpenSession { .. }
                 | Control::CloseSession(_)
                 | Control::Floors(_)
                 | Control::NoteDigests
+                | Control::Close
+                | Control::ForgetNamespace(_)
         )
     }
 
@@ -172,6 +191,9 @@ impl Control {
                 options.write(to.init_namespace_options());
             }
             Control::DeleteNamespace(name) => root.set_delete_namespace(name),
+            Control::CloseNamespace(name) => root.set_close_namespace(name),
+            Control::Close => root.set_close(()),
+            Control::ForgetNamespace(shard) => root.set_forget_namespace(shard.0),
             Control::SetNode { node, name, address } => {
                 let mut to = root.init_set_node();
                 to.set_node(node.0);
@@ -251,6 +273,9 @@ impl Control {
                 options: NamespaceOptions::read(from.get_namespace_options()?)?,
             },
             Which::DeleteNamespace(name) => Control::DeleteNamespace(text(name?, NAME_BYTES_MAX)?),
+            Which::CloseNamespace(name) => Control::CloseNamespace(text(name?, NAME_BYTES_MAX)?),
+            Which::Close(()) => Control::Close,
+            Which::ForgetNamespace(shard) => Control::ForgetNamespace(ShardId(shard)),
             Which::SetNode(from) => Control::SetNode {
                 node: NodeId(from.get_node()),
                 name: text(from.get_node_name()?, NAME_BYTES_MAX)?,

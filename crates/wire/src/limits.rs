@@ -196,6 +196,11 @@ pub const BACKLOG_BYTES_MAX: u64 = 512 * 1024 * 1024;
 pub const TABLE_JOBS_PER_SHARD_MAX: usize = 16;
 /// Milliseconds that a read waits for an offset that this replica has not folded in.
 pub const READ_OFFSET_WAIT_MS: u64 = 10_000;
+/// Milliseconds that the removal of a namespace waits for its replicas to agree on its end before
+/// who asked for it is told that this goes on without him.
+pub const REMOVAL_WAIT_MS: u64 = 4_000;
+/// Requests that wait for the removal of one namespace; further ones are told so at once.
+pub const REMOVAL_WAITERS_MAX: usize = 64;
 
 const _: () = {
     assert!(FRAME_HEADER_BYTES.is_multiple_of(FRAME_ALIGN));

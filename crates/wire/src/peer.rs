@@ -66,6 +66,8 @@ pub enum Said {
     /// This node's replica is damaged beyond use, and closed: the leader is to send all of its own.
     /// The number is that of this closing, unlike all others of this replica.
     Renew { number: u64 },
+    /// This shard, whose namespace is to be removed, is closed. Said to the leader of shard 0.
+    Closed(ShardId),
 }
 
 /// What a replica is made of: files of log and tables as they lie on a disk, and what is not in
@@ -209,6 +211,7 @@ impl Peer {
                     to.set_found_committed(*committed);
                 }
                 Said::Renew { number } => root.set_renew(*number),
+                Said::Closed(shard) => root.set_closed(shard.0),
             }
         });
     }
@@ -259,6 +262,7 @@ impl Peer {
                 committed: from.get_found_committed(),
             },
             Which::Renew(number) => Said::Renew { number },
+            Which::Closed(shard) => Said::Closed(ShardId(shard)),
         };
         Ok(Peer { from: NodeId(root.get_from()), to: NodeId(root.get_to()), said })
     }
@@ -396,6 +400,7 @@ mod tests {
             Said::Seek { from: Offset(23), to: Offset(24) },
             Said::Found { from: Offset(25), committed: true },
             Said::Renew { number: 27 },
+            Said::Closed(ShardId(28)),
         ]
     }
 
@@ -423,7 +428,7 @@ mod tests {
         }
 
         #[test]
-        fn a_garbled_head_is_answered(at in 0usize..200, to: u8, which in 0usize..13) {
+        fn a_garbled_head_is_answered(at in 0usize..200, to: u8, which in 0usize..14) {
             let peer = Peer { from: NodeId(1), to: NodeId(2), said: all().remove(which) };
             let mut out = Vec::new();
             write(ShardId(0), &peer, &mut out);

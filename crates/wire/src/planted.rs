@@ -66,6 +66,14 @@ pub enum Bug {
     ForgetTimes,
     /// `machine` carries out again what a session numbered in the directory.
     NumberedTwice,
+    /// `machine` removes a namespace whose shard is not closed.
+    RemoveUnclosed,
+    /// `machine` goes on folding commits in behind the end of a namespace.
+    ServeClosed,
+    /// `node` lets go what rests on a term or a vote that a full disk refused to save.
+    ReleaseUnsaved,
+    /// `node` tells of the end of a namespace as soon as it is proposed.
+    EndEarly,
     /// `node` leaves out of a page of the raw log what it read in a second step.
     HalfPages,
     /// `node` counts reads of connections that are gone as waiting, for ever.
@@ -84,7 +92,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 35] = [
+    pub const ALL: [Bug; 39] = [
         Bug::AckBeforeSync,
         Bug::IgnoreFailedSync,
         Bug::ForgetNames,
@@ -113,6 +121,10 @@ impl Bug {
         Bug::StreamGap,
         Bug::ForgetTimes,
         Bug::NumberedTwice,
+        Bug::RemoveUnclosed,
+        Bug::ServeClosed,
+        Bug::ReleaseUnsaved,
+        Bug::EndEarly,
         Bug::HalfPages,
         Bug::CountGone,
         Bug::ReadBehind,

@@ -153,6 +153,8 @@ pub struct Namespace {
     pub replicas: Vec<Replica>,
     /// Its options.
     pub options: NamespaceOptions,
+    /// It is being removed: it goes as soon as its shard is closed.
+    pub closing: bool,
 }
 
 /// A node's copy of a shard.

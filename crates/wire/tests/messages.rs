@@ -310,6 +310,8 @@ fn controls_that_make_no_sense_are_refused() {
             Code::BadName,
         ),
         (Control::DeleteNamespace("n".repeat(NAME_BYTES_MAX + 1)), Code::BadName),
+        (Control::CloseNamespace(bad()), Code::BadName),
+        (Control::ForgetNamespace(ShardId::DIRECTORY), Code::BadArgument),
     ] {
         assert_eq!(control.check().unwrap_err().code, code, "{control:?}");
         let refusal = Control::decode(&body(|out| control.encode(out))).unwrap_err();

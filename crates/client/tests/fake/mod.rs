@@ -240,6 +240,7 @@ impl Fake {
                 end: Some(Offset(self.shards[shard].next)),
             }],
             options: NamespaceOptions::default(),
+            closing: false,
         };
         let mut rest = self.namespaces.range(listing.from.clone()..);
         let limit = if listing.limit == 0 { PAGE } else { listing.limit as usize };
@@ -260,13 +261,15 @@ impl Fake {
                 self.add_namespace(&name);
                 Ok(Reply::Done(Offset::FIRST))
             }
-            Control::DeleteNamespace(name) => match self.namespaces.remove(&name) {
-                Some(shard) => {
-                    self.shards.remove(&shard);
-                    Ok(Reply::Done(Offset::FIRST))
+            Control::DeleteNamespace(name) | Control::CloseNamespace(name) => {
+                match self.namespaces.remove(&name) {
+                    Some(shard) => {
+                        self.shards.remove(&shard);
+                        Ok(Reply::Done(Offset::FIRST))
+                    }
+                    None => Err(Failure::new(Code::NamespaceNotFound, format!("no {name:?}"))),
                 }
-                None => Err(Failure::new(Code::NamespaceNotFound, format!("no {name:?}"))),
-            },
+            }
             _ => Err(Failure::new(Code::BadArgument, "not for the directory")),
         }
     }

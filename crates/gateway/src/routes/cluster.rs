@@ -55,10 +55,14 @@ pub async fn create(state: &State, mut request: Request) -> Answer {
 }
 
 /// `DELETE /v1/namespaces/NS`
-pub async fn delete(state: &State, name: &str, request: Request) -> Answer {
+pub async fn delete(state: &State, name: &str, mut request: Request) -> Answer {
     let identity = identity_of(request.identity()?);
+    let force = request.query.flag("force")?;
     request.query.finish()?;
-    let offset = state.client.delete_namespace_as(name, identity).await?;
+    let offset = match force {
+        true => state.client.force_delete_namespace(name, identity).await?,
+        false => state.client.delete_namespace_as(name, identity).await?,
+    };
     Ok(respond(StatusCode::OK, &json!({ "offset": offset.0 })))
 }
 
@@ -108,6 +112,9 @@ fn describe(namespace: &Namespace, name: &impl Fn(NodeId) -> Value) -> Value {
     if let Durability::IntervalMs(ms) = namespace.options.durability {
         told["interval_ms"] = ms.into();
     }
+    if namespace.closing {
+        told["closing"] = true.into();
+    }
     told
 }
 
@@ -138,6 +145,7 @@ mod tests {
             end: None,
             replicas: vec![replica(1, Some(Offset::FIRST)), replica(2, None)],
             options: NamespaceOptions::default(),
+            closing: false,
         };
         let told = describe(&namespace, &|id| name_of(&[], id));
         assert_eq!(told["end"], Value::Null);

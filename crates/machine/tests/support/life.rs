@@ -180,7 +180,7 @@ impl<F: Fixture> Life<F> {
     fn control(&mut self) -> Control {
         let max = |random: &mut Random, bound| random.below(2) * (1 + random.below(bound));
         let random = &mut self.random;
-        match random.below(11) {
+        match random.below(14) {
             // An id that came back, or that lives.
             0 if !self.clients.is_empty() => {
                 let at = random.below(self.clients.len() as u64) as usize;
@@ -236,6 +236,9 @@ impl<F: Fixture> Life<F> {
                 address: format!("a{}", random.below(3)),
             },
             9 => Control::RemoveNode(NodeId(1 + random.below(3))),
+            10 => Control::CloseNamespace(format!("n{}", random.below(8))),
+            11 => Control::ForgetNamespace(ShardId(2 + random.below(30) as u32)),
+            12 => Control::Close,
             _ => Control::NoteDigests,
         }
     }

@@ -113,7 +113,19 @@ impl Plain {
         let before = |at: Offset| at != frame.header.offset;
         match outcome {
             Outcome::Committed { offset, .. } => Outcome::Done(offset),
-            Outcome::Directory(offset, _) if before(offset) => Outcome::Done(offset),
+            Outcome::Directory(offset, change) if before(offset) => match change {
+                // Still under way?
+                Change::Closing { name, shard, at } => {
+                    match self.namespaces.get(&name).filter(|placed| placed.shard == shard) {
+                        Some(_) => {
+                            let now = frame.header.offset;
+                            Outcome::Directory(now, Change::Closing { name, shard, at })
+                        }
+                        None => Outcome::Done(offset),
+                    }
+                }
+                _ => Outcome::Done(offset),
+            },
             outcome => outcome,
         }
     }
@@ -348,6 +360,27 @@ impl Plain {
                 }
                 None => failed(Code::NamespaceNotFound),
             },
+            Control::CloseNamespace(name) => match self.namespaces.get_mut(&name) {
+                Some(placed) => {
+                    placed.closing.get_or_insert(at);
+                    let shard = placed.shard;
+                    Outcome::Directory(at, Change::Closing { name, shard, at })
+                }
+                None => failed(Code::NamespaceNotFound),
+            },
+            Control::ForgetNamespace(shard) => {
+                let closed = |placed: &Placed| placed.shard == shard && placed.closing.is_some();
+                match self.namespaces.iter().find(|(_, placed)| closed(placed)) {
+                    Some((name, _)) => {
+                        let name = name.clone();
+                        self.namespaces.remove(&name);
+                        Outcome::Directory(at, Change::Deleted { name, shard })
+                    }
+                    None => Outcome::Done(at),
+                }
+            }
+            // The life is that of shard 0, which has no end.
+            Control::Close => failed(Code::BadArgument),
             Control::SetNode { node, name, address } => {
                 let is_taken = |(id, there): (&NodeId, &Member)| *id != node && there.name == name;
                 if self.nodes.iter().any(is_taken) {
@@ -382,7 +415,8 @@ impl Plain {
         // Few nodes come and go in these lives, so that all of them hold every namespace.
         let replicas: Vec<NodeId> = self.nodes.keys().copied().collect();
         assert!(replicas.len() <= REPLICAS_DEFAULT, "the model knows no choice");
-        let placed = Placed { shard: ShardId(1 + self.shards), options, replicas };
+        let shard = ShardId(1 + self.shards);
+        let placed = Placed { shard, options, replicas, closing: None };
         self.namespaces.insert(name.clone(), placed.clone());
         Outcome::Directory(at, Change::Created { name, placed })
     }

@@ -278,7 +278,7 @@ pub fn print(
     namespace: &Namespace,
     nodes: &[Node],
 ) -> anyhow::Result<()> {
-    let Namespace { name, shard, end, leader, replicas, options } = namespace;
+    let Namespace { name, shard, end, leader, replicas, options, closing } = namespace;
     let interval_ms = match options.durability {
         Durability::Quorum => None,
         Durability::IntervalMs(ms) => Some(ms),
@@ -304,6 +304,9 @@ pub fn print(
         if let Some(ms) = interval_ms {
             told["interval_ms"] = ms.into();
         }
+        if *closing {
+            told["closing"] = true.into();
+        }
         return out.json(&told);
     }
     let replicas: Vec<String> = replicas
@@ -320,7 +323,8 @@ pub fn print(
     let replicas = replicas.join(", ");
     let end = end.map_or_else(|| "unknown".to_owned(), |end| end.to_string());
     let synced = interval_ms.map_or_else(String::new, |ms| format!(", synced within {ms} ms"));
+    let closing = if *closing { ", being removed" } else { "" };
     out.line(&format!(
-        "namespace {name} shard {shard} end {end} leader {leader} on {replicas}{synced}"
+        "namespace {name} shard {shard} end {end} leader {leader} on {replicas}{synced}{closing}"
     ))
 }

@@ -59,6 +59,10 @@ enum What {
     Delete {
         /// Its name.
         name: String,
+        /// At once, without a quorum of its replicas: if most of them are lost for good. What those
+        /// that are left acknowledge until they hear of it is lost.
+        #[arg(long)]
+        force: bool,
     },
 }
 
@@ -77,8 +81,14 @@ impl Command {
                 let namespace = client.namespace(&name);
                 describe(&namespace, &mut out, self.at.json, from, limit).await
             }
-            What::Delete { name } => {
-                done(&mut out, self.at.json, client.delete_namespace(&name).await?)
+            What::Delete { name, force } => {
+                let offset = match force {
+                    true => {
+                        client.force_delete_namespace(&name, naust_client::Identity::Client).await?
+                    }
+                    false => client.delete_namespace(&name).await?,
+                };
+                done(&mut out, self.at.json, offset)
             }
         }
     }

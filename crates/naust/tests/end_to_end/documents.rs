@@ -136,6 +136,8 @@ const MET: &[(&str, u64, &str, &str)] = limits! {
     LOG_READ_BYTES_MAX "bytes" "too_large",
     WAIT_MS_MAX "ms" "bad_argument",
     READ_OFFSET_WAIT_MS "ms" "unavailable",
+    REMOVAL_WAIT_MS "ms" "interrupted",
+    REMOVAL_WAITERS_MAX "" "interrupted",
     SESSIONS_PER_SHARD_MAX "" "session_expired",
     SESSION_WINDOW_MAX "" "sequence_out_of_window",
     SESSION_TTL_MS_DEFAULT "ms" "session_expired",

@@ -31,6 +31,7 @@ mod interval;
 mod intruders;
 mod kills;
 mod ledger;
+mod removals;
 mod rot;
 mod signals;
 mod transcript;

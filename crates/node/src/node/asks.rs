@@ -211,6 +211,7 @@ impl Node {
             end,
             replicas: replicas.unwrap_or_default(),
             options: *options,
+            closing: self.directory.closing.contains(id),
         }
     }
 

@@ -17,7 +17,7 @@ use naust_wire::reply::Failure;
 use naust_wire::{Code, Index, NodeId, ShardId};
 
 /// Milliseconds between two looks at who is to have replicas.
-const PLACE_MS: u64 = 250;
+pub(super) const PLACE_MS: u64 = 250;
 /// Frames that a learner may lack when it is made a voter.
 const CAUGHT_UP_FRAMES: u64 = 1024;
 impl Node {
@@ -117,6 +117,14 @@ impl Node {
                     Node::touch(&mut self.touched, shard);
                 }
             }
+            Said::Closed(shard) => {
+                let leads = self.shards.get(&ShardId::DIRECTORY).is_some_and(|directory| {
+                    packet.shard == directory.id && directory.replica.may_propose()
+                });
+                if leads {
+                    self.shard_closed(now, shard);
+                }
+            }
             Said::Sleep { term, index } => {
                 if let Some(shard) = self.shards.get_mut(&packet.shard) {
                     shard.told_to_sleep(peer.from, term, index);
@@ -172,6 +180,7 @@ impl Node {
         self.let_go(&mut shard, effects);
         self.leaving.insert(id, shard);
         self.remove_when_unused(id, effects);
+        self.flushed(id, effects);
     }
 
     /// The link to a node stands, or is lost.
@@ -237,6 +246,7 @@ impl Node {
             self.place_at_ms = now.monotonic_ms + PLACE_MS;
             self.place(now, effects);
             self.part(effects);
+            self.press_closing(effects);
         }
     }
 

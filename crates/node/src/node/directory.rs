@@ -1,6 +1,7 @@
 //! What this worker knows of the namespaces, and which of its own shards are not there yet.
 
 use super::Node;
+use super::closing::Closing;
 use super::repair::Repair;
 use crate::event::{ALWAYS, DirectoryChange, Told};
 use crate::open::ForWorker;
@@ -26,6 +27,8 @@ const RETRY_MS: u64 = 1000;
 pub(super) struct Directory {
     names: BTreeMap<String, (ShardId, NamespaceOptions)>,
     nodes: BTreeMap<NodeId, Member>,
+    /// Those that are to be removed.
+    pub(super) closing: Closing,
     /// Where the shards began that are not this worker's, or of which there is nothing here.
     holders: FxHashMap<ShardId, Vec<NodeId>>,
     /// Numbers below were given away to namespaces; zero: that is not known yet.
@@ -229,6 +232,16 @@ impl Directory {
         self.absent.contains_key(&shard)
     }
 
+    /// Whether a shard was removed with its namespace: numbers are never used again.
+    pub(super) fn is_gone(&self, shard: ShardId) -> bool {
+        shard != ShardId::DIRECTORY && shard < self.next && !self.holders.contains_key(&shard)
+    }
+
+    /// Whether a shard of this worker is damaged beyond what can be mended here.
+    pub(super) fn is_corrupt(&self, shard: ShardId) -> bool {
+        self.absent.get(&shard).is_some_and(Absent::is_corrupt)
+    }
+
     /// Whether anybody waits for a shard that is being opened.
     pub(super) fn has_waiting(&self) -> bool {
         self.absent.values().any(|absent| !absent.waiting.is_empty())
@@ -293,6 +306,7 @@ impl Node {
         let mut shard = Box::new(Shard::new(opened, now));
         shard.set_pace(&self.config.pace);
         shard.set_durability(absent.options.durability);
+        shard.end.is_wanted = self.is_ended_here(id);
         if !shard.is_alone() {
             shard.keep_what_is_left(now);
         }
@@ -373,7 +387,7 @@ impl Node {
     }
 
     /// Answers who waited for a shard. Who made it was counted as a request of shard 0.
-    fn tell(
+    pub(super) fn tell(
         &mut self,
         waiter: Waiter,
         told: Option<Told>,
@@ -388,7 +402,12 @@ impl Node {
         }
     }
 
-    pub(super) fn directory_changed(&mut self, change: DirectoryChange, effects: &mut Vec<Effect>) {
+    pub(super) fn directory_changed(
+        &mut self,
+        now: Now,
+        change: DirectoryChange,
+        effects: &mut Vec<Effect>,
+    ) {
         match change {
             DirectoryChange::Created { name, shard, options, replicas, told } => {
                 let leads_first = self.leads_first(&name, shard, &replicas);
@@ -425,7 +444,9 @@ impl Node {
                 self.directory.current_ms = self.directory.current_ms.max(Some(ask.asked_ms));
             }
             DirectoryChange::Current(_) => {}
+            DirectoryChange::Closing { shard, told } => self.closes(now, shard, told, effects),
             DirectoryChange::Deleted { name, shard, told } => {
+                self.closed_for_good(shard, effects);
                 self.directory.names.remove(&name);
                 self.directory.holders.remove(&shard);
                 self.directory.invited.remove(&shard);
@@ -511,6 +532,8 @@ impl Node {
         effects.push(Effect::Views { shard: id, job: views::Job::EndPolls });
         self.leaving.insert(id, shard);
         self.remove_when_unused(id, effects);
+        // It will not say that it has flushed.
+        self.flushed(id, effects);
     }
 
     /// A shard is not asked for anything any more.

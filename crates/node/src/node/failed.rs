@@ -69,5 +69,6 @@ impl Node {
         self.let_go(&mut shard, effects);
         self.leaving.insert(id, shard);
         self.remove_when_unused(id, effects);
+        self.flushed(id, effects);
     }
 }

@@ -212,6 +212,11 @@ impl Node {
         packet: &Packet<'_>,
         effects: &mut Vec<Effect>,
     ) -> Result<(), Failure> {
+        if self.directory.is_gone(packet.shard) {
+            // Who would be asked instead may not have heard of it yet, or ask this one in turn.
+            let detail = format!("the namespace in shard {} was removed", packet.shard);
+            return Err(Failure::new(Code::NamespaceNotFound, detail));
+        }
         let is_in_repair = self.directory.is_in_repair(packet.shard);
         if (is_in_repair || !self.directory.is_absent(packet.shard))
             && let Some(node) = self.elsewhere(now, packet.shard, self.peers.of(from))
@@ -271,10 +276,12 @@ fn check_control(control: &Control, shard: ShardId) -> Result<(), Failure> {
         }
         Control::CreateNamespace { .. }
         | Control::DeleteNamespace(_)
+        | Control::CloseNamespace(_)
         | Control::SetNode { .. }
         | Control::RemoveNode(_) => true,
-        Control::Floors(_) => {
-            return Err(Failure::new(Code::BadArgument, "floors are the leader's to propose"));
+        Control::Floors(_) | Control::Close | Control::ForgetNamespace(_) => {
+            let detail = "floors and the ends of namespaces are the leader's to propose";
+            return Err(Failure::new(Code::BadArgument, detail));
         }
         _ => false,
     };

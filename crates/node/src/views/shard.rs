@@ -132,15 +132,20 @@ impl<T: Tables> Shard<T> {
             );
             let (last, others): (Vec<_>, Vec<_>) =
                 self.machine.directory().iter().partition(|(name, _)| *name == ALWAYS);
-            outputs.extend(others.into_iter().chain(last).map(|(name, placed)| {
-                Output::Directory(DirectoryChange::Created {
+            for (name, placed) in others.into_iter().chain(last) {
+                // Before anything is written to it here.
+                if placed.closing.is_some() {
+                    let closing = DirectoryChange::Closing { shard: placed.shard, told: None };
+                    outputs.push(Output::Directory(closing));
+                }
+                outputs.push(Output::Directory(DirectoryChange::Created {
                     name: name.to_owned(),
                     shard: placed.shard,
                     options: placed.options,
                     replicas: placed.replicas.clone(),
                     told: None,
-                })
-            }));
+                }));
+            }
             let next = self.machine.directory().next_shard();
             outputs.push(Output::Directory(DirectoryChange::Known { next }));
         }
@@ -292,6 +297,7 @@ impl<T: Tables> Shard<T> {
             floors: None,
             ages: self.may_age,
             wants_synced: None,
+            closed: self.machine.is_closed(),
         }
     }
 
@@ -489,8 +495,12 @@ fn node_set(node: NodeId, member: Member, told: Option<Told>) -> DirectoryChange
 
 fn directory_change(change: Change, told: Option<Told>) -> DirectoryChange {
     match change {
-        Change::Created { name, placed: Placed { shard, options, replicas } } => {
+        Change::Created { name, placed: Placed { shard, options, replicas, .. } } => {
             DirectoryChange::Created { name, shard, options, replicas, told }
+        }
+        Change::Closing { shard, at, .. } => {
+            let told = told.map(|told| Told { offset: at, ..told });
+            DirectoryChange::Closing { shard, told }
         }
         Change::Deleted { name, shard } => DirectoryChange::Deleted { name, shard, told },
         Change::NodeSet { node, member } => node_set(node, member, told),

@@ -142,7 +142,8 @@ impl World {
                 ask(verb, word(0), word(1)).encode(&mut body);
                 Kind::Ask
             }
-            "session" | "create" | "interval" | "delete" | "retain" | "floors" | "note" => {
+            "session" | "create" | "interval" | "delete" | "force" | "retain" | "floors"
+            | "note" => {
                 control(verb, words).encode_numbered(&numbers(words), &mut body);
                 Kind::Control
             }
@@ -165,7 +166,7 @@ impl World {
             }
         };
         let shard = match verb {
-            "create" | "interval" | "delete" => ShardId::DIRECTORY,
+            "create" | "interval" | "delete" | "force" => ShardId::DIRECTORY,
             _ => shard,
         };
         packet::write(kind, request, shard, &body, out);
@@ -230,7 +231,8 @@ fn control(verb: &str, words: &[&str]) -> Control {
             let options = NamespaceOptions { durability: Durability::IntervalMs(10), ..quorum };
             Control::CreateNamespace { name: name(), options }
         }
-        "delete" => Control::DeleteNamespace(name()),
+        "delete" => Control::CloseNamespace(name()),
+        "force" => Control::DeleteNamespace(name()),
         "retain" => Control::SetStream {
             name: words[1].to_string(),
             options: StreamOptions {

@@ -418,6 +418,9 @@ impl World {
             Effect::AskDirectory(ask) => {
                 self.node.handle(self.now, Event::DirectoryAsked(ask), next);
             }
+            Effect::ShardClosed(shard) => {
+                self.node.handle(self.now, Event::ShardClosed(shard), next);
+            }
             Effect::Report { shard, report } => {
                 self.seen.push(show::relative(&format!("shard {shard}: {report}")));
             }

@@ -93,14 +93,22 @@ fn error(case: &Case<'_>, request: &Request, code: Code) -> Result<(), String> {
         }
         Code::ShuttingDown => excused(case.excuses.restarts, "no node was restarted"),
         Code::Interrupted => excused(
-            case.excuses.restarts || case.excuses.damage,
-            "no node was restarted and nothing was damaged",
+            case.excuses.restarts || case.excuses.damage || may_wait(case, request),
+            "no node was restarted, nothing was damaged, and nothing is removed",
         ),
         Code::OffsetTrimmed => excused(trimmed(case, request), "the window of history holds it"),
         Code::NotLeader => excused(case.excuses.elections, "there is one node only"),
         Code::Unauthorized | Code::TimedOut => Err("nothing led to it".to_owned()),
         _ => Ok(()),
     }
+}
+
+/// Whether it asks for a removal, which waits for a quorum, or came to what was being removed.
+fn may_wait(case: &Case<'_>, request: &Request) -> bool {
+    let (Asked::Control(control) | Asked::Numbered(_, control)) = &request.asked else {
+        return case.model.closed.is_some();
+    };
+    matches!(control, Control::CloseNamespace(_)) || case.model.closed.is_some()
 }
 
 /// Whether what a request asks for may have left the window of history when it was answered.

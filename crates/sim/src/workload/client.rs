@@ -390,7 +390,7 @@ impl Client {
             return None;
         }
         self.deleted += 1;
-        let control = Control::DeleteNamespace(keys::namespace(self.namespace));
+        let control = Control::CloseNamespace(keys::namespace(self.namespace));
         Some(self.outgoing(Asked::Control(control), ShardId::DIRECTORY, Purpose::Plain))
     }
 

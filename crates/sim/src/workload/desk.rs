@@ -77,8 +77,11 @@ impl Desk {
         let name = keys::made(generator.below(NAMES));
         let control = if generator.coin() {
             Control::CreateNamespace { name, options: NamespaceOptions::default() }
-        } else {
+        } else if generator.below(4) == 0 {
+            // Nobody works in it: nothing is lost that was acknowledged.
             Control::DeleteNamespace(name)
+        } else {
+            Control::CloseNamespace(name)
         };
         let again = generator.below(3);
         self.open = Some(Open { numbers, control: control.clone(), under_way: true, again });

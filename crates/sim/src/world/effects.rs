@@ -68,6 +68,7 @@ impl World {
                 self.queue_for_views(life, Inside::Refold(shard, options));
             }
             Effect::AskDirectory(ask) => self.news_from_views(life, Event::DirectoryAsked(ask)),
+            Effect::ShardClosed(shard) => self.news_from_views(life, Event::ShardClosed(shard)),
             Effect::Report { shard, report } => self.reported(life, shard, &report),
             Effect::Open { shard, options, begin } => {
                 self.background(life, Inside::Open(shard, options, begin));

@@ -361,6 +361,11 @@ impl World {
         let more = self.chance.skewed(0, 1 << 18);
         let disk = &self.members[node].disks[&shard];
         disk.set_space(Some(disk.used_space() + more));
+        let copies = self.misfortune.coin();
+        disk.set_copies(copies);
+        if copies {
+            self.tally.mark("full disks that refuse what is written over");
+        }
         let lasts = self.chance.skewed(1_000, 4_000_000);
         self.schedule.after(lasts, Happening::Fault(Fault::Space(node)));
     }

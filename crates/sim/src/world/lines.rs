@@ -277,8 +277,9 @@ impl World {
         if matches!(reply, Reply::Committed(_)) {
             self.tally.commits += 1;
         }
-        // Replicas learn one after the other that a namespace is gone.
-        let removed = self.shards.get(&request.shard).is_some_and(|shard| shard.removed.is_some());
+        // Replicas learn one after the other that a namespace is gone that was not closed before.
+        let removed = self.shards.get(&request.shard).is_some_and(|shard| shard.removed.is_some())
+            && self.directory.forced.contains(&request.shard);
         request.answer = match is_forgotten || removed && self.members.len() > 1 {
             true => Answer::Lost,
             false => Answer::Reply(reply),

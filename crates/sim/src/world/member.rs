@@ -252,6 +252,8 @@ impl World {
         if member.process.is_some() {
             return;
         }
+        // What the journal holds is written into logs again, for which a start needs space.
+        member.disks.values().for_each(|disk| disk.set_copies(false));
         member.lives += 1;
         let life = member.lives;
         self.trace.note(now, format_args!("node {node} starts, life {life}"));

@@ -21,8 +21,8 @@ pub struct Shard {
     pub chronicle: Chronicle,
     /// The latest offset that anyone was told of as committed.
     pub frontier: Offset,
-    /// When it was first removed with its namespace; what a node says of it afterwards counts for
-    /// nothing.
+    /// When it was first removed with its namespace. If it was not closed before, because that was
+    /// forced, what a node says of it afterwards counts for nothing.
     pub removed: Option<Moment>,
     /// Requests before this one are judged, but for those that waited then.
     judged: usize,
@@ -77,7 +77,7 @@ impl World {
     /// Frames of a shard were shown to be committed.
     pub(super) fn learn(&mut self, shard: ShardId, first: Offset, frames: &[u8]) {
         let known = self.shards.get_mut(&shard).expect("a shard is known before it is opened");
-        if known.removed.is_some() {
+        if known.removed.is_some() && self.directory.forced.contains(&shard) {
             return;
         }
         let end = known.chronicle.end();
@@ -86,8 +86,13 @@ impl World {
             Ok(new) => {
                 self.tally.frames += new as u64;
                 let news = known.chronicle.from(end);
-                let leaders = news.filter(|entry| entry.header.kind == Kind::Empty).count();
-                self.tally.elections += leaders as u64;
+                for entry in news {
+                    match entry.header.kind {
+                        Kind::Empty => self.tally.elections += 1,
+                        Kind::Control if entry.is_end() => self.tally.mark("namespaces that ended"),
+                        _ => {}
+                    }
+                }
                 if shard == ShardId::DIRECTORY {
                     self.fold_directory();
                 }
@@ -146,6 +151,7 @@ impl World {
             chronicle: &shard.chronicle,
             model: &model,
             requests,
+            removed: shard.removed.filter(|_| !self.directory.forced.contains(&id)),
             patience: Moment(self.schedule.now().0.saturating_sub(PATIENCE_MICROS)),
             excuses,
         };

@@ -183,6 +183,7 @@ fn read_namespaces(list: ListOf<'_, schema::namespace::Owned>) -> Result<Vec<Nam
                 })
             })?,
             options: NamespaceOptions::read(from.get_options()?)?,
+            closing: from.get_closing(),
         })
     })
 }

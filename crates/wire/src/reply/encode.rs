@@ -286,6 +286,7 @@ fn write_namespaces(
         to.set_shard(namespace.shard.0);
         to.set_leader(namespace.leader.0);
         to.set_end(end_number(namespace.end));
+        to.set_closing(namespace.closing);
         namespace.options.write(to.reborrow().init_options());
         let mut replicas = to.init_replicas(namespace.replicas.len() as u32);
         for (i, replica) in namespace.replicas.iter().enumerate() {

@@ -113,6 +113,9 @@ pub fn control() -> impl Strategy<Value = Control> {
         (name(), namespace_options())
             .prop_map(|(name, options)| Control::CreateNamespace { name, options }),
         name().prop_map(Control::DeleteNamespace),
+        name().prop_map(Control::CloseNamespace),
+        (1..=u32::MAX).prop_map(|shard| Control::ForgetNamespace(ShardId(shard))),
+        Just(Control::Close),
         (1..=u64::MAX, name(), "\\PC{0,20}").prop_map(|(node, name, address)| {
             Control::SetNode { node: NodeId(node), name, address }
         }),
@@ -254,14 +257,15 @@ fn namespace() -> impl Strategy<Value = Namespace> {
         voter,
         end,
     });
-    (name(), any::<(u32, u64)>(), end(), vec(replica, 0..4), namespace_options()).prop_map(
-        |(name, (shard, leader), end, replicas, options)| Namespace {
+    (name(), any::<(u32, u64, bool)>(), end(), vec(replica, 0..4), namespace_options()).prop_map(
+        |(name, (shard, leader, closing), end, replicas, options)| Namespace {
             name,
             shard: ShardId(shard),
             leader: NodeId(leader),
             end,
             replicas,
             options,
+            closing,
         },
     )
 }
