@@ -517,7 +517,8 @@ impl Worker {
                 self.give(&wiring.reads[worker], reads::Input::Supply { shard, job });
             }
             Effect::AskDirectory(ask) => self.give(wiring.directory(), Input::DirectoryAsked(ask)),
-            Effect::ShardClosed(shard) => self.give(wiring.directory(), Input::ShardClosed(shard)),
+            // It is said again if there is no room for it.
+            Effect::ShardClosed(shard) => drop(wiring.directory().push(Input::ShardClosed(shard))),
             Effect::Report { shard, report } => {
                 wiring.counters.repairs.count(&report);
                 eprintln!("naust: shard {shard}: {report}");

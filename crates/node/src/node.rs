@@ -351,7 +351,7 @@ impl Node {
         let leaves = self.leaving.contains_key(&id);
         let shards = if leaves { &mut self.leaving } else { &mut self.shards };
         let Some(shard) = shards.get_mut(&id) else { return };
-        let floors = if leaves { None } else { progress.floors.clone() };
+        let floors = progress.floors.clone().filter(|_| !leaves && !progress.closed);
         let ends = progress.closed && !shard.has_ended();
         let (mut last, mut count) = (None, 0);
         shard.progress(progress, now, |waiter| {

@@ -609,7 +609,7 @@ impl Shard {
     /// found, or who is alone and leads once there is something. Who leads later looks then.
     fn look_at_ms(&self) -> Option<u64> {
         let may_lead = self.replica.role() == Role::Leader || self.replica.is_lone_voter();
-        self.ages_ms.filter(|_| may_lead)
+        self.ages_ms.filter(|_| may_lead && !self.has_ended())
     }
 
     /// Whether the read asks for what can't be.

@@ -208,6 +208,8 @@ struct Peer {
     # as it is when everything is committed that the speaker can ever have acknowledged
     closed @46 :UInt32;
     # said to the leader of shard 0: this shard, whose namespace is to be removed, is closed
+    end @47 :Void;
+    # said to the leader of the packet's shard: its namespace is to be removed, propose its end
   }
 
   struct File { name @0 :Text; bytes @1 :UInt64; }

@@ -68,6 +68,8 @@ pub enum Said {
     Renew { number: u64 },
     /// This shard, whose namespace is to be removed, is closed. Said to the leader of shard 0.
     Closed(ShardId),
+    /// The namespace of this shard is to be removed. Said to its leader, which may not have heard.
+    End,
 }
 
 /// What a replica is made of: files of log and tables as they lie on a disk, and what is not in
@@ -212,6 +214,7 @@ impl Peer {
                 }
                 Said::Renew { number } => root.set_renew(*number),
                 Said::Closed(shard) => root.set_closed(shard.0),
+                Said::End => root.set_end(()),
             }
         });
     }
@@ -263,6 +266,7 @@ impl Peer {
             },
             Which::Renew(number) => Said::Renew { number },
             Which::Closed(shard) => Said::Closed(ShardId(shard)),
+            Which::End(()) => Said::End,
         };
         Ok(Peer { from: NodeId(root.get_from()), to: NodeId(root.get_to()), said })
     }
@@ -401,6 +405,7 @@ mod tests {
             Said::Found { from: Offset(25), committed: true },
             Said::Renew { number: 27 },
             Said::Closed(ShardId(28)),
+            Said::End,
         ]
     }
 
@@ -428,7 +433,7 @@ mod tests {
         }
 
         #[test]
-        fn a_garbled_head_is_answered(at in 0usize..200, to: u8, which in 0usize..14) {
+        fn a_garbled_head_is_answered(at in 0usize..200, to: u8, which in 0usize..15) {
             let peer = Peer { from: NodeId(1), to: NodeId(2), said: all().remove(which) };
             let mut out = Vec::new();
             write(ShardId(0), &peer, &mut out);

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  client             CloseNamespace ─► log of shard 0 ─► every node            Closing
+//!  its other replicas remind its leader, which may not have heard of it         Said::End
 //!  leader of it       Close ─► its own log; whatever lies behind is refused     Progress::closed
 //!  each replica       that has folded that in tells the leader of shard 0       Said::Closed
 //!  leader of shard 0  ForgetNamespace ─► log of shard 0 ─► every node           Deleted
@@ -23,12 +24,18 @@ use naust_wire::limits::{REMOVAL_WAIT_MS, REMOVAL_WAITERS_MAX};
 use naust_wire::peer::Said;
 use naust_wire::reply::{Failure, Reply};
 use naust_wire::{Code, ShardId};
-use rustc_hash::FxHashMap;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+/// Removals that are tried again at once: many may wait while the directory has no quorum.
+const PRESSED_MAX: usize = 256;
 
 /// Shards whose namespaces are to be removed.
 #[derive(Default)]
 pub(super) struct Closing {
-    shards: FxHashMap<ShardId, Removal>,
+    shards: BTreeMap<ShardId, Removal>,
+    /// Up to here they were tried again last.
+    pressed: ShardId,
 }
 
 #[derive(Default)]
@@ -114,20 +121,42 @@ impl Node {
 
     /// What is to be closed here is tried again, and what is closed is told again.
     pub(super) fn press_closing(&mut self, effects: &mut Vec<Effect>) {
-        let closing: Vec<ShardId> = self.directory.closing.shards.keys().copied().collect();
-        closing.into_iter().for_each(|shard| self.press(shard, effects));
+        let Closing { shards, pressed } = &mut self.directory.closing;
+        let behind = (Bound::Excluded(*pressed), Bound::Unbounded);
+        let some = shards.range(behind).map(|(shard, _)| *shard).take(PRESSED_MAX);
+        let some: Vec<ShardId> = some.collect();
+        // Then from the first again.
+        *pressed = some.last().copied().filter(|_| some.len() == PRESSED_MAX).unwrap_or_default();
+        some.into_iter().for_each(|shard| self.press(shard, effects));
     }
 
     fn press(&mut self, id: ShardId, effects: &mut Vec<Effect>) {
-        let is_alone = self.directory.nodes().next().is_none();
-        match self.shards.get_mut(&id) {
-            Some(shard) if shard.has_ended() => effects.push(Effect::ShardClosed(id)),
-            Some(shard) => Node::touch(&mut self.touched, shard),
+        let own = self.config.node;
+        let Some(shard) = self.shards.get_mut(&id) else {
             // Nobody else has it, and nothing opens it again.
-            None if is_alone && self.directory.is_corrupt(id) => {
+            let is_alone = self.directory.nodes().all(|(node, _)| node == own);
+            if is_alone && self.directory.is_corrupt(id) && !self.is_helped(id) {
                 effects.push(Effect::ShardClosed(id));
             }
-            None => {}
+            return;
+        };
+        if shard.has_ended() {
+            return effects.push(Effect::ShardClosed(id));
+        }
+        // Who leads it may not have heard of it, or lead no more while all sleep.
+        if let Some(leader) = shard.replica.leader().filter(|node| *node != own) {
+            shard.wake();
+            self.peers.say(id, leader, Said::End);
+        }
+        Node::touch(&mut self.touched, shard);
+    }
+
+    /// A replica says to this one, which leads its shard, that the namespace is to be removed.
+    pub(super) fn end_is_wanted(&mut self, id: ShardId) {
+        let is_serving = self.life == Life::Serving;
+        if let Some(shard) = self.shards.get_mut(&id).filter(|_| is_serving) {
+            shard.end.is_wanted = true;
+            Node::touch(&mut self.touched, shard);
         }
     }
 
@@ -177,8 +206,8 @@ impl Node {
 
 fn unfinished(waiter: Waiter, effects: &mut Vec<Effect>) {
     let detail = "the namespace is still being removed: that is done as soon as its replicas can \
-                  agree on its end; to remove it without, whatever they acknowledge meanwhile, \
-                  force it";
+                  agree on its end, for which a quorum of them and some space for its log is \
+                  needed; to remove it without, whatever they acknowledge meanwhile, force it";
     let failure = Failure::new(Code::Interrupted, detail);
     replies::fail(waiter.connection, waiter.request, ShardId::DIRECTORY, failure, effects);
 }

@@ -125,6 +125,8 @@ impl Node {
                     self.shard_closed(now, shard);
                 }
             }
+            Said::End if packet.shard != ShardId::DIRECTORY => self.end_is_wanted(packet.shard),
+            Said::End => {}
             Said::Sleep { term, index } => {
                 if let Some(shard) = self.shards.get_mut(&packet.shard) {
                     shard.told_to_sleep(peer.from, term, index);

@@ -414,8 +414,10 @@ impl Node {
                 let begin = self.begin(&replicas);
                 self.directory.holders.insert(shard, replicas);
                 self.directory.names.insert(name, (shard, options));
-                if self.directory.next > ShardId(0) {
-                    self.directory.next = self.directory.next.max(ShardId(shard.0 + 1));
+                // Numbers are given out one by one. A copy of the directory tells those it has in
+                // the order of their names, and the next number last.
+                if self.directory.next > ShardId(0) && shard == self.directory.next {
+                    self.directory.next = ShardId(shard.0 + 1);
                 }
                 if !self.owns(shard) {
                     return;
@@ -594,6 +596,38 @@ mod tests {
 
     fn known(next: u32) -> Event<'static> {
         Event::Directory(DirectoryChange::Known { next: ShardId(next) })
+    }
+
+    /// Why: a copy of the directory is told by name. What it holds under a low number must not
+    /// count as removed because one with a higher number was told before it.
+    #[test]
+    fn what_a_copy_of_the_directory_is_yet_to_tell_is_not_gone() {
+        let (mut node, now, mut effects) = (alone::node(), Now::default(), Vec::new());
+        let created = |name: &str, shard| {
+            Event::Directory(DirectoryChange::Created {
+                name: name.to_owned(),
+                shard: ShardId(shard),
+                options: NamespaceOptions::default(),
+                replicas: Vec::new(),
+                told: None,
+            })
+        };
+        node.handle(now, created("a", 4), &mut effects);
+        node.handle(now, known(5), &mut effects);
+        assert!(node.directory.is_gone(ShardId(3)) && !node.directory.is_gone(ShardId(4)));
+        for (name, shard) in [("b", 9), ("c", 6)] {
+            assert!(!node.directory.is_gone(ShardId(shard)));
+            node.handle(now, created(name, shard), &mut effects);
+            assert!(!node.directory.is_gone(ShardId(shard)));
+        }
+        node.handle(now, known(10), &mut effects);
+        assert!(node.directory.is_gone(ShardId(8)) && !node.directory.is_gone(ShardId(6)));
+        // From then on they are given out one by one.
+        node.handle(now, created("d", 10), &mut effects);
+        let (name, shard, told) = ("d".to_owned(), ShardId(10), None);
+        let gone = DirectoryChange::Deleted { name, shard, told };
+        node.handle(now, Event::Directory(gone), &mut effects);
+        assert!(node.directory.is_gone(ShardId(10)));
     }
 
     /// Why: of a namespace that was made and removed between two copies of the directory neither

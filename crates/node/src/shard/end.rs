@@ -26,7 +26,11 @@ impl Shard {
     /// Proposes the end, if it is time: the leader's own entry. Once a term is enough: what was
     /// staged in it is committed, or cut when another one leads.
     pub(super) fn drive_end(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        if !self.end.is_wanted || self.has_ended() || self.admit().is_err() {
+        if !self.end.is_wanted || self.has_ended() {
+            return;
+        }
+        // Whatever is full: this is one frame, and what makes space again.
+        if !self.replica.may_propose() && self.lead().is_err() {
             return;
         }
         if self.end.proposed_in.replace(self.replica.term()) == Some(self.replica.term()) {
