@@ -9,6 +9,7 @@ use damaged::*;
 use naust_log::sim::{Random, SimDisk};
 use naust_log::{Depth, Disk, Flaw, Layout, Log, MendError, Open, OpenError, ReadError, Survey};
 use naust_wire::frame::Kind;
+use naust_wire::limits::FRAME_HEADER_BYTES;
 use naust_wire::{Index, LogTime, Offset, Term};
 use std::sync::Arc;
 
@@ -354,4 +355,33 @@ fn what_lives_is_mended_between_what_another_replica_let_go() {
     assert_eq!((mended.to, mended.joined), (behind, false));
     assert_eq!(reader.frame(live).unwrap().from(), live);
     assert!(reader.frame(dead).is_err() && reader.frame(behind).is_err());
+}
+
+/// Why: the last frame of a segment was sent together with the first one of the next, as proof, and
+/// not at all by who had let that one go: it could not be mended by anybody (seed 920002286).
+#[test]
+fn the_last_frame_of_a_segment_is_mended_by_who_let_the_next_one_go() {
+    let make = || {
+        let (disk, mut log, _) = make(6, 0);
+        for index in 1..=40 {
+            // Eight of them fill a segment.
+            let body = vec![index as u8; 2048 - FRAME_HEADER_BYTES];
+            log.stage(Kind::Commit, Term(1), Index(index), LogTime(index), &body);
+            let done = log_write(&mut log);
+            log.written(done).unwrap();
+        }
+        (disk, log)
+    };
+    let ((disk, log), (_, mut other)) = (make(), make());
+    let frames = all(&log.reader());
+    let (last, next) = (frames[7].1, frames[8].1);
+    assert_eq!((last.plus(2048), layout().base(next)), (next, next));
+    trim_to(&mut other, &[last]);
+    assert!(other.reader().frame(last).is_ok() && other.reader().frame(next).is_err());
+    disk.rot(&Layout::name(layout().base(last)), last.0 - layout().base(last).0 + 20, 1);
+    let damage = log.reader().frame(last).unwrap_err().damage().unwrap();
+    let found = other.reader().frames_to_mend(damage.from, damage.to, 1 << 20).unwrap();
+    let mended = log.reader().mend(last, found).committed().run().unwrap();
+    assert_eq!(mended.to, next);
+    assert_eq!(all(&log.reader()), frames);
 }

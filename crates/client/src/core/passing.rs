@@ -143,7 +143,11 @@ impl Core {
             }
         }
         let error = match (&slot.state, slot.last.take()) {
-            (State::Sent, _) => in_doubt(slot, late(slot, detail)),
+            (State::Sent, None) => in_doubt(slot, late(slot, detail)),
+            // Why it was sent again may be why there is no reply.
+            (State::Sent, Some(last)) => {
+                in_doubt(slot, late(slot, format!("{detail}; before that: {}", last.detail)))
+            }
             (_, Some(last)) => in_doubt(slot, last),
             (State::Waiting(For::Link), None) => {
                 let detail = format!("no connection to a server within {timeout_ms} ms");

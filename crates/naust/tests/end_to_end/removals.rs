@@ -1,10 +1,13 @@
 //! Namespaces that are removed while they are used.
 
-use crate::cluster::Cluster;
-use crate::support::{block_on, connect, wait_until};
+use crate::cluster::{Cluster, Member};
+use crate::support::{Killed, block_on, connect, naust, wait_until};
 use crate::web;
 use naust_client::{Client, Code};
 use naust_wire::options::NamespaceOptions;
+use naust_wire::reply::Namespace;
+use std::collections::BTreeSet;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -73,17 +76,21 @@ fn nothing_is_acknowledged_once_a_namespace_is_removed() {
     assert!(told.acknowledged.load(Ordering::SeqCst) >= ROUNDS * 20);
 }
 
-/// The names of namespaces of which most voters are the two nodes that joined last.
-fn weak(cluster: &Cluster) -> Vec<String> {
+/// The names of namespaces of which most voters are the two nodes that joined last, as those say
+/// that have one.
+fn weak(cluster: &Cluster) -> BTreeSet<String> {
     let last = [&cluster.nodes[3].name, &cluster.nodes[4].name];
-    let seen = cluster.nodes[0].sees().unwrap();
-    let id = |name: &String| seen.nodes.iter().find(|node| node.name == *name).map(|node| node.id);
-    let last = last.map(id);
-    let is_weak = |namespace: &&naust_wire::reply::Namespace| {
-        let voters = namespace.replicas.iter().filter(|replica| replica.voter);
-        voters.filter(|replica| last.contains(&Some(replica.node))).count() == 2
-    };
-    seen.namespaces.iter().filter(is_weak).map(|namespace| namespace.name.clone()).collect()
+    let all = cluster.nodes.iter().filter_map(Member::sees);
+    all.flat_map(|seen| {
+        let of_last = |id| seen.nodes.iter().any(|one| one.id == id && last.contains(&&one.name));
+        let is_weak = |namespace: &&Namespace| {
+            let voters = namespace.replicas.iter().filter(|replica| replica.voter);
+            voters.filter(|replica| of_last(replica.node)).count() == 2
+        };
+        let names = seen.namespaces.iter().filter(is_weak).map(|namespace| namespace.name.clone());
+        names.collect::<Vec<String>>()
+    })
+    .collect()
 }
 
 /// Why: what most of the replicas may have acknowledged can't be ended without them, and must not
@@ -102,24 +109,27 @@ fn a_removal_waits_for_the_replicas_or_is_forced() {
         cluster.naust(0, &["namespace", "create", &format!("n{made}")]);
         weak(&cluster).len() >= 2
     });
-    let names = weak(&cluster);
+    let names: Vec<String> = weak(&cluster).into_iter().collect();
     let (first, second) = (&names[0], &names[1]);
     for which in [3, 4] {
         cluster.nodes[which].process.kill().unwrap();
     }
     let http = cluster.nodes[0].process.http_address();
-    let delete =
-        |path: &str| web::ask(&http, "DELETE", &format!("/v1/namespaces/{path}"), &[], b"");
-    let unknown = |answer: web::Answer| (answer.problem().1, answer.problem().2);
-    let told = unknown(delete(first));
-    assert!(told.1 == "unknown", "{told:?}");
-    let list = || web::ask(&http, "GET", "/v1/namespaces", &[], b"").json();
     let of = |name: &str| {
-        let list = list();
+        let list = web::ask(&http, "GET", "/v1/namespaces", &[], b"").json();
         let all = list["namespaces"].as_array().unwrap().iter();
         all.into_iter().find(|one| one["name"] == *name).cloned()
     };
-    assert_eq!(of(first).unwrap()["closing"], true);
+    // The command line asks again until it is done.
+    let mut asks = naust(&["namespace", "delete", first]);
+    let asks = asks.env("NAUST_ADDRESS", cluster.nodes[1].address());
+    let mut asks = Killed(asks.stdout(Stdio::null()).spawn().unwrap());
+    wait_until("the removal to begin", || of(first).unwrap()["closing"] == true);
+    let delete =
+        |path: &str| web::ask(&http, "DELETE", &format!("/v1/namespaces/{path}"), &[], b"");
+    let late = delete(first);
+    assert_eq!(late.problem(), (504, "timed_out".to_owned(), "unknown".to_owned()));
+    assert!(late.text().contains("is still being removed"), "{}", late.text());
     assert!(of(second).unwrap()["closing"].is_null());
     let again = web::ask(
         &http,
@@ -135,4 +145,5 @@ fn a_removal_waits_for_the_replicas_or_is_forced() {
 
     cluster.nodes[3].process.restart().unwrap();
     wait_until("the removal", || of(first).is_none());
+    assert!(asks.0.wait().unwrap().success());
 }
