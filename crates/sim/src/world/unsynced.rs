@@ -108,10 +108,15 @@ impl World {
     pub(super) fn note_power_cut(&mut self, node: usize) {
         self.note_unsynced(node);
         let (now, is_alone) = (self.schedule.now(), self.members.len() == 1);
+        let wanted = self.wanted_shards();
         let member = &mut self.members[node];
         member.left.powerless.extend(member.left.durable.keys());
         let Some(process) = member.process.as_ref().filter(|_| is_alone) else { return };
+        // One whose namespace is removed goes as it is.
         let late = |(id, log): (ShardId, &Reader)| {
+            if !wanted.contains(&id) {
+                return None;
+            }
             let Durability::IntervalMs(ms) = self.shards.get(&id)?.options().durability else {
                 return None;
             };
