@@ -387,7 +387,7 @@ impl Node {
     }
 
     /// Answers who waited for a shard. Who made it was counted as a request of shard 0.
-    pub(super) fn tell(
+    fn tell(
         &mut self,
         waiter: Waiter,
         told: Option<Told>,
