@@ -42,6 +42,8 @@ pub struct Repairs {
     pub footers: AtomicU64,
     /// Replicas that were closed to be mended or made anew, and are open again.
     pub rebuilt: AtomicU64,
+    /// Replicas that began anew as a copy of the leader's: new ones, or too far behind.
+    pub copied: AtomicU64,
 }
 
 impl Repairs {
@@ -57,6 +59,7 @@ impl Repairs {
             Report::Footers(_) => &self.footers,
             Report::Unmendable { .. } => &self.unmendable,
             Report::Rebuilt => &self.rebuilt,
+            Report::Copied => &self.copied,
             Report::Rebuilding(_) => return,
         };
         counter.fetch_add(one, Ordering::Relaxed);
@@ -96,6 +99,8 @@ pub struct Metrics {
     pub footers: u64,
     /// Replicas that were closed to be mended or made anew, and are open again.
     pub rebuilt: u64,
+    /// Replicas that began anew as a copy of the leader's: new ones, or too far behind.
+    pub copied: u64,
     /// Shards that are open.
     pub shards: u64,
     /// Shards that exist and can't be used: damaged, or not to be opened for now.
@@ -125,6 +130,7 @@ impl Counters {
             unmendable: load(&self.repairs.unmendable),
             footers: load(&self.repairs.footers),
             rebuilt: load(&self.repairs.rebuilt),
+            copied: load(&self.repairs.copied),
             shards: 0,
             shards_closed: 0,
             resident_bytes: resident_bytes(),
@@ -136,7 +142,7 @@ impl Metrics {
     /// The text that Prometheus reads.
     #[must_use]
     pub fn render(&self) -> String {
-        let rows: [(&str, &str, &str, u64); 18] = [
+        let rows: [(&str, &str, &str, u64); 19] = [
             ("log_syncs_total", "counter", "Syncs of log files and their names.", self.log_syncs),
             (
                 "log_written_bytes_total",
@@ -191,6 +197,12 @@ impl Metrics {
                 "counter",
                 "Replicas that were closed for damage and are open again.",
                 self.rebuilt,
+            ),
+            (
+                "replicas_copied_total",
+                "counter",
+                "Replicas, new or too far behind, that began anew as a copy of the leader's.",
+                self.copied,
             ),
             ("shards", "gauge", "Shards that are open.", self.shards),
             (

@@ -94,6 +94,8 @@ pub enum Report {
     Rebuilding(&'static str),
     /// It is open again.
     Rebuilt,
+    /// It was new or too far behind to be fed from a log, and is open as a copy of the leader's.
+    Copied,
 }
 
 impl std::fmt::Display for Report {
@@ -120,6 +122,7 @@ impl std::fmt::Display for Report {
                 write!(f, "{why}: this replica is closed until others have helped it")
             }
             Report::Rebuilt => write!(f, "this replica is whole again"),
+            Report::Copied => write!(f, "this replica begins anew as a copy of the leader's"),
         }
     }
 }

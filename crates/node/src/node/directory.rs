@@ -319,6 +319,9 @@ impl Node {
             shard.campaign();
         }
         if let Some((node, transfer)) = absent.replaced_by {
+            if absent.repairs == 0 {
+                effects.push(Effect::Report { shard: id, report: Report::Copied });
+            }
             let ok = true;
             self.peers.say(id, node, naust_wire::peer::Said::Installed { transfer, ok });
         }

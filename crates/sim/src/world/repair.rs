@@ -105,6 +105,8 @@ impl World {
             Report::Unmendable { .. } => self.tally.mark("damaged places that nobody could mend"),
             Report::Rebuilding(_) => self.tally.mark("replicas closed for repair"),
             Report::Rebuilt => self.tally.mark("replicas that were repaired"),
+            // What becomes of copies is counted where they begin and end.
+            Report::Copied => {}
         }
     }
 }
