@@ -1,5 +1,6 @@
 //! Three nodes, processes on this machine: commits, reads, failover, idling.
 
+use crate::nats::Syncs;
 use crate::process::{load, number, resident_mebibytes};
 use crate::table::{Table, grouped, median, verdict};
 use crate::{Setting, idle, nats, raw};
@@ -203,12 +204,37 @@ impl Cluster {
 const PEER_ROWS: [(&str, usize, usize); 3] =
     [("1 connection × 1", 1, 1), ("1 connection × 256", 1, 256), ("4 connections × 256", 4, 256)];
 
+/// The peer, told to sync in one way, and what it reached.
+struct Peer {
+    syncs: Syncs,
+    rows: Vec<Measured>,
+}
+
+impl Peer {
+    fn measure(&mut self, setting: &Setting) -> anyhow::Result<()> {
+        let directory = setting.directory()?;
+        let servers = nats::Servers::start(directory.path(), self.syncs)?;
+        for ((_, connections, in_flight), measured) in PEER_ROWS.iter().zip(&mut self.rows) {
+            let time = Duration::from_secs(setting.seconds);
+            let told = servers.load(*connections, *in_flight, time)?;
+            measured.per_second.push(told.per_second);
+            measured.p50_us.push(told.p50_us);
+            measured.p99_us.push(told.p99_us);
+        }
+        Ok(())
+    }
+}
+
 /// What the peer reached, beside this.
-fn print_peer(version: &str, rows: &[Measured], peer: &[Measured]) {
+fn print_peer(version: &str, rows: &[Measured], peer: &Peer) {
     let columns = ["what", "Naust /s", "NATS /s", "ratio", "NATS p50 ms", "NATS p99 ms"];
-    let title = format!("Beside NATS JetStream {version}, three replicas, its defaults");
+    let how = match peer.syncs {
+        Syncs::Default => "its defaults: synced every two minutes",
+        Syncs::Always => "`sync_interval: always`",
+    };
+    let title = format!("Beside NATS JetStream {version}, three replicas, {how}");
     let mut table = Table::new(&title, &columns);
-    for ((name, ..), measured) in PEER_ROWS.iter().zip(peer) {
+    for ((name, ..), measured) in PEER_ROWS.iter().zip(&peer.rows) {
         let own = ROWS.iter().position(|row| row.name == *name).expect("the same rows");
         let (ours, theirs) = (median(&rows[own].per_second), median(&measured.per_second));
         table.row(&[
@@ -227,22 +253,19 @@ fn print_peer(version: &str, rows: &[Measured], peer: &[Measured]) {
 pub fn three(setting: &Setting) -> anyhow::Result<()> {
     let mut raw_us = Vec::new();
     let mut rows: Vec<Measured> = ROWS.iter().map(|_| Measured::default()).collect();
-    let mut peer_rows: Vec<Measured> = PEER_ROWS.iter().map(|_| Measured::default()).collect();
-    let peer = nats::version();
+    let version = nats::version();
+    let syncs = version.as_deref().map(Syncs::of).unwrap_or_default();
+    let of = |syncs: &Syncs| {
+        let rows = PEER_ROWS.iter().map(|_| Measured::default()).collect();
+        Peer { syncs: *syncs, rows }
+    };
+    let mut peers: Vec<Peer> = syncs.iter().map(of).collect();
     let (mut idle, mut elections, mut last) = (0.0, 0, None);
     for round in 0..setting.rounds {
         // Both begin each round with nothing.
         drop(last.take());
-        if peer.is_some() {
-            let directory = setting.directory()?;
-            let servers = nats::Servers::start(directory.path())?;
-            for ((_, connections, in_flight), measured) in PEER_ROWS.iter().zip(&mut peer_rows) {
-                let time = Duration::from_secs(setting.seconds);
-                let told = servers.load(*connections, *in_flight, time)?;
-                measured.per_second.push(told.per_second);
-                measured.p50_us.push(told.p50_us);
-                measured.p99_us.push(told.p99_us);
-            }
+        for peer in &mut peers {
+            peer.measure(setting)?;
         }
         let directory = setting.directory()?;
         let cluster = Cluster::start(setting, directory.path())?;
@@ -263,8 +286,8 @@ pub fn three(setting: &Setting) -> anyhow::Result<()> {
     print(&rows, median(&raw_us));
     let raw = median(&raw_us) / 1e3;
     println!("\nraw 4 KiB write + fdatasync, p50: {raw:.3} ms; {} rounds", setting.rounds);
-    match &peer {
-        Some(version) => print_peer(version, &rows, &peer_rows),
+    match &version {
+        Some(version) => peers.iter().for_each(|peer| print_peer(version, &rows, peer)),
         None => println!("\nNATS JetStream is not measured: there is no `nats-server` here"),
     }
     let mut seconds = Vec::new();

@@ -1,9 +1,9 @@
 //! NATS JetStream as a peer: three servers of whatever version is installed, a stream with three
 //! replicas on file storage, asked by way of its leader, in its own text protocol.
 //!
-//! The servers run with their defaults, but for what makes them a cluster. Versions before 2.10
-//! can't be told to sync each message: an acknowledged message of theirs is in the page caches of
-//! two machines, one of ours on two disks.
+//! The servers run with their defaults, but for what makes them a cluster: then an acknowledged
+//! message of theirs is in the page caches of two machines, one of ours on two disks. Versions from
+//! 2.10 on can be told to sync each message, which is measured beside that.
 
 use anyhow::{Context as _, bail, ensure};
 use naust::process::free_port;
@@ -36,6 +36,27 @@ pub fn version() -> Option<String> {
     Some(text.trim().rsplit_once('v')?.1.to_owned())
 }
 
+/// When the servers sync what they acknowledge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Syncs {
+    /// Every two minutes.
+    Default,
+    /// Before they acknowledge it.
+    Always,
+}
+
+impl Syncs {
+    /// What a version can be told.
+    pub fn of(version: &str) -> &'static [Syncs] {
+        let mut numbers = version.split('.').map(|number| number.parse().unwrap_or(0));
+        let (major, minor) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        match (major, minor) >= (2, 10) {
+            true => &[Syncs::Default, Syncs::Always],
+            false => &[Syncs::Default],
+        }
+    }
+}
+
 /// Three servers. Dropping them kills them.
 pub struct Servers {
     processes: Vec<Child>,
@@ -52,7 +73,7 @@ pub struct Measured {
 
 impl Servers {
     /// Starts them with a stream, and waits until it has a leader.
-    pub fn start(directory: &Path) -> anyhow::Result<Servers> {
+    pub fn start(directory: &Path, syncs: Syncs) -> anyhow::Result<Servers> {
         let ports: Vec<(u16, u16)> = NAMES
             .iter()
             .map(|_| Ok((free_port()?, free_port()?)))
@@ -63,10 +84,14 @@ impl Servers {
         for (name, (client, route)) in NAMES.iter().zip(&ports) {
             let own = directory.join(name);
             std::fs::create_dir_all(&own)?;
+            let mut stream = json!({ "store_dir": own });
+            if syncs == Syncs::Always {
+                stream["sync_interval"] = json!("always");
+            }
             let config = json!({
                 "server_name": name,
                 "listen": format!("127.0.0.1:{client}"),
-                "jetstream": { "store_dir": own },
+                "jetstream": stream,
                 "cluster": {
                     "name": "bench",
                     "listen": format!("127.0.0.1:{route}"),

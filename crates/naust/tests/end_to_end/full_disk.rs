@@ -89,7 +89,8 @@ fn a_disk_without_room_for_names() {
         let output = naust(arguments).env("NAUST_ADDRESS", &node.address).output().unwrap();
         (output.status.success(), String::from_utf8(output.stderr).unwrap())
     };
-    // The log of the directory has its file.
+    // The log of the directory has its file, and so has what the next start reads.
+    wait_until("the name to be written", || data.join("NAME").exists());
     assert_eq!(run(&["namespace", "create", "inn"]), (true, String::new()));
     let mut fillers = Vec::new();
     for number in 0.. {
