@@ -5,6 +5,7 @@
 //! first begins at `before_first + 1` unless the log is empty.
 
 use crate::{EntryKind, HardState, Start, is_seal};
+use naust_wire::limits::APPEND_FRAMES_MAX;
 use naust_wire::{Index, Term};
 use raft::eraftpb::{ConfState, Entry, EntryType, HardState as RaftHardState, Snapshot};
 use raft::{Error, GetEntriesContext, RaftState, Result, Storage, StorageError};
@@ -14,10 +15,6 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Marks entries that have a body, to tell them from a new leader's own first entry and from a
 /// change of the configuration that Raft refused and made empty.
 const BODY: &[u8] = b"b";
-
-/// Entries that one message to a follower takes from here, so that one far behind costs bounded
-/// memory. Raft's own look at what is committed but not applied must see all of it.
-pub(crate) const ENTRIES_MAX: u64 = 4096;
 
 /// An implementation of Raft's `Storage` without entries.
 pub(crate) struct Entries {
@@ -202,7 +199,7 @@ impl Storage for Entries {
         }
         assert!(high <= self.last + 1, "Raft asks for entries beyond the log's end");
         let for_a_message = context.can_async();
-        let high = if for_a_message { high.min(low + ENTRIES_MAX) } else { high };
+        let high = if for_a_message { high.min(low + APPEND_FRAMES_MAX) } else { high };
         Ok((low..high).map(|index| self.entry(index)).collect())
     }
 

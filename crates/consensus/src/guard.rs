@@ -2,11 +2,11 @@
 //! process, and what is late may lead it astray. Here such messages are dropped, and counted.
 
 use crate::configuration::Configuration;
-use crate::entries::ENTRIES_MAX;
 use crate::members::Questions;
 use crate::replica::Replica;
 use crate::transfer::heartbeat;
 use crate::{Entry, EntryKind, Message, MessageKind};
+use naust_wire::limits::APPEND_FRAMES_MAX;
 use naust_wire::{Index, NodeId, Term};
 use raft::{StateRole, eraftpb};
 
@@ -98,7 +98,7 @@ impl Replica {
         in_order
             && before.1 <= message.term
             && self.are_possible_changes(message)
-            && message.entries.len() as u64 <= ENTRIES_MAX
+            && message.entries.len() as u64 <= APPEND_FRAMES_MAX
             && message
                 .entries
                 .iter()

@@ -1,7 +1,8 @@
 //! The thread that reads replicas for other nodes, and writes what is copied from them.
 //!
 //! It has a thread of its own because it waits for the disk, at every 32 MiB for a sync: behind
-//! that no client's read should wait.
+//! that no client's read should wait. And it gives way to all other threads: what it does takes
+//! tenths of milliseconds at a time, and commits wait behind it for a processor if it may keep it.
 
 use crate::queue::Queue;
 use crate::transfers;
@@ -35,8 +36,21 @@ pub enum Step {
     Import { number: u64, import: transfer::Import },
 }
 
+/// How far it gives way. With the least weight that there is (19), it might not be run for long on
+/// a machine that is never idle, while it holds a queue's lock.
+#[cfg(target_os = "linux")]
+const NICENESS: i32 = 10;
+
+/// A thread of Linux has a priority of its own. Where the system refuses, or has none for threads,
+/// copies go on as well, if not as unnoticed.
+fn give_way() {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::setpriority_process(None, NICENESS);
+}
+
 /// Works until the queue is closed and empty.
 pub fn run(wiring: &Wiring, queue: &Queue<Input>) {
+    give_way();
     let mut inputs = VecDeque::new();
     while queue.wait(None, &mut inputs) {
         for Input { worker, shard, step } in inputs.drain(..) {

@@ -3,7 +3,7 @@
 use crate::repair::Met;
 use naust_log::layout::Position;
 use naust_log::{ReadError, Reader};
-use naust_wire::limits::APPEND_BYTES_MAX;
+use naust_wire::limits::{APPEND_BYTES_MAX, APPEND_FRAMES_MAX};
 use naust_wire::{Index, NodeId, ShardId, Term};
 
 /// Frames to be read for another replica.
@@ -63,8 +63,10 @@ fn read(job: &Job, log: &Reader) -> Result<Found, ReadError> {
     let chunk = log.frames(before.offset, log.end(), APPEND_BYTES_MAX)?;
     let mut last = job.after;
     let mut bytes = 0;
+    // A follower takes no more frames at once, however short they are.
+    let most = job.last.min(Index(job.after.0 + APPEND_FRAMES_MAX));
     for frame in chunk.frames() {
-        if frame.header.index > job.last {
+        if frame.header.index > most {
             break;
         }
         last = frame.header.index;

@@ -423,6 +423,7 @@ impl Node {
 
     fn tick(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.open_again(now, effects);
+        self.keep_transfers(now);
         self.tick_peers(now, effects);
         self.tick_repairs(now, effects);
         self.tick_scrub(now, effects);

@@ -90,7 +90,7 @@ fn said(random: &mut Random, frames: &[u8]) -> (Said, Vec<u8>) {
         2 => 0,
         _ => random.below(14),
     };
-    let said = match random.below(14) {
+    let said = match random.below(15) {
         0 => Said::Sleep { term: Term(small(random)), index: Index(small(random)) },
         1 => {
             let nodes = [NodeId(2), NodeId(1 + random.below(9))];
@@ -112,6 +112,7 @@ fn said(random: &mut Random, frames: &[u8]) -> (Said, Vec<u8>) {
         6 => Said::Seek { from: Offset(small(random)), to: Offset(small(random)) },
         7 => Said::Found { from: Offset(small(random)), committed: random.one_in(2) },
         8 => Said::Renew { number: small(random) },
+        9 => Said::Keep { transfer: small(random) },
         _ => Said::Raft(peer::Raft {
             kind: random.below(14) as u8,
             term: Term(small(random)),

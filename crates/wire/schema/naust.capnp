@@ -210,6 +210,8 @@ struct Peer {
     # said to the leader of shard 0: this shard, whose namespace is to be removed, is closed
     end @47 :Void;
     # said to the leader of the packet's shard: its namespace is to be removed, propose its end
+    keep @48 :UInt64;
+    # this transfer goes on, though nothing of it is wanted for now: the speaker is at its files
   }
 
   struct File { name @0 :Text; bytes @1 :UInt64; }

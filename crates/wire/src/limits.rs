@@ -145,6 +145,8 @@ pub const DIGESTS_PAUSE_MS: u64 = 1_000;
 pub const REPLICAS_DEFAULT: usize = 3;
 /// Log bytes in one message to a follower, but for a frame that is longer alone.
 pub const APPEND_BYTES_MAX: usize = 1024 * 1024;
+/// Frames in one message to a follower.
+pub const APPEND_FRAMES_MAX: u64 = 4096;
 /// Files of one transfer of a replica: segments and tables.
 pub const TRANSFER_FILES_MAX: usize = 65_536;
 /// Bytes of one part of a file on its way to another replica: so few that no commit waits for long

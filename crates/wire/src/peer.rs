@@ -70,6 +70,9 @@ pub enum Said {
     Closed(ShardId),
     /// The namespace of this shard is to be removed. Said to its leader, which may not have heard.
     End,
+    /// The transfer goes on, though nothing is wanted for now: what is there is looked through, or
+    /// taken in place, which may take long.
+    Keep { transfer: u64 },
 }
 
 /// What a replica is made of: files of log and tables as they lie on a disk, and what is not in
@@ -213,6 +216,7 @@ impl Peer {
                     to.set_found_committed(*committed);
                 }
                 Said::Renew { number } => root.set_renew(*number),
+                Said::Keep { transfer } => root.set_keep(*transfer),
                 Said::Closed(shard) => root.set_closed(shard.0),
                 Said::End => root.set_end(()),
             }
@@ -265,6 +269,7 @@ impl Peer {
                 committed: from.get_found_committed(),
             },
             Which::Renew(number) => Said::Renew { number },
+            Which::Keep(transfer) => Said::Keep { transfer },
             Which::Closed(shard) => Said::Closed(ShardId(shard)),
             Which::End(()) => Said::End,
         };
@@ -404,6 +409,7 @@ mod tests {
             Said::Seek { from: Offset(23), to: Offset(24) },
             Said::Found { from: Offset(25), committed: true },
             Said::Renew { number: 27 },
+            Said::Keep { transfer: 28 },
             Said::Closed(ShardId(28)),
             Said::End,
         ]

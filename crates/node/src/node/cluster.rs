@@ -18,8 +18,7 @@ use naust_wire::{Code, Index, NodeId, ShardId};
 
 /// Milliseconds between two looks at who is to have replicas.
 pub(super) const PLACE_MS: u64 = 250;
-/// Frames that a learner may lack when it is made a voter.
-const CAUGHT_UP_FRAMES: u64 = 1024;
+
 impl Node {
     /// A packet of another node. What can't be its ends the connection.
     pub(super) fn peer(
@@ -84,7 +83,11 @@ impl Node {
                     self.directory.invited(packet.shard, options, configuration, effects);
                 }
             }
-            Said::Contents(_) | Said::Want { .. } | Said::Part { .. } | Said::Installed { .. } => {
+            Said::Contents(_)
+            | Said::Want { .. }
+            | Said::Part { .. }
+            | Said::Keep { .. }
+            | Said::Installed { .. } => {
                 let Some(shard) = self.shards.get_mut(&packet.shard) else {
                     self.told_while_closed(now, packet.shard, peer, frames, effects);
                     return Ok(());
@@ -99,6 +102,7 @@ impl Node {
                     Said::Part { transfer, file, at } => {
                         shard.part(peer.from, (transfer, file, at), frames, now, effects);
                     }
+                    Said::Keep { transfer } => shard.goes_on(peer.from, transfer, now),
                     Said::Installed { transfer, ok } => {
                         shard.installed(peer.from, transfer, ok, now, effects);
                     }
@@ -272,7 +276,7 @@ impl Node {
             let there =
                 |node: &NodeId| peers.is_linked(*node) && peers.is_there(*node, now.monotonic_ms);
             let since_ms = shard.leads_since(now);
-            let change = match next_change(shard, directory, there) {
+            let change = match next_change(now, shard, directory, there) {
                 Some(Change::Remove(gone)) if gone == config.node => {
                     let configuration = shard.replica.configuration().clone();
                     hand_over(shard, &configuration, there);
@@ -409,20 +413,22 @@ impl Node {
 
 /// What is to change next about the replicas of a shard, by what the directory tells here.
 fn next_change(
-    shard: &Shard,
+    now: Now,
+    shard: &mut Shard,
     directory: &Directory,
     there: impl Fn(&NodeId) -> bool,
 ) -> Option<Change> {
-    let configuration = shard.replica.configuration();
+    let configuration = shard.replica.configuration().clone();
     let all = directory.nodes().count();
     let wanted = if shard.id == ShardId::DIRECTORY { all } else { REPLICAS_DEFAULT };
     let is_gone = |node: &NodeId| directory.node(*node).is_none();
     if let Some(gone) = configuration.replicas().into_iter().find(is_gone) {
         return Some(Change::Remove(gone));
     }
+    shard.forget_rounds(|node| configuration.contains(*node));
     let mut learners = configuration.learners().iter();
     if configuration.voters().len() < REPLICAS_DEFAULT
-        && let Some(learner) = learners.find(|node| shard.has_caught_up_with(**node))
+        && let Some(learner) = learners.find(|node| shard.keeps_up(**node, now))
     {
         return Some(Change::Voter(*learner));
     }
@@ -439,15 +445,5 @@ fn hand_over(shard: &mut Shard, configuration: &Configuration, there: impl Fn(&N
     let others = others.filter(|node| *node != shard.node());
     if let Some(node) = others.max_by_key(|node| shard.matched(*node)) {
         shard.hand_over_to(node);
-    }
-}
-
-impl Shard {
-    /// Whether a replica lacks so little that it may vote.
-    fn has_caught_up_with(&self, node: NodeId) -> bool {
-        let end = self.log.end().index;
-        self.matched(node).is_some_and(|matched| {
-            matched > Index(0) && end.0.saturating_sub(matched.0) <= CAUGHT_UP_FRAMES
-        })
     }
 }

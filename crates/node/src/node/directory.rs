@@ -11,6 +11,7 @@ use crate::shard::{Shard, Then};
 use crate::views::Waiter;
 use crate::{ConnectionId, Effect, Now, views};
 use naust_wire::options::NamespaceOptions;
+use naust_wire::peer::Said;
 use naust_wire::reply::{Failure, Reply};
 use naust_wire::{Code, NodeId, Offset, ShardId};
 use rustc_hash::FxHashMap;
@@ -21,6 +22,8 @@ use std::ops::Bound;
 const LASTS_MS: u64 = 10 * 60 * 1000;
 /// Milliseconds between two tries to open a shard.
 const RETRY_MS: u64 = 1000;
+/// Milliseconds between two times that who sent a copy is told that it is taken in place.
+const KEEP_MS: u64 = 1000;
 
 /// The namespaces, as told by the views of shard 0.
 #[derive(Default)]
@@ -60,8 +63,10 @@ pub(super) struct Absent {
     begin: Option<Vec<u8>>,
     /// It campaigns as soon as it is there.
     leads_first: bool,
-    /// Who is told that it has taken the place of another, and of which transfer.
+    /// It is taking the place of another; who is told so, and of which transfer.
     pub(super) replaced_by: Option<(NodeId, u64)>,
+    /// When that one is told next that this goes on.
+    keep_ms: u64,
     /// Why it could not be opened.
     pub(super) failure: Option<Failure>,
     /// It is damaged, and nobody who may help was known when that was found.
@@ -323,7 +328,7 @@ impl Node {
                 effects.push(Effect::Report { shard: id, report: Report::Copied });
             }
             let ok = true;
-            self.peers.say(id, node, naust_wire::peer::Said::Installed { transfer, ok });
+            self.peers.say(id, node, Said::Installed { transfer, ok });
         }
         Node::touch(&mut self.touched, &mut shard);
         shard.count_bytes(&mut self.unapplied_bytes);
@@ -385,6 +390,18 @@ impl Node {
             if absent.retry_ms.take_if(|at| *at <= now.monotonic_ms).is_some() {
                 let begin = absent.begin.clone();
                 effects.push(Effect::Open { shard: *shard, options: absent.options, begin });
+            }
+        }
+    }
+
+    /// Those who sent what takes the place of a shard are told that this goes on.
+    pub(super) fn keep_transfers(&mut self, now: Now) {
+        let Node { directory, peers, .. } = self;
+        let in_place = directory.absent.iter_mut().filter(|(_, absent)| absent.failure.is_none());
+        for (shard, absent) in in_place.filter(|(_, absent)| absent.keep_ms <= now.monotonic_ms) {
+            if let Some((node, transfer)) = absent.replaced_by {
+                absent.keep_ms = now.monotonic_ms + KEEP_MS;
+                peers.say(*shard, node, Said::Keep { transfer });
             }
         }
     }

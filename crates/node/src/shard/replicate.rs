@@ -8,7 +8,10 @@
 //! ```
 //! A follower that is behind has one [`Stream`]: at most a few messages of it are on their way, and
 //! the next is read when one was answered, so that what it costs does not grow with how far it is
-//! behind.
+//! behind. A follower whose views or disk can't keep up answers when they can; and a stream that
+//! nothing is answered of for long is begun anew.
+
+mod rounds;
 
 use super::lag::Lag;
 use super::{Shard, UnderWay};
@@ -26,11 +29,14 @@ use naust_wire::peer::{Raft, Said};
 use naust_wire::planted::{self, Bug};
 use naust_wire::reply::Failure;
 use naust_wire::{Code, Index, NodeId, Offset, ShardId, Term};
+use rounds::Rounds;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
 /// Messages of a stream that are not answered yet.
 const STREAM_MESSAGES: usize = 4;
+/// Milliseconds without an answer after which what is on its way counts as lost.
+const STREAM_ANSWER_MS: u64 = 2000;
 /// Quiet ticks after which a shard goes to sleep.
 const QUIET_TICKS: u32 = 40;
 
@@ -41,6 +47,7 @@ pub(super) struct Replication {
     messages: Vec<Message>,
     streams: BTreeMap<NodeId, Stream>,
     streams_begun: u64,
+    rounds: Rounds,
     /// It led when it was looked at last.
     led: bool,
     /// In which term it was first seen to lead by who looks at the places, and when.
@@ -51,6 +58,8 @@ pub(super) struct Replication {
     pub(super) clock_is_late: bool,
     /// Since when followers are not told of what is committed.
     owes_since_ms: Option<u64>,
+    /// The last answer to an append that waits until this follower has room for more.
+    held: Option<Message>,
     /// Nothing is under way, and all replicas know it: no ticks.
     pub(super) sleeps: bool,
     /// Ticks in a row in which nothing was under way.
@@ -71,6 +80,8 @@ struct Stream {
     to: Index,
     /// The last frames of messages that are not answered.
     unanswered: VecDeque<Index>,
+    /// When the first of them left, or one was answered; `None`: not looked at since.
+    since_ms: Option<u64>,
     reads: bool,
 }
 
@@ -136,6 +147,7 @@ impl Shard {
     pub(crate) fn tick_raft(&mut self, now: Now, peers: &mut Peers, effects: &mut Vec<Effect>) {
         self.propose();
         self.tick_transfers(now, effects);
+        self.give_up_streams(now);
         self.replica.tick();
         self.keep_up();
         self.watch_disk(now, peers);
@@ -239,7 +251,7 @@ impl Shard {
             return Ok(Ok(()));
         }
         let (incoming, entries) = Incoming::new(frames, said.index)?;
-        if kind == MessageKind::Append && self.is_crowded() {
+        if kind == MessageKind::Append && self.is_crowded(1) {
             // As if it were slow: it is asked again, and the leader waits for a quorum meanwhile.
             return Ok(Ok(()));
         }
@@ -270,18 +282,42 @@ impl Shard {
         Ok(taken)
     }
 
-    /// A follower whose views or disk are far behind takes no more.
-    fn is_crowded(&self) -> bool {
+    /// Followers that answered nothing of their streams for long are asked anew what they have.
+    fn give_up_streams(&mut self, now: Now) {
+        let mut lost = Vec::new();
+        let streams = &mut self.replication.streams;
+        for (node, stream) in streams.iter_mut().filter(|(_, it)| !it.unanswered.is_empty()) {
+            let since_ms = *stream.since_ms.get_or_insert(now.monotonic_ms);
+            if now.monotonic_ms >= since_ms + STREAM_ANSWER_MS {
+                lost.push(*node);
+            }
+        }
+        for node in lost {
+            self.forget_stream(node);
+        }
+    }
+
+    /// Raft begins anew with a follower, behind what that is known to have.
+    fn forget_stream(&mut self, node: NodeId) {
+        self.replication.streams.remove(&node);
+        self.propose();
+        self.replica.report_unreachable(node);
+        self.keep_up();
+    }
+
+    /// A follower whose views or disk are far behind takes no more; one that is a part of that
+    /// behind does not ask for more, which an answer would.
+    fn is_crowded(&self, parts: u64) -> bool {
         let bytes = self.handed.1.0 - self.applied.next.0;
         let frames = self.committed.0.saturating_sub(self.applied.index.0);
         let (end, durable) = (self.log.end(), self.log.durable());
         let unwritten = end.offset.0 - durable.offset.0;
         self.replica.role() != Role::Leader
-            && (bytes > UNAPPLIED_BYTES_MAX
-                || unwritten > UNAPPLIED_BYTES_MAX
-                || end.index.0 - durable.index.0 > UNAPPLIED_FRAMES_MAX as u64
-                || frames > UNAPPLIED_FRAMES_MAX as u64
-                || self.applied.backlog_bytes > BACKLOG_BYTES_MAX)
+            && (bytes > UNAPPLIED_BYTES_MAX / parts
+                || unwritten > UNAPPLIED_BYTES_MAX / parts
+                || end.index.0 - durable.index.0 > UNAPPLIED_FRAMES_MAX as u64 / parts
+                || frames > UNAPPLIED_FRAMES_MAX as u64 / parts
+                || self.applied.backlog_bytes > BACKLOG_BYTES_MAX / parts)
     }
 
     /// Takes over what Raft wants, with the frames of the message that made it want that.
@@ -390,10 +426,17 @@ impl Shard {
     /// Everything that Raft has to say leaves.
     pub(super) fn send_messages(&mut self, now: Now, peers: &mut Peers, effects: &mut Vec<Effect>) {
         let mut messages = std::mem::take(&mut self.replication.messages);
+        let is_busy = self.is_crowded(2);
+        if !is_busy && let Some(held) = self.replication.held.take() {
+            messages.insert(0, held);
+        }
         let (leads, term) = (self.replica.role() == Role::Leader, self.replica.term());
         self.tell_committed(now, &mut messages);
         for message in messages.drain(..) {
-            if message.kind == MessageKind::Append && !message.entries.is_empty() {
+            if is_busy && message.kind == MessageKind::AppendAnswer && !message.reject {
+                // A later one says all that an earlier one does.
+                self.replication.held = Some(message);
+            } else if message.kind == MessageKind::Append && !message.entries.is_empty() {
                 // One that does not lead any more by the end of the burst may have cut them off.
                 if leads && message.term == term {
                     self.send_entries(&message, peers);
@@ -486,7 +529,8 @@ impl Shard {
         self.replication.streams_begun += 1;
         let number = self.replication.streams_begun;
         let unanswered = VecDeque::new();
-        let stream = Stream { number, at: after, to: last, unanswered, reads: false };
+        let stream =
+            Stream { number, at: after, to: last, unanswered, since_ms: None, reads: false };
         self.replication.streams.insert(message.to, stream);
     }
 
@@ -499,6 +543,7 @@ impl Shard {
             };
             while stream.unanswered.front().is_some_and(|last| *last <= matched) {
                 stream.unanswered.pop_front();
+                stream.since_ms = None;
             }
             let last = stream.to.min(durable);
             if stream.reads || stream.at >= last || stream.unanswered.len() >= STREAM_MESSAGES {
@@ -527,11 +572,7 @@ impl Shard {
             return;
         }
         let Some(found) = fetched.found else {
-            self.replication.streams.remove(&fetched.to);
-            self.propose();
-            self.replica.report_unreachable(fetched.to);
-            self.keep_up();
-            return;
+            return self.forget_stream(fetched.to);
         };
         stream.reads = false;
         stream.at = found.last;

@@ -12,9 +12,11 @@
 //! ```
 //! What is lost on the way is asked for again; a follower that is silent for too long is given up,
 //! and begins anew when Raft asks again. What it has by then stays for a while, whoever leads:
-//! files that are there already, which their digests tell, are not sent again. The leader's log is
-//! not trimmed meanwhile, nor until the follower was fed with what was written meanwhile. While
-//! clients write to the leader, it reads parts no faster than their commits bear ([`Pace`]).
+//! files that are there already, which their digests tell, are not sent again. One that looks
+//! through those, waits for its disk or takes a copy in place says so (`Keep`): that may take long.
+//! The leader's log is not trimmed meanwhile, nor until the follower was fed with what was written
+//! meanwhile. While clients write to the leader, it reads parts no faster than their commits bear
+//! ([`Pace`]).
 //!
 //! A replica that is closed, because it is damaged beyond what its log can mend, asks for the same
 //! by itself (`Renew`). It may have acknowledged frames that it lost, so it must come back with all
@@ -40,8 +42,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Parts that were asked for and are not written yet.
 const PARTS_AHEAD: usize = 64;
-/// Frames that a follower may lack when the log is trimmed again.
-const CAUGHT_UP_FRAMES: u64 = 1024;
 /// Milliseconds after which they are asked for again.
 const ASK_AGAIN_MS: u64 = 1000;
 /// Milliseconds without a question after which a follower is given up.
@@ -83,6 +83,8 @@ pub(super) struct Transfers {
 /// A transfer to a follower.
 struct Given {
     number: u64,
+    /// Where the log ended when it was begun.
+    begun: Offset,
     /// The configuration when it was begun: it has to be the same when it is offered.
     configuration: Vec<u8>,
     asked_ms: u64,
@@ -210,7 +212,8 @@ impl Shard {
             let (asked_ms, wants) = (now.monotonic_ms, VecDeque::new());
             // Raft waits for the end of its own, whoever else is given something.
             self.end_export(node, false, effects);
-            let given = Given { number, configuration, asked_ms, answers, wants };
+            let begun = self.log.end().offset;
+            let given = Given { number, begun, configuration, asked_ms, answers, wants };
             self.transfers.given.insert(node, given);
             self.transfers.count(&mut peers.transfers);
             let begin = Begin {
@@ -353,6 +356,16 @@ impl Shard {
         }
     }
 
+    /// A follower wants nothing for now, and is at what it has. It is not waited for when the log,
+    /// which is kept for it, has grown too long.
+    pub(crate) fn goes_on(&mut self, from: NodeId, number: u64, now: Now) {
+        let end = self.log.end().offset;
+        let Some(given) = self.transfers.given.get_mut(&from) else { return };
+        if given.number == number && end.0.saturating_sub(given.begun.0) < CATCH_UP_LOG_BYTES_MAX {
+            given.asked_ms = now.monotonic_ms;
+        }
+    }
+
     /// A part for a follower was read, or could not be.
     pub(crate) fn exported_part(
         &mut self,
@@ -492,16 +505,18 @@ impl Shard {
         for node in silent {
             self.end_export(node, false, effects);
         }
-        let (replica, end) = (&self.replica, self.log.end());
-        self.transfers.catching_up.retain(|node, follower| {
-            let Some(progress) = replica.progress(*node) else { return false };
-            if progress.matched > follower.matched {
-                (follower.matched, follower.moved_ms) = (progress.matched, now.monotonic_ms);
+        let end = self.log.end().offset;
+        let mut catching_up = std::mem::take(&mut self.transfers.catching_up);
+        catching_up.retain(|node, follower| {
+            let Some(matched) = self.matched(*node) else { return false };
+            if matched > follower.matched {
+                (follower.matched, follower.moved_ms) = (matched, now.monotonic_ms);
             }
-            end.index.0.saturating_sub(follower.matched.0) > CAUGHT_UP_FRAMES
+            !self.keeps_up(*node, now)
                 && now.monotonic_ms < follower.moved_ms + GIVE_UP_MS
-                && end.offset.0.saturating_sub(follower.begun.0) < CATCH_UP_LOG_BYTES_MAX
+                && end.0.saturating_sub(follower.begun.0) < CATCH_UP_LOG_BYTES_MAX
         });
+        self.transfers.catching_up = catching_up;
         if self.transfers.taken.as_ref().is_some_and(|taken| taken.is_silent(now)) {
             let number = self.transfers.taken.take().map_or(0, |taken| taken.contents.transfer);
             effects.push(Effect::Import { shard: self.id, number, import: Import::Rest });
@@ -542,16 +557,19 @@ impl Taken {
         })
     }
 
-    /// Nothing came for so long that it is given up.
+    /// Nothing of what was asked for came for so long that it is given up.
     pub(crate) fn is_silent(&self, now: Now) -> bool {
-        now.monotonic_ms >= self.heard_ms + GIVE_UP_MS
+        !self.unanswered.is_empty() && now.monotonic_ms >= self.heard_ms + GIVE_UP_MS
     }
 
     /// Asks for parts, some ahead.
     pub(crate) fn ask(&mut self, shard: ShardId, now: Now, peers: &mut Peers) {
         let (from, transfer) = (self.from, self.contents.transfer);
-        if !self.unanswered.is_empty() && now.monotonic_ms >= self.asked_ms + ASK_AGAIN_MS {
+        if now.monotonic_ms >= self.asked_ms + ASK_AGAIN_MS {
             self.asked_ms = now.monotonic_ms;
+            if self.unanswered.is_empty() {
+                peers.say(shard, from, Said::Keep { transfer });
+            }
             for (file, at) in self.unanswered.iter().copied() {
                 peers.say(shard, from, Said::Want { transfer, file, at });
             }
@@ -577,7 +595,7 @@ impl Taken {
             }
             let at = if is_there { DIGEST_AT } else { at };
             if self.unanswered.is_empty() {
-                self.asked_ms = now.monotonic_ms;
+                (self.asked_ms, self.heard_ms) = (now.monotonic_ms, now.monotonic_ms);
             }
             self.ahead_bytes += bytes.saturating_sub(at).min(TRANSFER_PART_BYTES as u64);
             let file = file as u32;

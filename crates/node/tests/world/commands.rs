@@ -35,6 +35,11 @@ impl World {
             "write" => self.let_write(),
             "holdopens" => self.holds_opens = true,
             "open" => self.let_open(),
+            "holdviews" => self.holds_views = true,
+            "freeviews" => self.let_views_go_on(),
+            // Looking through what was copied before, and taking what is copied in place.
+            "holdcopies" => self.holds_copies = true,
+            "copy" => self.let_copy(),
             "files" => {
                 let files = self.disks[&ShardId(number(1) as u32)].files();
                 let logs = files.iter().filter(|(name, _)| name.ends_with(".log"));

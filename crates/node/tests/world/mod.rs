@@ -88,6 +88,12 @@ pub struct World {
     /// Opening shards takes until `opened`.
     holds_opens: bool,
     opens: VecDeque<(ShardId, NamespaceOptions, Option<Vec<u8>>)>,
+    /// What views are told waits until they may go on.
+    holds_views: bool,
+    jobs: VecDeque<Effect>,
+    /// What takes long of a copy waits until it is told to go on.
+    holds_copies: bool,
+    copies: VecDeque<Effect>,
 }
 
 impl World {
@@ -129,6 +135,10 @@ impl World {
             layout: Layout::STANDARD,
             holds_opens: false,
             opens: VecDeque::new(),
+            holds_views: false,
+            jobs: VecDeque::new(),
+            holds_copies: false,
+            copies: VecDeque::new(),
         }
     }
 
@@ -298,6 +308,7 @@ impl World {
                 let trimmed = trim.run();
                 self.node.handle(self.now, Event::Trimmed { shard, trimmed }, next);
             }
+            Effect::Views { .. } if self.holds_views => self.jobs.push_back(effect),
             Effect::Views { shard, job } => {
                 self.looks += usize::from(matches!(job, Job::Ages(_)));
                 let mut outputs = Vec::new();
@@ -332,6 +343,11 @@ impl World {
                 self.node.handle(self.now, Event::ExportedPart { shard, part, bytes }, next);
             }
             Effect::ExportEnd { shard, number } => drop(self.exports.remove(&(shard, number))),
+            Effect::Adopt { .. } | Effect::Import { import: Import::Begin(_), .. }
+                if self.holds_copies =>
+            {
+                self.copies.push_back(effect);
+            }
             Effect::Import { shard, number, import } => {
                 let files = self.imports.entry(shard).or_default();
                 let mut there = BTreeMap::new();
@@ -482,6 +498,19 @@ impl World {
         let mut effects = Vec::new();
         self.open(shard, options, begin, &mut effects);
         self.carry_out(effects);
+    }
+
+    pub fn let_views_go_on(&mut self) {
+        self.holds_views = false;
+        let jobs = std::mem::take(&mut self.jobs).into();
+        self.carry_out(jobs);
+    }
+
+    pub fn let_copy(&mut self) {
+        let effect = self.copies.pop_front().expect("a step of a copy is held");
+        self.holds_copies = false;
+        self.carry_out(vec![effect]);
+        self.holds_copies = true;
     }
 
     fn outputs(&mut self, outputs: Vec<Output<Narrow>>, next: &mut Vec<Effect>) {
