@@ -33,8 +33,31 @@ struct Joined {
     mebibytes: f64,
 }
 
-/// The table of a new replica.
+/// What clients do while a node joins.
+struct Clients {
+    what: &'static str,
+    connections: usize,
+    in_flight: usize,
+    /// They leave room for a copy, so that there are aims for it.
+    has_aims: bool,
+}
+
+/// What they notice in a few seconds.
+struct Look {
+    p99_ms: f64,
+    p999_ms: f64,
+    per_second: f64,
+}
+
+/// The tables of a new replica: beside clients that leave room for it, and beside such that do not.
 pub fn new(setting: &Setting) -> anyhow::Result<()> {
+    let what = "1 connection × 16 puts of 128 B";
+    join_beside(setting, &Clients { what, connections: 1, in_flight: 16, has_aims: true })?;
+    let what = "4 connections × 256 puts of 128 B";
+    join_beside(setting, &Clients { what, connections: 4, in_flight: 256, has_aims: false })
+}
+
+fn join_beside(setting: &Setting, clients: &Clients) -> anyhow::Result<()> {
     let directory = setting.directory()?;
     let data = directory.path().join("n1");
     let first = node(setting, &data, &[])?;
@@ -48,7 +71,7 @@ pub fn new(setting: &Setting) -> anyhow::Result<()> {
     let raw = raw::file_bytes_per_second(directory.path(), size as u64)? / 1048576.0;
     let mut before = Vec::new();
     for _ in 0..setting.rounds {
-        before.push(look(setting, &first)?);
+        before.push(clients.look(setting, &first)?);
     }
     let done = AtomicBool::new(false);
     let ((joined, _second), during) = std::thread::scope(|scope| {
@@ -59,13 +82,13 @@ pub fn new(setting: &Setting) -> anyhow::Result<()> {
         });
         let mut during = Vec::new();
         while !done.load(Ordering::Relaxed) {
-            during.push(look(setting, &first)?);
+            during.push(clients.look(setting, &first)?);
         }
         anyhow::Ok((joining.join().ok().context("the new node was watched in vain")??, during))
     })?;
     // The last look may have begun when it was over.
     let looks = during.len().saturating_sub(1).max(1);
-    print(&joined, raw, &before, &during[..looks.min(during.len())]);
+    print(clients, &joined, raw, &before, &during[..looks.min(during.len())]);
     Ok(())
 }
 
@@ -79,11 +102,20 @@ fn append(setting: &Setting, node: &NodeProcess) -> anyhow::Result<()> {
     load(setting, node, &arguments(pairs)).map(drop)
 }
 
-/// Milliseconds of one connection with 16 puts under way: p99 and p99.9.
-fn look(setting: &Setting, node: &NodeProcess) -> anyhow::Result<[f64; 2]> {
-    let pairs = [("--in-flight", "16".to_owned()), ("--seconds", LOOK_SECONDS.to_string())];
-    let told = load(setting, node, &arguments(pairs))?;
-    Ok([number(&told, "p99_us")? / 1000.0, number(&told, "p999_us")? / 1000.0])
+impl Clients {
+    fn look(&self, setting: &Setting, node: &NodeProcess) -> anyhow::Result<Look> {
+        let pairs = [
+            ("--connections", self.connections.to_string()),
+            ("--in-flight", self.in_flight.to_string()),
+            ("--seconds", LOOK_SECONDS.to_string()),
+        ];
+        let told = load(setting, node, &arguments(pairs))?;
+        Ok(Look {
+            p99_ms: number(&told, "p99_us")? / 1000.0,
+            p999_ms: number(&told, "p999_us")? / 1000.0,
+            per_second: number(&told, "per_second")?,
+        })
+    }
 }
 
 fn arguments<const N: usize>(pairs: [(&str, String); N]) -> Vec<String> {
@@ -138,31 +170,36 @@ fn votes(runtime: &tokio::runtime::Runtime, node: &NodeProcess) -> anyhow::Resul
     Ok(default.replicas.iter().filter(|replica| replica.voter).count() == 2)
 }
 
-fn print(joined: &Joined, raw: f64, before: &[[f64; 2]], during: &[[f64; 2]]) {
+fn print(clients: &Clients, joined: &Joined, raw: f64, before: &[Look], during: &[Look]) {
     let Joined { begun, copied, votes, mebibytes } = joined;
-    let title = "A new replica under load: 1 connection × 16 puts of 128 B meanwhile";
-    let mut table = Table::new(title, &["what", "measured", "aim", "reached"]);
+    let title = format!("A new replica, {} meanwhile", clients.what);
+    let mut table = Table::new(&title, &["what", "measured", "aim", "reached"]);
+    let aim = |aim: &'static str, is_met: bool| match clients.has_aims {
+        true => (aim, verdict(is_met)),
+        false => ("", ""),
+    };
+    let mut row = |what: &str, told: String, (aim, reached): (&str, &str)| {
+        table.row(&[&what, &told, &aim, &reached]);
+    };
+    let what = "a raw file of the same size, one fdatasync a 16 MiB";
+    row(what, format!("{raw:.0} MiB/s"), ("", ""));
     let seconds = (*copied - *begun).as_secs_f64();
     let rate = mebibytes / seconds;
     let share = rate / raw;
-    table.row(&[
-        &"a raw file of the same size, one fdatasync a 16 MiB",
-        &format!("{raw:.0} MiB/s"),
-        &"",
-        &"",
-    ]);
     let told =
         format!("{mebibytes:.0} MiB in {seconds:.1} s: {rate:.0} MiB/s, {:.0} %", share * 100.0);
-    table.row(&[&"the copy", &told, &"≥ 40 %", &verdict(share >= 0.4)]);
+    row("the copy, and what was written meanwhile", told, aim("≥ 40 %", share >= 0.4));
     let told = format!("{:.1} s", votes.as_secs_f64());
-    table.row(&[&"from the start of the new node until it votes", &told, &"", &""]);
-    for (place, what, aim) in [(0, "p99", "≤ 2 ×"), (1, "p99.9", "")] {
-        let of = |looks: &[[f64; 2]]| median(&looks.iter().map(|it| it[place]).collect::<Vec<_>>());
-        let (before, during) = (of(before), of(during));
-        let times = during / before;
-        let told = format!("{before:.2} ms, {during:.2} ms: {times:.1} ×");
-        let reached = if aim.is_empty() { "" } else { verdict(times <= 2.0) };
-        table.row(&[&format!("the leader's {what}, before and during"), &told, &aim, &reached]);
-    }
+    row("from the start of the new node until it votes", told, ("", ""));
+    let of =
+        |looks: &[Look], get: fn(&Look) -> f64| median(&looks.iter().map(get).collect::<Vec<_>>());
+    let (was, is) = (of(before, |look| look.p99_ms), of(during, |look| look.p99_ms));
+    let told = format!("{was:.2} ms, {is:.2} ms: {:.1} ×", is / was);
+    row("the leader's p99, before and during", told, aim("≤ 2 ×", is / was <= 2.0));
+    let (was, is) = (of(before, |look| look.p999_ms), of(during, |look| look.p999_ms));
+    let told = format!("{was:.2} ms, {is:.2} ms: {:.1} ×", is / was);
+    row("the leader's p99.9, before and during", told, ("", ""));
+    let (was, is) = (of(before, |look| look.per_second), of(during, |look| look.per_second));
+    row("commits/s, before and during", format!("{was:.0}, {is:.0}"), ("", ""));
     table.print();
 }

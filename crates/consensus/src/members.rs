@@ -3,7 +3,7 @@
 use crate::EntryKind;
 use crate::configuration::{Change, Configuration};
 use crate::entries::raft_entry;
-use crate::replica::{HEARTBEAT_TICKS, NotLeader, Replica};
+use crate::replica::{APPENDS_BEHIND_MAX, APPENDS_MAX, HEARTBEAT_TICKS, NotLeader, Replica};
 use naust_wire::{Index, NodeId};
 use raft::{StateRole, eraftpb};
 
@@ -194,6 +194,12 @@ impl Replica {
         message.from = node.0;
         let _ = self.raft.step(message);
         self.settle();
+    }
+
+    /// How much is to be under way to a follower at a time: little while it `is_behind`.
+    pub fn narrow(&mut self, node: NodeId, is_behind: bool) {
+        let appends = if is_behind { APPENDS_BEHIND_MAX } else { APPENDS_MAX };
+        self.raft.adjust_max_inflight_msgs(node.0, appends);
     }
 
     /// Whether a leader has nothing to do but to send heartbeats: everything is committed, every

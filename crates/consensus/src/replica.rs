@@ -18,10 +18,11 @@ pub const HEARTBEAT_TICKS: usize = 2;
 /// Ticks without a leader before a replica campaigns, at the least; at the most twice as many.
 pub const ELECTION_TICKS: usize = 8;
 
-/// Appends under way to one follower, in messages: what is written while so many are becomes one
-/// more when one is answered. For a follower that is far behind Raft makes all of them at once,
-/// each of thousands of entries, before anything is sent.
-const APPENDS_MAX: usize = 16;
+/// Appends under way to one follower, in messages.
+pub(crate) const APPENDS_MAX: usize = 256;
+/// The same, of a follower that is far behind: Raft makes all of them at once, each of thousands of
+/// entries, whenever it begins anew with it.
+pub(crate) const APPENDS_BEHIND_MAX: usize = 16;
 /// Entries count a few bytes for Raft, since their bodies are not here: this many a message.
 const APPEND_BYTES_MAX: u64 = 16 * 1024;
 

@@ -67,6 +67,8 @@ struct Cluster {
     garbles: Option<u64>,
     /// Once so many bytes of a replica were copied to this node, nothing reaches it any more.
     breaks: Option<(u64, usize)>,
+    /// Bytes of the frames in them.
+    frame_bytes: usize,
     /// Packets between nodes since they were counted last, by what they say.
     packets: BTreeMap<&'static str, usize>,
 }
@@ -132,6 +134,10 @@ impl Cluster {
                 let said = std::mem::take(&mut self.packets);
                 let said: Vec<String> = said.iter().map(|(k, n)| format!("{n} {k}")).collect();
                 return format!("said: {}\n", said.join(", "));
+            }
+            "frames" => {
+                let kib = std::mem::take(&mut self.frame_bytes) / 1024;
+                return format!("{kib} KiB of frames\n");
             }
             "places" => {
                 let shard = ShardId(number(1) as u32);
@@ -350,7 +356,9 @@ impl Cluster {
 
     fn count(&mut self, mut bytes: &[u8]) {
         while let Ok(Some((packet, length))) = packet::read(bytes) {
-            let said = match peer::open(packet.body).map(|(peer, _)| peer.said) {
+            let opened = peer::open(packet.body);
+            self.frame_bytes += opened.as_ref().map_or(0, |(_, frames)| frames.len());
+            let said = match opened.map(|(peer, _)| peer.said) {
                 Ok(Said::Alive) => "alive",
                 Ok(Said::Raft(_)) => "raft",
                 Ok(_) => "else",

@@ -11,6 +11,7 @@
 //! behind. A follower whose views or disk can't keep up answers when they can; and a stream that
 //! nothing is answered of for long is begun anew.
 
+mod crowded;
 mod rounds;
 
 use super::lag::Lag;
@@ -22,21 +23,21 @@ use crate::{Effect, Now, fetch};
 use naust_consensus::{Change, Entry, EntryKind, Message, MessageKind, Ready, Role};
 use naust_log::Fault;
 use naust_wire::frame::{self, Kind};
-use naust_wire::limits::{
-    APPEND_BYTES_MAX, BACKLOG_BYTES_MAX, UNAPPLIED_BYTES_MAX, UNAPPLIED_FRAMES_MAX,
-};
+use naust_wire::limits::APPEND_BYTES_MAX;
 use naust_wire::peer::{Raft, Said};
 use naust_wire::planted::{self, Bug};
 use naust_wire::reply::Failure;
 use naust_wire::{Code, Index, NodeId, Offset, ShardId, Term};
 use rounds::Rounds;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 
 /// Messages of a stream that are not answered yet.
 const STREAM_MESSAGES: usize = 4;
-/// Milliseconds without an answer after which what is on its way counts as lost.
-const STREAM_ANSWER_MS: u64 = 2000;
+/// Ticks without a sign of a follower after which what is on its way to it is sent again if Raft
+/// says so, which it does with every heartbeat; and after which Raft is told that it is lost.
+const STREAM_SILENT_TICKS: u32 = 4;
+const STREAM_LOST_TICKS: u32 = 80;
 /// Quiet ticks after which a shard goes to sleep.
 const QUIET_TICKS: u32 = 40;
 
@@ -48,6 +49,8 @@ pub(super) struct Replication {
     streams: BTreeMap<NodeId, Stream>,
     streams_begun: u64,
     rounds: Rounds,
+    /// Followers that little is sent to at a time, since they are behind.
+    narrow: BTreeSet<NodeId>,
     /// It led when it was looked at last.
     led: bool,
     /// In which term it was first seen to lead by who looks at the places, and when.
@@ -58,8 +61,9 @@ pub(super) struct Replication {
     pub(super) clock_is_late: bool,
     /// Since when followers are not told of what is committed.
     owes_since_ms: Option<u64>,
-    /// The last answer to an append that waits until this follower has room for more.
-    held: Option<Message>,
+    /// The answer to an append that waits until this follower has room for more, and since when one
+    /// does.
+    held: Option<(Message, u64)>,
     /// Nothing is under way, and all replicas know it: no ticks.
     pub(super) sleeps: bool,
     /// Ticks in a row in which nothing was under way.
@@ -75,14 +79,25 @@ pub(super) struct Replication {
 /// Frames on their way to a follower that is behind.
 struct Stream {
     number: u64,
-    /// What was read so far, and up to where to read.
+    /// Where it began, what was read so far, and up to where to read.
+    from: Index,
     at: Index,
     to: Index,
     /// The last frames of messages that are not answered.
     unanswered: VecDeque<Index>,
-    /// When the first of them left, or one was answered; `None`: not looked at since.
-    since_ms: Option<u64>,
+    /// Ticks since one of them was answered, or the follower said that it is at it.
+    silent_ticks: u32,
     reads: bool,
+}
+
+impl Stream {
+    /// The follower has everything up to here.
+    fn answered(&mut self, matched: Index) {
+        while self.unanswered.front().is_some_and(|last| *last <= matched) {
+            self.unanswered.pop_front();
+            self.silent_ticks = 0;
+        }
+    }
 }
 
 /// Frames that came with a message, and where each ends.
@@ -146,8 +161,9 @@ impl Shard {
     /// Time passed, for its Raft.
     pub(crate) fn tick_raft(&mut self, now: Now, peers: &mut Peers, effects: &mut Vec<Effect>) {
         self.propose();
-        self.tick_transfers(now, effects);
-        self.give_up_streams(now);
+        self.tick_transfers(now, peers, effects);
+        self.give_up_streams();
+        self.say_that_it_holds(peers);
         self.replica.tick();
         self.keep_up();
         self.watch_disk(now, peers);
@@ -256,6 +272,14 @@ impl Shard {
             return Ok(Ok(()));
         }
         self.propose();
+        if kind == MessageKind::AppendAnswer {
+            if said.reject {
+                // What was on its way did not come, or not in order.
+                self.replication.streams.remove(&from);
+            } else if let Some(stream) = self.replication.streams.get_mut(&from) {
+                stream.silent_ticks = 0;
+            }
+        }
         // Answers to what was said before it fell asleep don't wake it.
         let wakes = !matches!(kind, MessageKind::HeartbeatAnswer | MessageKind::AppendAnswer);
         if wakes {
@@ -283,12 +307,12 @@ impl Shard {
     }
 
     /// Followers that answered nothing of their streams for long are asked anew what they have.
-    fn give_up_streams(&mut self, now: Now) {
+    fn give_up_streams(&mut self) {
         let mut lost = Vec::new();
-        let streams = &mut self.replication.streams;
-        for (node, stream) in streams.iter_mut().filter(|(_, it)| !it.unanswered.is_empty()) {
-            let since_ms = *stream.since_ms.get_or_insert(now.monotonic_ms);
-            if now.monotonic_ms >= since_ms + STREAM_ANSWER_MS {
+        for (node, stream) in &mut self.replication.streams {
+            stream.answered(self.replica.progress(*node).map_or(Index(0), |it| it.matched));
+            stream.silent_ticks += u32::from(!stream.unanswered.is_empty());
+            if stream.silent_ticks >= STREAM_LOST_TICKS {
                 lost.push(*node);
             }
         }
@@ -303,21 +327,6 @@ impl Shard {
         self.propose();
         self.replica.report_unreachable(node);
         self.keep_up();
-    }
-
-    /// A follower whose views or disk are far behind takes no more; one that is a part of that
-    /// behind does not ask for more, which an answer would.
-    fn is_crowded(&self, parts: u64) -> bool {
-        let bytes = self.handed.1.0 - self.applied.next.0;
-        let frames = self.committed.0.saturating_sub(self.applied.index.0);
-        let (end, durable) = (self.log.end(), self.log.durable());
-        let unwritten = end.offset.0 - durable.offset.0;
-        self.replica.role() != Role::Leader
-            && (bytes > UNAPPLIED_BYTES_MAX / parts
-                || unwritten > UNAPPLIED_BYTES_MAX / parts
-                || end.index.0 - durable.index.0 > UNAPPLIED_FRAMES_MAX as u64 / parts
-                || frames > UNAPPLIED_FRAMES_MAX as u64 / parts
-                || self.applied.backlog_bytes > BACKLOG_BYTES_MAX / parts)
     }
 
     /// Takes over what Raft wants, with the frames of the message that made it want that.
@@ -396,6 +405,9 @@ impl Shard {
         if leads != self.replication.led {
             self.replication.led = leads;
             self.replication.streams.clear();
+            for node in std::mem::take(&mut self.replication.narrow) {
+                self.replica.narrow(node, false);
+            }
             self.replication.clock_is_late |= leads;
             self.replication.deposed |= !leads;
         }
@@ -427,15 +439,14 @@ impl Shard {
     pub(super) fn send_messages(&mut self, now: Now, peers: &mut Peers, effects: &mut Vec<Effect>) {
         let mut messages = std::mem::take(&mut self.replication.messages);
         let is_busy = self.is_crowded(2);
-        if !is_busy && let Some(held) = self.replication.held.take() {
-            messages.insert(0, held);
+        if let Some(held) = self.let_go_of_held(is_busy, now) {
+            peers.say(self.id, held.to, Said::Raft(raft(&held, held.index)));
         }
         let (leads, term) = (self.replica.role() == Role::Leader, self.replica.term());
         self.tell_committed(now, &mut messages);
         for message in messages.drain(..) {
-            if is_busy && message.kind == MessageKind::AppendAnswer && !message.reject {
-                // A later one says all that an earlier one does.
-                self.replication.held = Some(message);
+            if is_busy && self.may_hold(&message) {
+                self.hold(message, now);
             } else if message.kind == MessageKind::Append && !message.entries.is_empty() {
                 // One that does not lead any more by the end of the burst may have cut them off.
                 if leads && message.term == term {
@@ -516,21 +527,36 @@ impl Shard {
         }
         // What goes on from here is not the old stream's.
         self.replication.streams.remove(&message.to);
+        if self.replication.narrow.remove(&message.to) {
+            self.replica.narrow(message.to, false);
+        }
     }
 
     /// Frames that are not in memory are read, a few at a time.
     fn stream(&mut self, message: &Message, after: Index, last: Index) {
+        // Raft says the same again with every heartbeat until something is answered.
         if let Some(stream) = self.replication.streams.get_mut(&message.to)
-            && stream.to == after
+            && (stream.to == after
+                || stream.from == after && stream.silent_ticks < STREAM_SILENT_TICKS)
         {
-            stream.to = last;
+            stream.to = stream.to.max(last);
             return;
+        }
+        if self.replication.narrow.insert(message.to) {
+            self.replica.narrow(message.to, true);
         }
         self.replication.streams_begun += 1;
         let number = self.replication.streams_begun;
         let unanswered = VecDeque::new();
-        let stream =
-            Stream { number, at: after, to: last, unanswered, since_ms: None, reads: false };
+        let stream = Stream {
+            number,
+            from: after,
+            at: after,
+            to: last,
+            unanswered,
+            silent_ticks: 0,
+            reads: false,
+        };
         self.replication.streams.insert(message.to, stream);
     }
 
@@ -541,10 +567,7 @@ impl Shard {
             let Some(matched) = replica.progress(*node).map(|progress| progress.matched) else {
                 return false;
             };
-            while stream.unanswered.front().is_some_and(|last| *last <= matched) {
-                stream.unanswered.pop_front();
-                stream.since_ms = None;
-            }
+            stream.answered(matched);
             let last = stream.to.min(durable);
             if stream.reads || stream.at >= last || stream.unanswered.len() >= STREAM_MESSAGES {
                 return stream.reads || stream.at < stream.to || !stream.unanswered.is_empty();
@@ -674,11 +697,8 @@ impl Shard {
 
     /// What was sent to a node may be lost.
     pub(crate) fn unreachable(&mut self, node: NodeId) {
-        self.propose();
         self.wake_for(node);
-        self.replication.streams.remove(&node);
-        self.replica.report_unreachable(node);
-        self.keep_up();
+        self.forget_stream(node);
     }
 
     /// A node is gone, as it seems. If it led this shard, another one is elected soon.

@@ -83,8 +83,8 @@ pub(super) struct Transfers {
 /// A transfer to a follower.
 struct Given {
     number: u64,
-    /// Where the log ended when it was begun.
-    begun: Offset,
+    /// Where the log ended when something was wanted last, or it was begun, and when that was.
+    wanted_at: (Offset, u64),
     /// The configuration when it was begun: it has to be the same when it is offered.
     configuration: Vec<u8>,
     asked_ms: u64,
@@ -170,8 +170,10 @@ impl Transfers {
     }
 
     /// Brings the worker's count of transfers up to date with this shard.
-    fn count(&mut self, total: &mut usize) {
-        let now = self.given.len();
+    /// One that nothing is wanted of for a while costs no more than the log that is kept for it.
+    fn count(&mut self, now: Now, total: &mut usize) {
+        let is_read = |given: &&Given| now.monotonic_ms < given.wanted_at.1 + GIVE_UP_MS;
+        let now = self.given.values().filter(is_read).count();
         *total = *total - std::mem::replace(&mut self.counted, now) + now;
     }
 
@@ -198,7 +200,7 @@ impl Shard {
             self.transfers.catching_up.clear();
             self.end_transfers(effects);
         }
-        self.transfers.count(&mut peers.transfers);
+        self.transfers.count(now, &mut peers.transfers);
         // An unsure segment would be found damaged where it is copied to.
         while !self.trimming.is_under_way()
             && self.log.unsure_segments() == 0
@@ -212,10 +214,10 @@ impl Shard {
             let (asked_ms, wants) = (now.monotonic_ms, VecDeque::new());
             // Raft waits for the end of its own, whoever else is given something.
             self.end_export(node, false, effects);
-            let begun = self.log.end().offset;
-            let given = Given { number, begun, configuration, asked_ms, answers, wants };
+            let wanted_at = (self.log.end().offset, now.monotonic_ms);
+            let given = Given { number, wanted_at, configuration, asked_ms, answers, wants };
             self.transfers.given.insert(node, given);
-            self.transfers.count(&mut peers.transfers);
+            self.transfers.count(now, &mut peers.transfers);
             let begin = Begin {
                 number,
                 last: self.handed.0,
@@ -347,9 +349,11 @@ impl Shard {
 
     /// A follower wants a part of what it is given.
     pub(crate) fn wanted(&mut self, from: NodeId, (number, file, at): (u64, u32, u64), now: Now) {
+        let end = self.log.end().offset;
         let Some(given) = self.transfers.given.get_mut(&from) else { return };
         if given.number == number {
             given.asked_ms = now.monotonic_ms;
+            given.wanted_at = (end, now.monotonic_ms);
             if given.wants.len() < WANTS_MAX && !given.wants.contains(&(file, at)) {
                 given.wants.push_back((file, at));
             }
@@ -361,7 +365,8 @@ impl Shard {
     pub(crate) fn goes_on(&mut self, from: NodeId, number: u64, now: Now) {
         let end = self.log.end().offset;
         let Some(given) = self.transfers.given.get_mut(&from) else { return };
-        if given.number == number && end.0.saturating_sub(given.begun.0) < CATCH_UP_LOG_BYTES_MAX {
+        let since = given.wanted_at.0;
+        if given.number == number && end.0.saturating_sub(since.0) < CATCH_UP_LOG_BYTES_MAX {
             given.asked_ms = now.monotonic_ms;
         }
     }
@@ -497,7 +502,7 @@ impl Shard {
     }
 
     /// Followers that fell silent are given up.
-    pub(super) fn tick_transfers(&mut self, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn tick_transfers(&mut self, now: Now, peers: &Peers, effects: &mut Vec<Effect>) {
         let late = |given: &Given| now.monotonic_ms >= given.asked_ms + GIVE_UP_MS;
         let given = self.transfers.given.iter();
         let silent: Vec<NodeId> =
@@ -509,7 +514,8 @@ impl Shard {
         let mut catching_up = std::mem::take(&mut self.transfers.catching_up);
         catching_up.retain(|node, follower| {
             let Some(matched) = self.matched(*node) else { return false };
-            if matched > follower.matched {
+            // It may be long about what it has before it takes more.
+            if matched > follower.matched || peers.is_there(*node, now.monotonic_ms) {
                 (follower.matched, follower.moved_ms) = (matched, now.monotonic_ms);
             }
             !self.keeps_up(*node, now)
@@ -655,9 +661,13 @@ impl Taken {
 /// Whether files of these lengths can be a replica's. Another node may say anything.
 fn is_possible(contents: &Contents) -> bool {
     let Some(layout) = Layout::new(contents.segment_bytes) else { return false };
-    contents.files.iter().all(|(name, bytes)| match name.strip_prefix(LOG) {
-        // Log bytes, and a footer that is far shorter.
-        Some(name) => layout.base_in_name(name).is_some() && *bytes <= 2 * layout.segment_bytes(),
-        None => *bytes <= TRANSFER_FILE_BYTES_MAX,
-    })
+    let has_bytes = contents.files.iter().any(|(_, bytes)| *bytes > 0);
+    has_bytes
+        && contents.files.iter().all(|(name, bytes)| match name.strip_prefix(LOG) {
+            // Log bytes, and a footer that is far shorter.
+            Some(name) => {
+                layout.base_in_name(name).is_some() && *bytes <= 2 * layout.segment_bytes()
+            }
+            None => *bytes <= TRANSFER_FILE_BYTES_MAX,
+        })
 }
