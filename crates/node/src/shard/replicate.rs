@@ -28,7 +28,7 @@ use naust_wire::peer::{Raft, Said};
 use naust_wire::planted::{self, Bug};
 use naust_wire::reply::Failure;
 use naust_wire::{Code, Index, NodeId, Offset, ShardId, Term};
-use rounds::Rounds;
+use rounds::{Marks, Rounds};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 
@@ -49,6 +49,7 @@ pub(super) struct Replication {
     streams: BTreeMap<NodeId, Stream>,
     streams_begun: u64,
     rounds: Rounds,
+    marks: Marks,
     /// Followers that little is sent to at a time, since they are behind.
     narrow: BTreeSet<NodeId>,
     /// It led when it was looked at last.
@@ -169,6 +170,7 @@ impl Shard {
         self.watch_disk(now, peers);
         self.settle_role();
         self.note_ends();
+        self.keep_for_followers(now);
         self.replication.quiet_ticks = match self.is_quiet(now, peers) {
             true => self.replication.quiet_ticks + 1,
             false => 0,

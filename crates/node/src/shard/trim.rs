@@ -24,6 +24,8 @@ const QUESTIONS: u64 = 8;
 pub(super) struct Trimming {
     persisted: Offset,
     keep_from: Offset,
+    /// What followers lack that are a little behind begins here, as of the last tick.
+    pub(super) needed: Option<Offset>,
     /// What was told, of what was asked last; by the start of the range.
     live: BTreeMap<Offset, Vec<Range<Offset>>>,
     /// The log's start, as it was seen last: what lies before it is old.
@@ -157,7 +159,7 @@ impl Trimming {
         let known = RefCell::new(&mut self.live);
         let trim = log.trim(&TrimInput {
             persisted: self.persisted.max(start),
-            keep_from: self.keep_from.max(start),
+            keep_from: self.needed.map_or(self.keep_from, |it| it.min(self.keep_from)).max(start),
             live: &|range| {
                 let told = known.borrow_mut().remove(&range.start);
                 if told.is_none() {
@@ -186,6 +188,9 @@ impl Trimming {
 impl Shard {
     /// Goes on with what of the old log is to go, to be rewritten, or to be found missing.
     pub(super) fn drive_trimming(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if self.is_alone() {
+            self.trimming.needed = None;
+        }
         let trimming = &mut self.trimming;
         if self.applied.index >= self.opened {
             trimming.look_for_lost(self.id, &self.log, effects);

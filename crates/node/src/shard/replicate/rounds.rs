@@ -7,14 +7,37 @@
 
 use super::super::Shard;
 use crate::Now;
-use naust_wire::{Index, NodeId};
-use std::collections::BTreeMap;
+use naust_consensus::Role;
+use naust_wire::{Index, NodeId, Offset};
+use std::collections::{BTreeMap, VecDeque};
 
 /// Entries that are few, whenever they were written.
 const FEW_ENTRIES: u64 = 1024;
 /// Milliseconds of a round of who keeps up, which is looked at late: for so long, at most, commits
 /// wait for a new voter that the quorum cannot do without.
 const ROUND_MS: u64 = 1000;
+
+/// Milliseconds for which it is remembered where the log ended: more than a round.
+const MARKS_MS: u64 = 2000;
+
+/// Where a leader's log ended at the ticks of the last [`MARKS_MS`], and when those were.
+#[derive(Default)]
+pub(super) struct Marks(VecDeque<(u64, Index, Offset)>);
+
+impl Marks {
+    fn note(&mut self, now_ms: u64, end: (Index, Offset)) {
+        while self.0.front().is_some_and(|(at_ms, ..)| at_ms + MARKS_MS < now_ms) {
+            self.0.pop_front();
+        }
+        self.0.push_back((now_ms, end.0, end.1));
+    }
+
+    /// A place at or before the end of what a follower has; `None`: it is further behind than is
+    /// remembered.
+    fn before(&self, matched: Index) -> Option<Offset> {
+        self.0.iter().rev().find(|(_, index, _)| *index <= matched).map(|(.., offset)| *offset)
+    }
+}
 
 /// The rounds of the followers that are looked at.
 #[derive(Default)]
@@ -54,6 +77,19 @@ impl Shard {
         self.replication.rounds.keeps_up(node, matched, end, now.monotonic_ms)
     }
 
+    /// The log is kept for followers that are a little behind, however short the window of history
+    /// is; for those that are not there, too, but no longer than that.
+    pub(super) fn keep_for_followers(&mut self, now: Now) {
+        let (end, marks) = (self.log.end(), &mut self.replication.marks);
+        match self.replica.role() {
+            Role::Leader => marks.note(now.monotonic_ms, (end.index, end.offset)),
+            _ => marks.0.clear(),
+        }
+        let others = self.others().into_iter().filter_map(|node| self.matched(node));
+        let needed = others.filter_map(|matched| self.replication.marks.before(matched)).min();
+        self.trimming.needed = needed;
+    }
+
     /// Of all others than these nothing is known any more.
     pub(crate) fn forget_rounds(&mut self, but_for: impl Fn(&NodeId) -> bool) {
         self.replication.rounds.0.retain(|node, _| but_for(node));
@@ -65,6 +101,22 @@ mod tests {
     use super::*;
 
     const NODE: NodeId = NodeId(7);
+
+    #[test]
+    fn what_who_is_a_little_behind_lacks_is_known() {
+        let mut marks = Marks::default();
+        assert_eq!(marks.before(Index(7)), None);
+        for tick in 1..=100 {
+            marks.note(tick * 25, (Index(tick * 10), Offset(tick * 1000)));
+        }
+        assert_eq!(marks.before(Index(1000)), Some(Offset(100_000)));
+        assert_eq!(marks.before(Index(999)), Some(Offset(99_000)));
+        assert_eq!(marks.before(Index(200)), Some(Offset(20_000)), "two seconds ago");
+        assert_eq!(marks.before(Index(199)), None);
+        marks.note(10_000, (Index(1001), Offset(100_100)));
+        assert_eq!(marks.before(Index(1000)), None, "it does not come on");
+        assert_eq!(marks.0.len(), 1);
+    }
 
     /// Entries a millisecond of a leader, and what a follower lacks of them at the beginning; how
     /// many it takes a millisecond; milliseconds until it keeps up.
