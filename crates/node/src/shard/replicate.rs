@@ -303,6 +303,9 @@ impl Shard {
             priority: said.priority,
             context: said.context,
         });
+        if kind == MessageKind::AppendAnswer {
+            self.note_end(from);
+        }
         let taken = self.take_readies_with(&incoming);
         self.settle_role();
         Ok(taken)
@@ -645,6 +648,12 @@ impl Shard {
         }
         let end = self.matched(node).and_then(|matched| self.end_of(matched));
         end.or_else(|| self.replication.ends.get(&node).copied())
+    }
+
+    /// Of what a follower has just answered, it is known where it lies.
+    fn note_end(&mut self, node: NodeId) {
+        let end = self.matched(node).and_then(|matched| self.end_of(matched));
+        self.replication.ends.extend(end.map(|end| (node, end)));
     }
 
     /// Remembers where the logs of followers end: of frames that are folded in, an index does not
